@@ -1,0 +1,1 @@
+"""The library that the pipeline's steps call: plain Python, no kfp and no google.cloud.aiplatform."""

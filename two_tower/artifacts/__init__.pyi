@@ -1,0 +1,15 @@
+from .folder import (
+    MANIFEST as MANIFEST,
+    ArtifactReader as ArtifactReader,
+    ArtifactWriter as ArtifactWriter,
+    Manifest as Manifest,
+    content_hash as content_hash,
+    open_artifact as open_artifact,
+    write_artifact as write_artifact,
+)
+from .files import (
+    crc32c_of as crc32c_of,
+    replace_file as replace_file,
+    sync_folder as sync_folder,
+    write_json as write_json,
+)

@@ -1,0 +1,49 @@
+"""Single files: written so that a crash leaves the old or the new content, never a part."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+
+def crc32c_of(path: str | Path) -> str:
+    """The file's crc32c as eight hexadecimal digits."""
+    checksum = google_crc32c.Checksum()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            checksum.update(block)
+    return bytes(checksum.digest()).hex()
+
+
+def replace_file(path: str | Path, content: bytes) -> None:
+    """Writes `content` to `path` atomically and durably: a temporary file beside it, fsync, rename, fsync of the folder."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes `value` as indented JSON with sorted keys, atomically; NaN is refused."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    replace_file(path, (text + "\n").encode())
+
+
+def sync_folder(path: str | Path) -> None:
+    """Makes renames and creations inside a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,25 @@
+from .loading import canonical_json as canonical_json, json_schema as json_schema
+from .loading import load_config as load_config, parse_section as parse_section
+from .models import (
+    STEPS as STEPS,
+    Beam as Beam,
+    Columns as Columns,
+    Config as Config,
+    Data as Data,
+    Embedding as Embedding,
+    Evaluation as Evaluation,
+    Features as Features,
+    Filter as Filter,
+    GlobalTime as GlobalTime,
+    Index as Index,
+    Interactions as Interactions,
+    ItemTable as ItemTable,
+    LeaveLastOut as LeaveLastOut,
+    Model as Model,
+    Query as Query,
+    Resources as Resources,
+    Source as Source,
+    Tower as Tower,
+    Training as Training,
+    UserTable as UserTable,
+)

@@ -1,0 +1,150 @@
+"""Reading a configuration: YAML in, a validated `Config` out, errors with the line and the key's full path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from two_tower.config.models import Config
+from two_tower.errors import ConfigError
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """The validated configuration of a YAML file.
+
+    Args:
+        path: The YAML file.
+        overrides: `key=value` texts that replace or add values; the key is a dotted path (`training.epochs=3`;
+            a number selects a list's element), the value is read as YAML.
+
+    Raises:
+        ConfigError: The file cannot be read, is no YAML mapping, or does not validate.  The message names the
+            file, the line and each wrong key's full path.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error}") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping with the keys {', '.join(Config.model_fields)}")
+    _refuse_duplicate_keys(node, path)
+    for override in overrides:
+        _apply_override(data, override)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        lines = []
+        for loc, message in _explain(error, data):
+            line = _line_of(node, loc)
+            lines.append(f"{path}{f':{line}' if line else ''}: {'.'.join(map(str, loc)) or '(top)'}: {message}")
+        raise ConfigError("\n".join(lines)) from error
+
+
+def parse_section(model: type[ModelT], text: str) -> ModelT:
+    """The section that a step was handed as canonical JSON text.
+
+    Raises:
+        ConfigError: The text does not validate.
+    """
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise ConfigError(f"{model.__name__} section: {error}") from error
+
+
+def canonical_json(section: BaseModel | Sequence[Any] | dict[str, Any] | str | None) -> str:
+    """The one JSON text of a section: sorted keys, no spaces, so that equal settings are equal cache keys."""
+    value = section.model_dump(mode="json") if isinstance(section, BaseModel) else section
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+
+
+def _explain(error: ValidationError, data: Any) -> list[tuple[tuple[Any, ...], str]]:
+    """Each error's place in the file (without the union tags that pydantic adds) and its message."""
+    found = []
+    for item in error.errors(include_url=False):
+        loc = item["loc"]
+        place: list[Any] = []
+        value = data
+        for i, part in enumerate(loc):
+            if isinstance(value, dict) and part in value or isinstance(value, list) and isinstance(part, int):
+                place.append(part)
+                value = value[part]
+            elif i == len(loc) - 1 and item["type"] == "missing":
+                place.append(part)
+        if item["type"] == "unknown_key":
+            place.append(item["ctx"]["key"])
+        message = "this key is required" if item["type"] == "missing" else item["msg"]
+        if (tuple(place), message) not in found:
+            found.append((tuple(place), message))
+    return found
+
+
+def _line_of(node: yaml.Node | None, loc: Sequence[Any]) -> int | None:
+    """The line (from 1) of the deepest part of `loc` that stands in the file."""
+    line = None
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _refuse_duplicate_keys(node: yaml.Node | None, path: Path) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise ConfigError(f"{path}:{key.start_mark.line + 1}: the key {key.value!r} stands twice in one mapping")
+            seen.add(key.value)
+            _refuse_duplicate_keys(value, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_duplicate_keys(value, path)
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override!r}: expected key=value, such as training.epochs=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML: {error}") from error
+    *parents, last = key.strip().split(".")
+    target: Any = data
+    for part in [*parents, last]:
+        if isinstance(target, list) and not (part.isdigit() and int(part) < len(target)):
+            raise ConfigError(f"--set {override!r}: {part!r} is not an index of a list of {len(target)}")
+        if not isinstance(target, (dict, list)):
+            raise ConfigError(f"--set {override!r}: there is nothing under {part!r} to set")
+        if part is last:
+            break
+        if isinstance(target, dict) and target.get(part) is None:
+            target[part] = {}
+        target = target[int(part)] if isinstance(target, list) else target[part]
+    target[int(last) if isinstance(target, list) else last] = value

@@ -1,0 +1,158 @@
+"""The four things that others add, one file each: a feature type, a loss, a retriever, a gate check.
+
+Each is a settings model with a `type` and a few methods.  The configuration finds the concrete classes in
+`two_tower.features`, `two_tower.model.losses`, `two_tower.retrievers` and `two_tower.evaluation.checks` by
+importing those packages' modules (`two_tower.settings.one_of`), so these modules, like this one, import
+TensorFlow, Beam and ScaNN inside functions only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from two_tower.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+Statistics = dict[str, Any]
+"""What `FeatureType.fit` learned: JSON-able, stored with the prepared data and baked into the exports."""
+
+
+class FeatureType(Settings, ABC):
+    """One kind of raw column and its way into a tower.
+
+    `encode` (Arrow, used in training and batch work) and `encode_tensor` (TensorFlow, used inside the exported
+    towers) give equal numbers for equal raw values.
+    """
+
+    type: str
+    column: str | None = Field(None, description="The table's column; the feature's own name if not given.")
+
+    @abstractmethod
+    def cast(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The raw column in the Arrow type that the candidate and user tables store for this feature type.
+
+        Raises:
+            DataError: The column's type cannot become this feature.
+        """
+
+    @abstractmethod
+    def fit(self, column: pa.ChunkedArray) -> Statistics:
+        """The statistics of a cast column: a vocabulary, a mean, bucket edges."""
+
+    @abstractmethod
+    def encode(self, column: pa.ChunkedArray, statistics: Statistics) -> Int32 | Float32:
+        """A cast column as a dense `[rows, width]` array: int32 ids (0 is padding or missing) or float32 values."""
+
+    @abstractmethod
+    def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+        """A cast column as the NumPy array that the exported towers take (`[rows]` or `[rows, values]`)."""
+
+    @abstractmethod
+    def raw_spec(self, statistics: Statistics) -> tuple[str, tuple[int | None, ...]]:
+        """The dtype and the shape (batch dimension included, as None) of the exported towers' raw input."""
+
+    @abstractmethod
+    def encode_tensor(self, raw: Any, statistics: Statistics) -> Any:
+        """The TensorFlow twin of `encode`: a raw tensor of `raw_spec` in, a `[batch, width]` tensor out."""
+
+    @abstractmethod
+    def layer(self, statistics: Statistics, *, name: str) -> Any:
+        """A Keras layer that turns an encoded `[batch, width]` tensor into `[batch, dim]` float32."""
+
+
+class Loss(Settings, ABC):
+    """A training objective over query embeddings and the candidates."""
+
+    type: str
+
+    @abstractmethod
+    def build(self, context: LossContext) -> Any:
+        """A callable `(queries [batch, dim], positives int32 [batch], weights [batch]) -> scalar` for TensorFlow.
+
+        `context.candidates(item_numbers)` embeds candidates inside the same graph.
+        """
+
+
+@dataclass(frozen=True)
+class LossContext:
+    """What a loss may use of the model that it trains."""
+
+    candidates: Any
+    """Callable int32 `[n]` item numbers -> float32 `[n, dim]` embeddings, differentiable."""
+    item_count: int
+    sampling_probability: Float32
+    """`[items]`: each item's share of the training positives (the logQ of an in-batch negative)."""
+    temperature: float
+    seed: int
+
+
+class Retriever(Protocol):
+    """Anything that turns queries into ranked candidates."""
+
+    def retrieve(self, queries: pa.Table, k: int, *, exclude: Int32 | None = None) -> Retrieved:
+        """The `k` best candidates of each query.
+
+        Args:
+            queries: Rows of the prepared queries (see docs/artefacts.md).
+            k: How many, at most; fewer where there are fewer candidates.
+            exclude: `[queries, n]` item numbers that must not be returned, padded with -1.
+        """
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """Ranked candidates: `items` int32 and `scores` float32, both `[queries, k]`; -1 and -inf where there is none."""
+
+    items: Int32
+    scores: Float32
+
+
+class RetrieverSettings(Settings, ABC):
+    """The settings of a retriever that is built from the prepared data alone (a baseline)."""
+
+    type: str
+
+    @property
+    def name(self) -> str:
+        """The name under which its figures stand in metrics and gate checks."""
+        return self.type
+
+    @abstractmethod
+    def build(self, prepared: str, *, split: Literal["validation", "test"]) -> Retriever:
+        """The retriever fitted on what precedes the split's cut-off in the prepared data at the path `prepared`."""
+
+
+class GateCheck(Settings, ABC):
+    """One condition for promotion."""
+
+    type: str
+    blocking: bool = Field(True, description="Whether a failure refuses promotion; if not, it is only reported.")
+
+    @abstractmethod
+    def check(self, metrics: dict[str, Any]) -> CheckResult:
+        """The verdict on `metrics`, which has the shape of metrics.json (see docs/artefacts.md) less `gate`."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a gate check found."""
+
+    name: str
+    """Such as `recall@100 >= 0.2` or `recall@100 above recent_popularity`."""
+    status: Literal["passed", "failed", "skipped"]
+    value: float | None
+    threshold: float | None
+    reason: str
+    """One sentence with the measured figures; for `skipped`, why there was nothing to check."""
+    blocking: bool = True

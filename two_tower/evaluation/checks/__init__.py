@@ -1,0 +1,1 @@
+"""Gate checks, one file each; the configuration finds them here."""

@@ -1,0 +1,5 @@
+"""One class a feature type: fit its statistics, encode Arrow columns, encode TensorFlow inputs."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,44 @@
+"""Progress of long work as plain log lines with rate and time left, which a terminal shows as its last line."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+log = logging.getLogger("two_tower")
+
+
+def human_seconds(seconds: float) -> str:
+    """`seconds` as 42s, 3m05s or 2h07m."""
+    whole = int(round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class Progress:
+    """Counts finished units of work and logs at most one line every `every` seconds."""
+
+    def __init__(self, what: str, *, total: int, unit: str, every: float = 2.0) -> None:
+        self.what, self.total, self.unit, self.every = what, total, unit, every
+        self.done = 0
+        self._start = self._last = time.monotonic()
+
+    def advance(self, n: int, *, note: str = "") -> None:
+        """Adds `n` finished units; `note` (such as the current loss) stands at the end of the line."""
+        self.done += n
+        now = time.monotonic()
+        if now - self._last < self.every and self.done < self.total:
+            return
+        self._last = now
+        elapsed = max(now - self._start, 1e-9)
+        rate = self.done / elapsed
+        left = human_seconds((self.total - self.done) / rate) if rate else "?"
+        share = 100 * self.done / self.total if self.total else 100
+        tail = f", {note}" if note else ""
+        log.info(
+            "%s: %s of %s %s (%d %%), %s/s, %s left%s",
+            self.what, f"{self.done:,}", f"{self.total:,}", self.unit, share, f"{rate:,.0f}", left, tail,
+        )  # fmt: skip

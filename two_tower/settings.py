@@ -1,0 +1,105 @@
+"""The base of every settings model, and unions that find their members in a package.
+
+A feature type, a loss, a retriever and a gate check each carry their own settings in their own file: the
+configuration finds them by importing every module of the package named in `one_of`, so that adding one
+touches that one file.  Such modules keep heavy imports (TensorFlow, Beam, ScaNN) inside functions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import operator
+import pkgutil
+import re
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+
+class Settings(BaseModel):
+    """A frozen settings model that refuses unknown keys and names the nearest valid one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        valid = {field.alias or name for name, field in cls.model_fields.items()}
+        for key in data:
+            if key not in valid:
+                close = difflib.get_close_matches(str(key), sorted(valid), n=1, cutoff=0.5)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise PydanticCustomError(
+                    "unknown_key",
+                    "unknown key{hint} (valid keys: {valid})",
+                    {"key": str(key), "hint": hint, "valid": ", ".join(sorted(valid))},
+                )
+        return data
+
+
+BaseT = TypeVar("BaseT", bound=Settings)
+
+
+@functools.cache
+def members(package: str, base: type[BaseT]) -> tuple[type[BaseT], ...]:
+    """The concrete subclasses of `base` defined in the modules of `package`, sorted by their `type`."""
+    module = importlib.import_module(package)
+    found: dict[str, type[BaseT]] = {}
+    for info in pkgutil.iter_modules(module.__path__):
+        for value in vars(importlib.import_module(f"{package}.{info.name}")).values():
+            if isinstance(value, type) and issubclass(value, base) and "type" in value.model_fields:
+                name = value.model_fields["type"].default
+                if isinstance(name, str):
+                    found[name] = value
+    return tuple(found[name] for name in sorted(found))
+
+
+def one_of(package: str, base: type[BaseT]) -> Any:
+    """The annotation of a field that takes any of `members(package, base)`, told apart by their `type` key."""
+    found = members(package, base)
+    if len(found) < 2:  # a discriminator needs a choice
+        return found[0] if found else base
+    return Annotated[functools.reduce(operator.or_, found), Field(discriminator="type")]
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def _parse_duration(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"(\d+)\s*([smhdw])", str(value).strip())
+    if not match:
+        raise PydanticCustomError(
+            "duration", "expected a duration such as '14d', '12h', '30m' or '2w', got {value}", {"value": repr(value)}
+        )
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+
+
+def _format_duration(value: timedelta) -> str:
+    seconds = int(value.total_seconds())
+    unit = next(unit for unit in "wdhms" if seconds % _UNITS[unit] == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_parse_duration),
+    PlainSerializer(_format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+\s*[smhdw]$", "examples": ["14d", "12h"]}),
+]
+"""A span of time, written in the config as a number and one of s, m, h, d, w."""
