@@ -1,0 +1,57 @@
+# `make` lists the targets. Nothing is needed but Python 3.11 (or 3.12) and make.
+PYTHON ?= python3.11
+CONFIG ?= configs/complete_journey.yaml
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run report test test-slow lint format lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  knobs: CONFIG=$(CONFIG) PYTHON=$(PYTHON) ARGS='--set training.epochs=3'"
+
+install: $(INSTALLED) ## Make the virtual environment from requirements.lock
+
+run: $(INSTALLED) ## Run the whole DAG for CONFIG; fetches its data set first
+	@$(BIN)/two-tower data $(notdir $(basename $(CONFIG)))
+	@$(BIN)/two-tower run $(CONFIG) $(ARGS)
+
+report: $(INSTALLED) ## Print the path of the newest run's report
+	@$(BIN)/two-tower runs show latest
+
+test: $(INSTALLED) ## Run all tests but the slow ones, a run of the DAG included
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(INSTALLED) ## Run the slow tests: kills, planted faults, variants
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(INSTALLED) ## Check style, types and the arrows between packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(INSTALLED) ## Resolve setup.py anew into requirements.lock (Python 3.11 and 3.12)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras setup.py -o requirements.lock \
+		--index-strategy unsafe-best-match --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+clean: ## Remove runs, artefacts, caches and the virtual environment; data/ stays
+	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements.lock setup.py
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on the PATH; name a Python 3.11 or 3.12: make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else f"Python {v[0]}.{v[1]} will not do: TensorFlow, ScaNN and NumPy resolve together for 3.11 (tested) and 3.12; use make PYTHON=python3.11")'
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "installing the pinned packages into $(VENV) (two to three minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check
+	@touch $@

@@ -1,0 +1,1 @@
+"""The step `build_index`."""

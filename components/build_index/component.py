@@ -1,0 +1,20 @@
+"""Embeddings to a searchable index."""
+
+from kfp.dsl import Artifact, Dataset, Input, Output
+
+
+def build_index(embeddings: Input[Dataset], index_settings: str, code: str, index: Output[Artifact]):
+    """Builds the index of the candidates, and the input of Vertex Vector Search beside it.
+
+    Args:
+        embeddings: A `candidate_embeddings` artefact.
+        index_settings: The `index` section as canonical JSON.
+        code: The fingerprint of the code that this step uses.
+        index: An `index` artefact.
+    """
+    from components.runtime import running
+    from two_tower import config
+    from two_tower import index as indexing
+
+    with running("build_index"):
+        indexing.build_index(embeddings.path, index.path, index=config.parse_section(config.Index, index_settings))

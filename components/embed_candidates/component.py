@@ -1,0 +1,35 @@
+"""The candidate table to embeddings."""
+
+from kfp.dsl import Dataset, Input, Model, Output
+
+
+def embed_candidates(
+    candidate_tower: Input[Model],
+    prepared: Input[Dataset],
+    embedding: str,
+    beam: str,
+    code: str,
+    embeddings: Output[Dataset],
+):
+    """Embeds every candidate with the exported tower, also those that nobody has clicked.
+
+    Args:
+        candidate_tower: A `candidate_tower` artefact.
+        prepared: A `prepared_data` artefact, for its candidate table.
+        embedding: The `embedding` section as canonical JSON.
+        beam: The `beam` section as canonical JSON.
+        code: The fingerprint of the code that this step uses.
+        embeddings: A `candidate_embeddings` artefact.
+    """
+    from components.runtime import running
+    from two_tower.config import Beam, Embedding, parse_section
+    from two_tower.embedding import embed
+
+    with running("embed_candidates"):
+        embed(
+            candidate_tower.path,
+            prepared.path,
+            embeddings.path,
+            embedding=parse_section(Embedding, embedding),
+            beam=parse_section(Beam, beam),
+        )

@@ -1,0 +1,56 @@
+"""Test queries through the exported query tower and the index; the gate's decision."""
+
+from typing import NamedTuple
+
+from kfp.dsl import Artifact, Dataset, Input, Model, Output
+
+
+def evaluate_recall(
+    name: str,
+    prepared: Input[Dataset],
+    candidate_tower: Input[Model],
+    query_tower: Input[Model],
+    embeddings: Input[Dataset],
+    index: Input[Artifact],
+    evaluation_settings: str,
+    registry: str,
+    champion: str,
+    code: str,
+    evaluation: Output[Artifact],
+) -> NamedTuple("Outputs", [("decision", str), ("version", str)]):
+    """Measures the version against baselines and the champion, and asks the gate.
+
+    Args:
+        name: The configuration's name, which names the registry too.
+        prepared: A `prepared_data` artefact, for its test queries and the baselines.
+        candidate_tower: A `candidate_tower` artefact.
+        query_tower: A `query_tower` artefact.
+        embeddings: A `candidate_embeddings` artefact, for exact search.
+        index: An `index` artefact.
+        evaluation_settings: The `evaluation` section as canonical JSON.
+        registry: The registry's root folder.
+        champion: The champion's version id, or an empty text.
+        code: The fingerprint of the code that this step uses.
+        evaluation: An `evaluation` artefact.
+
+    Returns:
+        decision: `promote`, `refuse` or `keep` (the version is the champion already). version: The version's id.
+    """
+    from components.runtime import running
+    from two_tower.config import Evaluation, parse_section
+    from two_tower.evaluation import evaluate
+    from two_tower.registry import Registry, version_id
+
+    with running("evaluate_recall"):
+        version = version_id(query_tower.path, candidate_tower.path, index.path)
+        decision = evaluate(
+            prepared.path,
+            query_tower.path,
+            index.path,
+            embeddings.path,
+            evaluation.path,
+            evaluation=parse_section(Evaluation, evaluation_settings),
+            version=version,
+            champion=Registry(registry, name).version(champion).folder if champion else None,
+        )
+        return decision, version

@@ -1,0 +1,36 @@
+"""The exit handler: whatever happened, a page is left."""
+
+from kfp.dsl import HTML, Output, PipelineTaskFinalStatus
+
+
+def leave_page(status: PipelineTaskFinalStatus, run_id: str, page: Output[HTML]):
+    """Writes a page that names the failed step with its last log lines; a run that went well has its report.
+
+    Args:
+        status: How the DAG ended, from KFP.
+        run_id: The run's id.
+        page: The HTML file.
+    """
+    import json
+    import shutil
+
+    from components.runtime import run_folder, running
+    from two_tower.evaluation import write_failure_page
+
+    with running("leave_page"):
+        folder = run_folder()
+        run = json.loads((folder / "run.json").read_text()) if folder else {"run_id": run_id, "steps": []}
+        failed = next((step for step in run["steps"] if step["state"] == "failed"), None)
+        if status.state == "SUCCEEDED" and not failed:
+            return
+        log = folder / "logs" / f"{failed['name']}.log" if folder and failed else None
+        write_failure_page(
+            page.path,
+            title=run.get("name", run_id),
+            run_id=run_id,
+            failed_step=failed["name"] if failed else status.error_message or "unknown",
+            error_tail=log.read_text(errors="replace")[-4000:] if log and log.exists() else status.error_message or "",
+            run=run,
+        )
+        if folder:
+            shutil.copyfile(page.path, folder / "report.html")

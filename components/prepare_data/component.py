@@ -1,0 +1,23 @@
+"""Logs and tables to validated, split examples and queries."""
+
+from kfp.dsl import Dataset, Output
+
+
+def prepare_data(sources: str, data: str, beam: str, code: str, prepared: Output[Dataset]):
+    """Validates the logs, splits them by time, builds histories, vocabularies and the candidate table.
+
+    Args:
+        sources: The files, from `resolve_inputs`.
+        data: The `data` section as canonical JSON.
+        beam: The `beam` section as canonical JSON.
+        code: The fingerprint of the code that this step uses.
+        prepared: A `prepared_data` artefact.
+    """
+    import json
+
+    from components.runtime import running
+    from two_tower.config import Beam, Data, parse_section
+    from two_tower.data import prepare
+
+    with running("prepare_data"):
+        prepare(json.loads(sources), prepared.path, data=parse_section(Data, data), beam=parse_section(Beam, beam))

@@ -1,0 +1,44 @@
+"""A version that passed the gate becomes the champion."""
+
+from kfp.dsl import Artifact, Dataset, Input, Model
+
+
+def promote(
+    name: str,
+    prepared: Input[Dataset],
+    candidate_tower: Input[Model],
+    query_tower: Input[Model],
+    index: Input[Artifact],
+    evaluation: Input[Artifact],
+    config: str,
+    registry: str,
+) -> str:
+    """Stores towers, index, candidate table, metrics and configuration as one version and switches the alias to it.
+
+    Args:
+        name: The configuration's name, which names the registry too.
+        prepared: A `prepared_data` artefact, for its candidate table.
+        candidate_tower: A `candidate_tower` artefact.
+        query_tower: A `query_tower` artefact.
+        index: An `index` artefact.
+        evaluation: An `evaluation` artefact.
+        config: The whole configuration as canonical JSON.
+        registry: The registry's root folder.
+
+    Returns:
+        The version's id.
+    """
+    import json
+
+    from components.runtime import running
+    from two_tower.registry import Registry
+
+    with running("promote"):
+        return Registry(registry, name).promote(
+            query_tower=query_tower.path,
+            candidate_tower=candidate_tower.path,
+            index=index.path,
+            evaluation=evaluation.path,
+            prepared=prepared.path,
+            config=json.loads(config),
+        )

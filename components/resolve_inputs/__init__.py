@@ -1,0 +1,1 @@
+"""The step `resolve_inputs`."""

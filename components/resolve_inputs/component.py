@@ -1,0 +1,32 @@
+"""Names the files and the champion that this run works with."""
+
+from typing import NamedTuple
+
+
+def resolve_inputs(name: str, dataset: str, data_root: str, data: str, registry: str) -> NamedTuple(
+    "Outputs", [("sources", str), ("champion", str)]
+):
+    """Lists the input files with sizes and generations, and the champion's version id.
+
+    Never cached: that is how changed files and a new champion are noticed, while the steps that get the same
+    answer as before stay cached.
+
+    Args:
+        name: The configuration's name, which names the registry too.
+        dataset: The name of the data folder.
+        data_root: Where relative source paths are looked up first.
+        data: The `data` section as canonical JSON.
+        registry: The registry's root folder.
+
+    Returns:
+        sources: The files as canonical JSON. champion: A version id, or an empty text.
+    """
+    from components.runtime import running
+    from two_tower.config import Data, canonical_json, parse_section
+    from two_tower.data import resolve_sources
+    from two_tower.registry import Registry
+
+    with running("resolve_inputs"):
+        sources = resolve_sources(parse_section(Data, data), dataset=dataset, data_root=data_root or None)
+        champion = Registry(registry, name).champion()
+        return canonical_json(sources), champion.id if champion else ""

@@ -1,0 +1,26 @@
+"""Prepared data to trained towers."""
+
+from kfp.dsl import Dataset, Input, Model, Output
+
+
+def train_towers(prepared: Input[Dataset], model: str, training: str, code: str, trained: Output[Model]):
+    """Trains the two towers, keeping the epoch with the best validation recall.
+
+    Args:
+        prepared: A `prepared_data` artefact.
+        model: The `model` section as canonical JSON.
+        training: The `training` section as canonical JSON.
+        code: The fingerprint of the code that this step uses.
+        trained: A `trained_towers` artefact.
+    """
+    from components.runtime import running
+    from two_tower import config
+    from two_tower.model import train
+
+    with running("train_towers"):
+        train(
+            prepared.path,
+            trained.path,
+            model=config.parse_section(config.Model, model),
+            training=config.parse_section(config.Training, training),
+        )

@@ -1,0 +1,1 @@
+"""The DAG, the ways to run it, and the `two-tower` command."""

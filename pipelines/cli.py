@@ -1,0 +1,464 @@
+"""The `two-tower` command.
+
+Every import beyond typer happens inside the command that needs it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.runs import Run
+    from two_tower.config import Config
+    from two_tower.registry import Registry, Version
+
+app = typer.Typer(
+    help="A two-tower retrieval pipeline: from interaction logs to a promoted, measured retrieval version.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Check configurations and print their schema.", no_args_is_help=True)
+runs_app = typer.Typer(help="List, show and compare runs.", no_args_is_help=True)
+registry_app = typer.Typer(help="List, show, promote and roll back versions.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(runs_app, name="runs")
+app.add_typer(registry_app, name="registry")
+
+ConfigFile = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="A data set's YAML file, such as configs/tiny.yaml.")
+]
+Workdir = Annotated[Path, typer.Option(help="Where runs, artefacts, the cache and the registry live.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replaces a value of the configuration, such as training.epochs=3."
+    ),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Runs every step, whatever the cache holds.")]
+DEFAULT_WORKDIR = Path("runs")
+
+EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 3
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    workdir: Workdir = DEFAULT_WORKDIR,
+    overrides: Overrides = None,
+    no_cache: NoCache = False,
+) -> None:
+    """Run the whole DAG on this machine.
+
+    Exit code 0: the version is the champion now. 3: finished, and refused by the gate. 1: a step failed.
+    2: wrong configuration or usage.
+    """
+    from pipelines.local import exclusive
+
+    loaded = _load(config, overrides)
+    workdir = workdir.resolve()
+    with exclusive(workdir):
+        raise typer.Exit(_run_dag(loaded, config, workdir, cache=not no_cache))
+
+
+@app.command()
+def step(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A step's name, such as evaluate_recall.")],
+    config: ConfigFile,
+    run_id: Annotated[
+        str, typer.Option("--run", metavar="RUN", help="The run whose artefacts the step reads; or latest.")
+    ],
+    workdir: Workdir = DEFAULT_WORKDIR,
+    overrides: Overrides = None,
+) -> None:
+    """Run one step alone, on an earlier run's upstream artefacts."""
+    from pipelines.local import exclusive
+    from pipelines.runs import find_run
+    from pipelines.single import run_step
+
+    loaded = _load(config, overrides)
+    workdir = workdir.resolve()
+    console = _console()
+    upstream = find_run(workdir, run_id)
+    with exclusive(workdir):
+        record, succeeded = run_step(name, loaded, upstream, config_file=str(config), console=console)
+    if not succeeded:
+        _explain_failure(record, console)
+        raise typer.Exit(EXIT_FAILED)
+    for key, value in record.step(name).outputs.items():
+        console.print(f"{key}: {value}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"recorded as run {record.run_id}; a further step can go on from it", highlight=False)
+
+
+@app.command("compile")
+def compile_(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The YAML file to write.")],
+    image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TARGET=IMAGE", help="The container image of a target: prep, train, embed or index."),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Compile the DAG to a KFP pipeline file."""
+    from components.build import IMAGE_OF
+    from two_tower.errors import ConfigError
+
+    images = dict(text.partition("=")[::2] for text in image or [])
+    targets = sorted(set(IMAGE_OF.values()))
+    for target, name in images.items():
+        if target not in targets or not name:
+            raise ConfigError(f"--image {target}={name}: expected TARGET=IMAGE with a target of {', '.join(targets)}")
+    loaded = _load(config, overrides)
+
+    from pipelines.dag import compile_pipeline
+
+    if out.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"--out {out}: a compiled pipeline's name ends with .yaml")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}")
+    compile_pipeline(loaded, out, images=images)
+    print(out)
+
+
+@app.command()
+def recommend(
+    config: Annotated[Path | None, typer.Option(metavar="CONFIG", help="Whose champion answers.")] = None,
+    version: Annotated[str | None, typer.Option(help="A version to ask instead of the champion.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="A user's id; the history is the one that the version's run saw.")
+    ] = None,
+    history: Annotated[str | None, typer.Option(metavar="ITEM,ITEM…", help="Item ids, oldest first.")] = None,
+    context: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A context feature, such as search='red mug'.")
+    ] = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="How many items.")] = 10,
+    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out the items of the history.")] = False,
+    workdir: Workdir = DEFAULT_WORKDIR,
+) -> None:
+    """Print the items that a version recommends."""
+    from two_tower.errors import ConfigError
+
+    if (config is None) == (version is None):
+        raise ConfigError("recommend needs either --config CONFIG (its champion answers) or --version VERSION")
+    if not (user or history or context):
+        raise ConfigError("recommend needs a query: --user ID, --history ITEM,ITEM… or --context NAME=VALUE")
+
+    from pipelines.recommend import recommend_items
+
+    table = recommend_items(
+        workdir.resolve(),
+        version=_find_version(workdir, version)[1] if version else _champion_of(_load(config), workdir),
+        user=user,
+        history=[item.strip() for item in history.split(",") if item.strip()] if history else None,
+        context=dict(_pairs(context or [], "--context")),
+        k=k,
+        exclude_seen=exclude_seen,
+    )
+    _console().print(table)
+
+
+@app.command()
+def data(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="complete_journey, ml_100k, synthetic, text_search, tiny …")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder that gets a folder NAME.")] = Path("data"),
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of a data set that is made, such as users=1000."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Makes it again where it is there already.")] = False,
+) -> None:
+    """Fetch or make a data set."""
+    import yaml
+
+    from components.runtime import log_to_console
+    from pipelines.datasets import make_dataset
+
+    log_to_console()
+    options = {key: yaml.safe_load(value) for key, value in _pairs(option or [], "--set")}
+    print(make_dataset(name, out, force=force, **options))
+
+
+@config_app.command("check")
+def config_check(files: Annotated[list[Path], typer.Argument(metavar="CONFIG…")]) -> None:
+    """Validate configuration files without running anything."""
+    from two_tower.config import load_config
+    from two_tower.errors import ConfigError
+
+    problems = 0
+    for path in files:
+        try:
+            load_config(path)
+        except ConfigError as error:
+            problems += 1
+            print(error, file=sys.stderr)
+        else:
+            print(f"{path}: fine")
+    if problems:
+        raise typer.Exit(EXIT_USAGE)
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema that editors complete from."""
+    import json
+
+    from two_tower.config import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+@runs_app.command("list")
+def runs_list(workdir: Workdir = DEFAULT_WORKDIR) -> None:
+    """List the runs, newest first."""
+    from pipelines.console import runs_table
+    from pipelines.runs import list_runs
+
+    _console().print(runs_table(list_runs(workdir), root=workdir))
+
+
+@runs_app.command("show")
+def runs_show(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id or its beginning; or latest.")] = "latest",
+    workdir: Workdir = DEFAULT_WORKDIR,
+) -> None:
+    """Show a run's steps, figures and verdict."""
+    from pipelines.console import LiveWatcher
+    from pipelines.runs import find_run
+
+    found = find_run(workdir, run_id)
+    console = _console()
+    console.print(f"[bold]{found.name}[/] run {found.run_id}, {found.state}, started {found.started}", highlight=False)
+    console.print(LiveWatcher(found))
+    _print_figures(found, console)
+
+
+@runs_app.command("compare")
+def runs_compare(
+    first: Annotated[str, typer.Argument(metavar="RUN")],
+    second: Annotated[str, typer.Argument(metavar="RUN")],
+    workdir: Workdir = DEFAULT_WORKDIR,
+) -> None:
+    """Set two runs' figures beside each other."""
+    from pipelines.console import comparison_table
+    from pipelines.runs import find_run
+
+    _console().print(comparison_table(find_run(workdir, first), find_run(workdir, second)))
+
+
+@registry_app.command("list")
+def registry_list(workdir: Workdir = DEFAULT_WORKDIR) -> None:
+    """List the versions of every registry, newest first; the champion is marked."""
+    from rich.table import Table
+
+    table = Table()
+    for column in ("config", "version", "status", "decided", "recall@100", "reason"):
+        table.add_column(column, no_wrap=column != "reason")
+    for registry in _registries(workdir):
+        for version in registry.versions():
+            recall = (version.metrics or {}).get("recall@100")
+            table.add_row(
+                registry.folder.name, version.id, version.status, (version.decided_at or "")[:16],
+                f"{recall:.4f}" if recall is not None else "", version.reason,
+            )  # fmt: skip
+    _console().print(table)
+
+
+@registry_app.command("show")
+def registry_show(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="A version's id or its beginning.")],
+    workdir: Workdir = DEFAULT_WORKDIR,
+) -> None:
+    """Show what a version consists of and its figures."""
+    import json
+
+    from pipelines.console import gate_table, metrics_table
+
+    registry, found = _find_version(workdir, version)
+    console = _console()
+    console.print(f"[bold]{registry.folder.name}[/] version {found.id}, {found.status}\n{_shown(found.folder)}",
+                  highlight=False, soft_wrap=True)  # fmt: skip
+    metrics = json.loads((found.evaluation / "metrics.json").read_text(encoding="utf-8"))
+    console.print(metrics_table(metrics))
+    console.print(gate_table(metrics["gate"]))
+
+
+@registry_app.command("promote")
+def registry_promote(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="A stored version's id or its beginning.")],
+    workdir: Workdir = DEFAULT_WORKDIR,
+) -> None:
+    """Make a stored version the champion."""
+    registry, found = _find_version(workdir, version)
+    print(f"{registry.folder.name}: the champion is {registry.promote_existing(found.id)}")
+
+
+@registry_app.command("rollback")
+def registry_rollback(
+    config: ConfigFile,
+    workdir: Workdir = DEFAULT_WORKDIR,
+) -> None:
+    """Make the champion's predecessor the champion again."""
+    from two_tower.registry import Registry
+
+    registry = Registry(workdir / "registry", _load(config).name)
+    print(f"{registry.folder.name}: the champion is {registry.rollback()}")
+
+
+def main() -> None:
+    """Runs the command; errors that are the user's to mend are printed without a traceback."""
+    from two_tower.errors import UserError
+
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; the finished steps are kept, the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool) -> int:
+    """Compiles and runs the DAG, prints how it went; the exit code."""
+    import yaml
+
+    from pipelines.console import watching
+    from pipelines.dag import compile_pipeline
+    from pipelines.local import run_pipeline
+    from pipelines.runs import Run
+
+    console = _console()
+    registry = workdir / "registry"
+    record = Run.start(workdir, name=config.name, config_file=str(config_file), config=config.model_dump(mode="json"))
+    pipeline = record.folder / "pipeline.yaml"
+    (record.folder / "config.yaml").write_text(yaml.safe_dump(record.config, sort_keys=False), encoding="utf-8")
+    compile_pipeline(config, pipeline)
+    console.print(f"[bold]{config.name}[/] run {record.run_id} in {_shown(record.folder)}", highlight=False)
+    arguments = {"registry": str(registry), "run_id": record.run_id, "data_root": str(Path("data").resolve())}
+    with watching(record, console) as watcher:
+        succeeded = run_pipeline(record, pipeline, arguments, watcher=watcher, cache=cache)
+    if not succeeded:
+        _explain_failure(record, console)
+        return EXIT_FAILED
+    _print_figures(record, console)
+    return _print_verdict(record, registry, config_file, console)
+
+
+def _print_verdict(record: Run, registry: Path, config_file: Path, console: Console) -> int:
+    """Says what became of the version and what to try next; the exit code."""
+    from two_tower.registry import Registry
+
+    metrics = record.metrics
+    console.print(f"\n{metrics['gate']['reason']}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"report: {_shown(record.report)}", highlight=False, soft_wrap=True)
+    if record.decision == "refuse":
+        return EXIT_REFUSED
+    champion = Registry(registry, record.name).champion()
+    if champion is None or champion.id != record.version:
+        console.print(f"[red]the registry's champion is not {record.version}[/]", highlight=False)
+        return EXIT_FAILED
+    console.print(f"champion: {record.version}", highlight=False)
+    from pipelines.recommend import example_query
+
+    console.print(f"next: two-tower recommend --config {config_file} {example_query(record)}", highlight=False,
+                  markup=False, soft_wrap=True)  # fmt: skip
+    return 0
+
+
+def _print_figures(record: Run, console: Console) -> None:
+    from pipelines.console import gate_table, metrics_table
+
+    metrics = record.metrics
+    if metrics is None:
+        return
+    console.print(metrics_table(metrics))
+    console.print(gate_table(metrics["gate"]))
+
+
+def _explain_failure(record: Run, console: Console) -> None:
+    """Names the failed step and prints the last lines of its log."""
+    failed = next((step for step in record.steps if step.state == "failed"), None)
+    log = record.folder / "logs" / f"{failed.name if failed else 'runner'}.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    console.print(f"[bold red]{failed.name if failed else 'the run'} failed[/]; the end of {_shown(log)}:",
+                  highlight=False, soft_wrap=True)  # fmt: skip
+    for line in lines[-15:]:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    if record.report:
+        console.print(f"page: {_shown(record.report)}", highlight=False, soft_wrap=True)
+
+
+def _load(config: Path, overrides: list[str] | None = None) -> Config:
+    from two_tower.config import load_config
+
+    return load_config(config, overrides or ())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # Bound to today's standard output, which is redirected while kfp.local runs. A log has no width of its own.
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+
+
+def _pairs(texts: list[str], option: str) -> list[tuple[str, str]]:
+    from two_tower.errors import ConfigError
+
+    pairs = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{option} {text!r}: expected NAME=VALUE")
+        pairs.append((key, value))
+    return pairs
+
+
+def _registries(workdir: Path) -> list[Registry]:
+    from two_tower.registry import Registry
+
+    return [Registry(workdir / "registry", folder.name) for folder in sorted((workdir / "registry").glob("*/"))]
+
+
+def _champion_of(config: Config, workdir: Path) -> Version:
+    from two_tower.errors import RegistryError
+    from two_tower.registry import Registry
+
+    champion = Registry(workdir / "registry", config.name).champion()
+    if champion is None:
+        raise RegistryError(f"{config.name} has no champion in {workdir}/registry yet; `two-tower run` makes one")
+    return champion
+
+
+def _find_version(workdir: Path, version: str) -> tuple[Registry, Version]:
+    """The version with this id, or the one whose id starts so, and its registry."""
+    from two_tower.errors import RegistryError
+
+    found = [
+        (registry, stored)
+        for registry in _registries(workdir)
+        for stored in registry.versions()
+        if stored.id.startswith(version)
+    ]
+    if len(found) != 1:
+        problem = "no stored version starts with" if not found else "several stored versions start with"
+        raise RegistryError(f"{problem} {version!r}; `two-tower registry list` shows them")
+    return found[0]
+
+
+def _shown(path: Path | None) -> str:
+    """A path as a person would type it: relative to here where that is shorter."""
+    if path is None:
+        return ""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

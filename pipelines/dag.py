@@ -1,0 +1,177 @@
+"""The DAG: one pipeline function for one machine and for Vertex AI Pipelines.
+
+resolve_inputs -> prepare_data -> train_towers -> export_candidate_tower -> embed_candidates
+embed_candidates -> build_index            (the vectors become the index)
+embed_candidates -> export_query_tower     (the vectors become the history table inside the query tower)
+{build_index, export_query_tower} -> evaluate_recall -> [decision == promote] promote
+evaluate_recall -> write_report            (and leave_page, whatever happened)
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.build import IMAGE_OF, LOCAL_IMAGE, component_of
+from pipelines.fingerprint import fingerprint
+from two_tower.config import Config, Resources, canonical_json
+
+SECTIONS_OF: dict[str, tuple[str, ...]] = {
+    "prepare_data": ("data", "beam"),
+    "train_towers": ("data", "model", "training"),
+    "export_candidate_tower": ("data", "model"),
+    "embed_candidates": ("data", "embedding", "beam"),
+    "build_index": ("index",),
+    "export_query_tower": ("data", "model"),
+    "evaluate_recall": ("data", "evaluation"),
+}
+"""The sections whose plug-ins a cached step runs; they decide which files its fingerprint covers."""
+
+
+def code_fingerprints(config: Config) -> dict[str, str]:
+    """The fingerprint of every cached step's code, by step."""
+    return {
+        step: fingerprint(f"components.{step}.component", sections=[getattr(config, name) for name in sections])
+        for step, sections in SECTIONS_OF.items()
+    }
+
+
+def parameters_of(config: Config) -> dict[str, str]:
+    """The pipeline's parameters that come from the configuration, as canonical JSON texts."""
+    return {
+        "name": config.name,
+        "dataset": config.dataset or config.name,
+        "config": canonical_json(config),
+        "data": canonical_json(config.data),
+        "model": canonical_json(config.model),
+        "training": canonical_json(config.training),
+        "embedding": canonical_json(config.embedding),
+        "index": canonical_json(config.index),
+        "evaluation": canonical_json(config.evaluation),
+        "beam": canonical_json(config.beam),
+    }
+
+
+def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -> Any:
+    """The KFP pipeline of a configuration.
+
+    Args:
+        config: Its sections become the defaults of the pipeline's parameters.
+        images: Container image by image target (`prep`, `train`, `embed`, `index`); the local stand-in if absent.
+    """
+    from kfp import dsl
+
+    components = {
+        name: component_of(name, image=(images or {}).get(target, LOCAL_IMAGE)) for name, target in IMAGE_OF.items()
+    }
+    resources = config.resources
+    code = code_fingerprints(config)
+    defaults = parameters_of(config)
+
+    def task(step: str, **inputs: Any) -> Any:
+        return _ask_for(components[step](**inputs), resources.get(step))
+
+    @dsl.pipeline(name=config.name.replace("_", "-"), description=config.description or None)
+    def two_tower_retrieval(
+        registry: str,
+        run_id: str = "",
+        data_root: str = "",
+        name: str = defaults["name"],
+        dataset: str = defaults["dataset"],
+        config: str = defaults["config"],
+        data: str = defaults["data"],
+        model: str = defaults["model"],
+        training: str = defaults["training"],
+        embedding: str = defaults["embedding"],
+        index: str = defaults["index"],
+        evaluation: str = defaults["evaluation"],
+        beam: str = defaults["beam"],
+    ):
+        exit_task = task("leave_page", run_id=run_id).set_caching_options(False)
+        with dsl.ExitHandler(exit_task, name="retrieval"):
+            # 1. Which files and which champion this run works with.
+            inputs = task(
+                "resolve_inputs", name=name, dataset=dataset, data_root=data_root, data=data, registry=registry
+            ).set_caching_options(False)
+            # 2. Logs to examples, queries and the candidate table.
+            prepared = task(
+                "prepare_data", sources=inputs.outputs["sources"], data=data, beam=beam, code=code["prepare_data"]
+            ).outputs["prepared"]
+            # 3. Examples to towers.
+            trained = task(
+                "train_towers", prepared=prepared, model=model, training=training, code=code["train_towers"]
+            ).outputs["trained"]
+            # 4. The candidate tower, and every candidate through it.
+            candidate_tower = task(
+                "export_candidate_tower", trained=trained, code=code["export_candidate_tower"]
+            ).outputs["candidate_tower"]
+            embeddings = task(
+                "embed_candidates",
+                candidate_tower=candidate_tower,
+                prepared=prepared,
+                embedding=embedding,
+                beam=beam,
+                code=code["embed_candidates"],
+            ).outputs["embeddings"]
+            # 5. The vectors become the index and the query tower's history table.
+            built = task("build_index", embeddings=embeddings, index_settings=index, code=code["build_index"])
+            query_tower = task(
+                "export_query_tower", trained=trained, embeddings=embeddings, code=code["export_query_tower"]
+            ).outputs["query_tower"]
+            # 6. What it is worth, and the gate.
+            measured = task(
+                "evaluate_recall",
+                name=name,
+                prepared=prepared,
+                candidate_tower=candidate_tower,
+                query_tower=query_tower,
+                embeddings=embeddings,
+                index=built.outputs["index"],
+                evaluation_settings=evaluation,
+                registry=registry,
+                champion=inputs.outputs["champion"],
+                code=code["evaluate_recall"],
+            )
+            with dsl.If(measured.outputs["decision"] == "promote", name="gate"):
+                task(
+                    "promote",
+                    name=name,
+                    prepared=prepared,
+                    candidate_tower=candidate_tower,
+                    query_tower=query_tower,
+                    index=built.outputs["index"],
+                    evaluation=measured.outputs["evaluation"],
+                    config=config,
+                    registry=registry,
+                ).set_caching_options(False)
+            # 7. The page that a person opens.
+            task(
+                "write_report",
+                prepared=prepared,
+                trained=trained,
+                index=built.outputs["index"],
+                evaluation=measured.outputs["evaluation"],
+                config=config,
+                run_id=run_id,
+            ).set_caching_options(False)
+
+    return two_tower_retrieval
+
+
+def _ask_for(task: Any, resources: Resources | None) -> Any:
+    """The task with the machine that its step asks for; the local runner takes what there is."""
+    if resources is None:
+        return task
+    if resources.cpu:
+        task.set_cpu_limit(resources.cpu)
+    if resources.memory:
+        task.set_memory_limit(resources.memory)
+    if resources.accelerator:
+        task.set_accelerator_type(resources.accelerator).set_accelerator_limit(resources.accelerator_count)
+    return task
+
+
+def compile_pipeline(config: Config, out: str | Path, *, images: Mapping[str, str] | None = None) -> None:
+    """Writes the compiled pipeline of a configuration as YAML."""
+    from kfp import compiler
+
+    compiler.Compiler().compile(build_pipeline(config, images=images), str(out))

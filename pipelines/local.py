@@ -1,0 +1,172 @@
+"""Running a compiled pipeline on this machine with `kfp.local`, watched step by step.
+
+kfp.local offers no hooks, so two of its functions are wrapped while a run goes on (`_watched`): the one that
+executes a task, to learn its outputs and whether the cache answered, and the one that starts the subprocess, to
+write a log file a step and to tie the process to this one.  The version of kfp is pinned; a test holds the two
+functions to the signatures used here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from components.runtime import LINE_MARK, RUN_FOLDER, RUNNER_PID
+from pipelines.runs import Run
+from two_tower.errors import UserError
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Watcher(Protocol):
+    """Is told what a run does."""
+
+    def step_started(self, name: str) -> None:
+        """A step's process starts."""
+
+    def step_ended(self, name: str) -> None:
+        """A step has ended; the run's record says how."""
+
+    def line(self, name: str, text: str) -> None:
+        """A step logged a line."""
+
+
+def run_pipeline(run: Run, pipeline_file: Path, arguments: Mapping[str, str], *, watcher: Watcher, cache: bool) -> bool:
+    """Runs a compiled pipeline file as `run`, keeping its record up to date; whether every step succeeded.
+
+    Artefacts go to `WORKDIR/artifacts`, cached answers to `WORKDIR/cache`, logs to the run's folder.
+    """
+    from kfp import components, local
+
+    workdir = run.folder.parent
+    start = time.monotonic()
+    run.save()
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(workdir / "artifacts"),
+        raise_on_error=False,
+        enable_caching=cache,
+        cache_root=str(workdir / "cache"),
+    )
+    with (
+        open(run.folder / "logs" / "runner.log", "a", buffering=1, encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+        warnings.catch_warnings(),
+        _watched(run, watcher),
+    ):
+        warnings.simplefilter("ignore")
+        components.load_component_from_file(str(pipeline_file))(**arguments)
+    for step in run.steps:
+        if step.state in ("waiting", "running"):
+            step.state = "skipped"
+    run.state = "failed" if any(step.state == "failed" for step in run.steps) else "finished"
+    run.seconds = time.monotonic() - start
+    run.save()
+    return run.state == "finished"
+
+
+@contextlib.contextmanager
+def exclusive(workdir: Path) -> Iterator[None]:
+    """Keeps a second run out of `workdir` while this one goes on; the lock goes with the process, however it ends.
+
+    Raises:
+        UserError: Another run is going on there.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with open(workdir / ".lock", "a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise UserError(
+                f"{workdir}: another run is going on here (process {lock.read().strip() or 'unknown'}); "
+                "wait for it, or give this one a --workdir of its own"
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _watched(run: Run, watcher: Watcher) -> Iterator[None]:
+    """Wraps kfp.local's execution of a task and its start of a subprocess for the duration of a run."""
+    from kfp.local import status, subprocess_task_handler
+    from kfp.local.orchestrator import task_executor
+
+    execute, start = task_executor.execute_single_task, subprocess_task_handler.run_local_subprocess
+    current = {"step": "", "started": False}
+
+    def execute_single_task(task_name: str, **kwargs: Any) -> Any:
+        name = task_name.replace("-", "_")
+        if name.startswith("importer"):
+            return execute(task_name=task_name, **kwargs)
+        step = run.step(name)
+        current.update(step=name, started=False)
+        begin = time.monotonic()
+        outputs, task_status = execute(task_name=task_name, **kwargs)
+        step.seconds = round(time.monotonic() - begin, 2)
+        succeeded = task_status == status.Status.SUCCESS
+        step.state = "failed" if not succeeded else "ran" if current["started"] else "cached"
+        step.outputs = {key: getattr(value, "path", value) for key, value in outputs.items()}
+        if name == "evaluate_recall" and succeeded:
+            run.decision, run.version = outputs["decision"], outputs["version"]
+        run.save()
+        watcher.step_ended(name)
+        return outputs, task_status
+
+    def run_local_subprocess(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        name = str(current["step"])
+        current["started"] = True
+        run.step(name).state = "running"
+        run.save()
+        watcher.step_started(name)
+        return _run_logged(
+            full_command,
+            environment={**os.environ, **(env_vars or {}), RUNNER_PID: str(os.getpid()), RUN_FOLDER: str(run.folder)},
+            log=run.folder / "logs" / f"{name}.log",
+            line=lambda text: watcher.line(name, text),
+        )
+
+    task_executor.execute_single_task = execute_single_task
+    subprocess_task_handler.run_local_subprocess = run_local_subprocess
+    try:
+        yield
+    finally:
+        task_executor.execute_single_task = execute
+        subprocess_task_handler.run_local_subprocess = start
+
+
+def _run_logged(command: list[str], *, environment: Mapping[str, str], log: Path, line: Callable[[str], None]) -> int:
+    """Runs a step's command, its output going to `log` and its own lines to `line`; the exit code."""
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork, where as little as possible should happen
+    with (
+        open(log, "a", buffering=1, encoding="utf-8") as file,
+        subprocess.Popen(
+            command,
+            env={**environment, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for text in process.stdout:
+            file.write(text)
+            if text.startswith(LINE_MARK):
+                line(text.removeprefix(LINE_MARK).rstrip())
+    return process.returncode

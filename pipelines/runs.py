@@ -1,0 +1,128 @@
+"""What a run leaves in its folder: `WORKDIR/RUN_ID/run.json`, the compiled pipeline, logs and the report."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from two_tower.artifacts import write_json
+from two_tower.config import STEPS
+from two_tower.errors import UserError
+
+State = Literal["waiting", "running", "ran", "cached", "skipped", "failed"]
+
+
+@dataclass
+class StepRecord:
+    """One step of a run."""
+
+    name: str
+    state: State = "waiting"
+    seconds: float = 0.0
+    outputs: dict[str, Any] = field(default_factory=dict)
+    """Output parameters by name, and the folders of output artefacts."""
+
+
+@dataclass
+class Run:
+    """A run's record, written to `run.json` at every change."""
+
+    folder: Path
+    run_id: str
+    name: str
+    config_file: str
+    config: dict[str, Any]
+    started: str
+    code: str
+    steps: list[StepRecord]
+    state: Literal["running", "finished", "failed"] = "running"
+    decision: str | None = None
+    version: str | None = None
+    seconds: float = 0.0
+
+    @classmethod
+    def start(cls, workdir: Path, *, name: str, config_file: str, config: dict[str, Any]) -> Run:
+        """A new run with a folder of its own in `workdir`."""
+        now = datetime.now().astimezone()
+        run_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        folder = workdir / run_id
+        (folder / "logs").mkdir(parents=True)
+        return cls(
+            folder, run_id, name, config_file, config, now.isoformat(timespec="seconds"), _commit(),
+            [StepRecord(step) for step in STEPS],
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """The record in a run's folder."""
+        content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        content["steps"] = [StepRecord(**step) for step in content["steps"]]
+        return cls(folder=folder, **content)
+
+    def save(self) -> None:
+        """Writes the record."""
+        content = asdict(self)
+        del content["folder"]
+        write_json(self.folder / "run.json", content)
+
+    def step(self, name: str) -> StepRecord:
+        """The record of a step; a step beside the DAG's own (the exit handler) gets one when it is first asked for."""
+        for step in self.steps:
+            if step.name == name:
+                return step
+        self.steps.append(StepRecord(name))
+        return self.steps[-1]
+
+    @property
+    def report(self) -> Path | None:
+        """The report, or the page that a failed run left."""
+        path = self.folder / "report.html"
+        return path if path.is_file() else None
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """The content of metrics.json, where `evaluate_recall` has finished."""
+        folder = self.step("evaluate_recall").outputs.get("evaluation")
+        path = Path(folder) / "metrics.json" if folder else None
+        return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
+
+
+def list_runs(workdir: Path) -> list[Run]:
+    """The runs in `workdir`, oldest first."""
+    return [Run.load(path.parent) for path in sorted(workdir.glob("*/run.json"))]
+
+
+def find_run(workdir: Path, run_id: str) -> Run:
+    """The run with this id, the one id that starts so, or the newest for `latest`.
+
+    Raises:
+        UserError: There is none, or more than one.
+    """
+    runs = list_runs(workdir)
+    if run_id == "latest":
+        found = runs[-1:]
+    else:
+        found = [run for run in runs if run.run_id == run_id] or [run for run in runs if run.run_id.startswith(run_id)]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(run.run_id for run in runs[-5:]) or "none"
+    problem = "no run is called" if not found else "more than one run starts with"
+    raise UserError(f"{workdir}: {problem} {run_id!r}; the newest runs: {known}")
+
+
+def _commit() -> str:
+    """The commit of the checkout, with a + when it has changes; empty outside one."""
+    here = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, check=True, timeout=5,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return described.stdout.strip()
