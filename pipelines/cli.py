@@ -206,6 +206,12 @@ def config_check(files: Annotated[list[Path], typer.Argument(metavar="CONFIG…"
         raise typer.Exit(EXIT_USAGE)
 
 
+@config_app.command("show")
+def config_show(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Print a configuration with its defaults filled in, as JSON."""
+    print(_load(config, overrides).model_dump_json(indent=2))
+
+
 @config_app.command("schema")
 def config_schema() -> None:
     """Print the JSON Schema that editors complete from."""

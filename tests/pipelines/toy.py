@@ -63,7 +63,7 @@ def main() -> None:
         run = Run.start(workdir, name="toy", config_file="toy.yaml", config={})
         file = run.folder / "pipeline.yaml"
         compiler.Compiler().compile(toy, str(file))
-        what, beat = (sys.argv[2:] + ["", ""])[:2]
+        what, beat = [*sys.argv[2:], "", ""][:2]
         watcher = PlainWatcher(run, Console(file=sys.stdout, width=160))
         succeeded = run_pipeline(run, file, {"what": what, "beat": beat}, watcher=watcher, cache=True)
     sys.exit(0 if succeeded else 1)

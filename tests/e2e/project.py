@@ -1,0 +1,73 @@
+"""A copy of the project in a folder of its own, whose command the end-to-end tests run like a user would."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+class Project:
+    """A checkout that a test may edit: its data, its runs and its code."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("two_tower", "components", "pipelines", "configs"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def command(self, *arguments: str, code: int | None = 0, **options) -> subprocess.CompletedProcess:
+        """Runs `two-tower ARGUMENTS` in the checkout and expects the exit code `code`."""
+        result = subprocess.run(
+            [sys.executable, "-m", "pipelines", *arguments],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=540, **options,
+        )  # fmt: skip
+        if code is not None:
+            assert result.returncode == code, f"exit code {result.returncode}\n{result.stdout}\n{result.stderr}"
+        return result
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """Starts `two-tower ARGUMENTS` as the leader of a process group of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipelines", *arguments],
+            cwd=self.folder, env=self.environment, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.folder)}
+
+    def runs(self, workdir: str = "runs") -> list[dict]:
+        """The records of the runs, oldest first."""
+        return [json.loads(path.read_text()) for path in sorted((self.folder / workdir).glob("2*/run.json"))]
+
+    def states(self, workdir: str = "runs") -> dict[str, str]:
+        """The newest run's state by step."""
+        return {step["name"]: step["state"] for step in self.runs(workdir)[-1]["steps"]}
+
+    def champion(self, workdir: str = "runs") -> str | None:
+        """The id that the alias names."""
+        path = self.folder / workdir / "registry" / "tiny" / "champion.json"
+        return json.loads(path.read_text())["version"] if path.is_file() else None
+
+
+def kill(process: subprocess.Popen, *, group: bool) -> None:
+    """Kills the runner with SIGKILL, alone or with its whole process group."""
+    (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for(condition, *, process: subprocess.Popen | None = None, seconds: float = 240) -> bool:
+    """Waits until `condition()` holds; False where `process` has ended before."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process is not None and process.poll() is not None:
+            return False
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,201 @@
+"""Runs of the whole DAG: the first, the cached, the partly cached, the refused, the failed.
+
+The tests share one checkout and its cache; each leaves the configuration, the code and the data as it found them.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+STEPS = (
+    "resolve_inputs prepare_data train_towers export_candidate_tower embed_candidates build_index "
+    "export_query_tower evaluate_recall promote write_report"
+).split()
+ALWAYS = {"resolve_inputs", "write_report", "leave_page"}
+
+
+def ran(project) -> set[str]:
+    return {name for name, state in project.states().items() if state == "ran"}
+
+
+def test_the_first_run_promotes_a_version_and_says_what_to_do_next(project, first_run):
+    assert ran(project) == {*STEPS, "leave_page"}
+    (run,) = project.runs()
+    assert run["decision"] == "promote"
+    assert project.champion() == run["version"]
+    assert "recall@10" in first_run and "recent_popularity" in first_run
+    assert "report:" in first_run and "next: two-tower recommend" in first_run
+    report = project.folder / "runs" / run["run_id"] / "report.html"
+    assert len(report.read_text()) > 50_000
+
+
+def test_a_second_run_with_nothing_changed_only_measures_against_the_new_champion(project, first_run):
+    before = project.champion()
+    project.command("run", "configs/tiny.yaml")
+    assert ran(project) == {*ALWAYS, "evaluate_recall"}, "the champion's id is news for evaluate_recall alone"
+    project.command("run", "configs/tiny.yaml")
+    assert ran(project) == ALWAYS
+    assert project.runs()[-1]["decision"] == "keep"
+    assert project.champion() == before
+
+
+def test_a_changed_evaluation_setting_runs_the_evaluation_and_what_follows(project, first_run):
+    project.command("run", "configs/tiny.yaml", "--set", "evaluation.bootstrap_samples=300")
+    assert ran(project) == {*ALWAYS, "evaluate_recall"}
+
+
+def test_a_changed_index_setting_never_retrains(project, first_run):
+    project.command("run", "configs/tiny.yaml", "--set", "index.kind=scann")
+    assert not ran(project) & {"prepare_data", "train_towers", "embed_candidates"}
+    assert "build_index" in ran(project)
+
+
+def test_a_changed_line_of_the_training_code_trains_again(project, first_run):
+    (path,) = [
+        path
+        for path in (project.folder / "two_tower" / "model").glob("*.py")
+        if re.search(r"^def train\(", path.read_text(), re.MULTILINE)
+    ]
+    text = path.read_text()
+    try:
+        path.write_text(text + "\n# one more line\n")
+        project.command("run", "configs/tiny.yaml", code=None)
+        assert "train_towers" in ran(project)
+        assert project.states()["prepare_data"] == "cached"
+    finally:
+        path.write_text(text)
+
+
+def test_a_changed_input_file_is_noticed(project, first_run):
+    (path,) = (project.folder / "data" / "tiny").glob("interactions*.parquet")
+    table = pq.read_table(path)
+    original = path.read_bytes()
+    try:
+        pq.write_table(table.slice(0, table.num_rows - 10), path)
+        project.command("run", "configs/tiny.yaml", "--set", "training.epochs=1", code=None)
+        assert "prepare_data" in ran(project)
+    finally:
+        path.write_bytes(original)
+
+
+def test_an_impossible_floor_refuses_the_version_with_exit_code_3(project, first_run):
+    before = project.champion()
+    floor = "evaluation.gate=[{type: minimum, metric: recall@100, at_least: 0.999}]"
+    result = project.command("run", "configs/tiny.yaml", "--set", "training.seed=7", "--set", floor, code=3)
+    assert "0.999" in result.stdout
+    assert project.champion() == before
+    assert project.states()["promote"] == "skipped"
+
+
+def test_one_step_runs_alone_on_an_earlier_runs_artefacts(project, first_run):
+    run = project.runs()[0]["run_id"]
+    result = project.command("step", "build_index", "configs/tiny.yaml", "--run", run, "--set", "index.kind=exact")
+    folder = Path(re.search(r"index: (\S+)", result.stdout)[1])
+    assert (folder / "manifest.json").is_file()
+    assert ran(project) == {"build_index"}
+
+
+def test_recommend_answers_for_a_user_and_for_a_history(project, first_run):
+    by_user = project.command(*re.search(r"next: two-tower (.*)", first_run)[1].split(), "--k", "5").stdout
+    assert len(re.findall(r"^│ +\d+ │", by_user, re.MULTILINE)) == 5
+    items = pq.read_table(next((project.folder / "runs" / "registry").rglob("vocabulary/items.parquet")))
+    history = ",".join(items["item_id"].to_pylist()[:3])
+    by_history = ("recommend", "--config", "configs/tiny.yaml", "--history", history, "--k", "7", "--exclude-seen")
+    shown = project.command(*by_history).stdout
+    assert len(re.findall(r"^│ +\d+ │", shown, re.MULTILINE)) == 7
+    unknown = project.command("recommend", "--config", "configs/tiny.yaml", "--user", "nobody", code=1)
+    assert "nobody" in unknown.stderr
+
+
+def test_runs_and_the_registry_can_be_looked_at_and_rolled_back(project, first_run):
+    project.command("runs", "list")
+    assert "train_towers" in project.command("runs", "show", "latest").stdout
+    first, *_, last = [run["run_id"] for run in project.runs() if run["version"]]
+    assert "recall@10" in project.command("runs", "compare", first, last).stdout
+    champion = project.champion()
+    assert champion in project.command("registry", "list").stdout
+    assert "recall@10" in project.command("registry", "show", champion[:8]).stdout
+
+
+def test_wrong_configuration_is_refused_before_anything_runs(project, first_run):
+    count = len(project.runs())
+    result = project.command("run", "configs/tiny.yaml", "--set", "training.epoch=3", code=2)
+    assert "training.epoch" in result.stderr and "'epochs'" in result.stderr
+    assert project.command("run", "configs/nothing.yaml", code=2).stderr.count("configs/nothing.yaml")
+    assert project.command("step", "no_such_step", "configs/tiny.yaml", "--run", "latest", code=2)
+    assert project.command("run", code=2)
+    assert len(project.runs()) == count
+
+
+def test_broken_rows_are_set_aside_and_counted_in_the_report(project, first_run):
+    """Missing ids, unparsable times, duplicates and a future date, in a CSV log; the run goes on."""
+    import pyarrow.csv as pc
+
+    (path,) = (project.folder / "data" / "tiny").glob("interactions*.parquet")
+    folder = project.folder / "data" / "broken"
+    folder.mkdir(exist_ok=True)
+    for table in path.parent.glob("*"):
+        if not table.name.startswith("interactions"):
+            (folder / table.name).write_bytes(table.read_bytes())
+    pc.write_csv(pq.read_table(path), folder / "interactions.csv")
+    lines = (folder / "interactions.csv").read_text().splitlines()
+    header = [name.strip('"') for name in lines[0].split(",")]
+    fields = lines[1].split(",")
+
+    def row(**changes: str) -> str:
+        return ",".join(changes.get(name, value) for name, value in zip(header, fields, strict=True))
+
+    columns = json.loads(project.command("config", "show", "configs/tiny.yaml").stdout)["data"]["interactions"]["columns"]
+    bad = [
+        row(**{columns["user"]: ""}),
+        row(**{columns["item"]: ""}),
+        row(**{columns["time"]: "yesterday"}),
+        row(**{columns["time"]: "2999-01-01T00:00:00Z"}),
+        row(),
+    ]
+    (folder / "interactions.csv").write_text("\n".join([*lines, *bad]) + "\n")
+    source = ("--set", "dataset=broken", "--set", "data.interactions.path=interactions.csv")
+    project.command("run", "configs/tiny.yaml", *source, "--workdir", "broken", code=None)
+    run = project.runs("broken")[-1]
+    assert run["state"] == "finished"
+    prepared = Path(next(s for s in run["steps"] if s["name"] == "prepare_data")["outputs"]["prepared"])
+    reasons = {"missing_user", "missing_item", "bad_time", "future_time", "duplicate"}
+    assert json.loads((prepared / "summary.json").read_text())["rows"]["set_aside"] == dict.fromkeys(reasons, 1)
+    report = (project.folder / "broken" / run["run_id"] / "report.html").read_text()
+    assert all(reason in report for reason in reasons)
+    assert "yesterday" in report
+
+    strict = ("--set", "data.interactions.max_bad_share=0.00001")
+    refused = project.command("run", "configs/tiny.yaml", *source, *strict, "--workdir", "broken", code=1)
+    assert "prepare_data failed" in refused.stdout and "max_bad_share" in refused.stdout
+    page = (project.folder / "broken" / project.runs("broken")[-1]["run_id"] / "report.html").read_text()
+    assert "prepare_data" in page and "max_bad_share" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("data.interactions.columns.item=sku",), "sku"),
+        (("data.interactions.path=nothing.parquet",), "nothing.parquet"),
+        (("data.interactions.path=empty.parquet",), "empty.parquet"),
+        (("data.interactions.path=words.parquet",), "words.parquet"),
+    ],
+)
+def test_input_that_cannot_be_used_ends_with_a_clear_error(project, first_run, change, message):
+    folder = project.folder / "data" / "tiny"
+    (source,) = folder.glob("interactions*.parquet")
+    pq.write_table(pq.read_table(source).slice(0, 0), folder / "empty.parquet")
+    (folder / "words.parquet").write_text("these are words")
+    options = [word for text in change for word in ("--set", text)]
+    try:
+        result = project.command("run", "configs/tiny.yaml", "--workdir", "unusable", *options, code=1)
+    finally:
+        (folder / "empty.parquet").unlink()
+        (folder / "words.parquet").unlink()
+    assert message in result.stdout and "Traceback" not in result.stdout
+    assert not list((project.folder / "unusable").rglob("manifest.json")), "nothing half-written"

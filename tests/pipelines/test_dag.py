@@ -1,0 +1,80 @@
+"""The compiled DAG: valid, complete, with the arrows of the design."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from components.build import IMAGE_OF, body_of
+from pipelines.dag import compile_pipeline
+from two_tower.config import STEPS, load_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory) -> dict:
+    """The compiled small configuration, with an image for the training target."""
+    path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
+    compile_pipeline(load_config(CONFIGS / "tiny.yaml"), path, images={"train": "example/train@sha256:12"})
+    return yaml.safe_load(path.read_text())
+
+
+def tasks(compiled) -> dict[str, dict]:
+    found = dict(compiled["root"]["dag"]["tasks"])
+    for component in compiled["components"].values():
+        found.update(component.get("dag", {}).get("tasks", {}))
+    return {name.replace("-", "_"): task for name, task in found.items()}
+
+
+def test_the_file_is_a_valid_pipeline_spec(compiled):
+    json_format.ParseDict(compiled, pipeline_spec_pb2.PipelineSpec())
+
+
+def test_every_step_is_there_with_its_arrows(compiled):
+    found = tasks(compiled)
+    assert {*STEPS, "leave_page"} <= set(found)
+    arrows = {name: {d.replace("-", "_") for d in task.get("dependentTasks", [])} for name, task in found.items()}
+    assert arrows["train_towers"] == {"prepare_data"}
+    assert arrows["export_candidate_tower"] == {"train_towers"}
+    assert arrows["embed_candidates"] == {"export_candidate_tower", "prepare_data"}
+    assert arrows["build_index"] == {"embed_candidates"}
+    assert arrows["export_query_tower"] == {"embed_candidates", "train_towers"}
+    assert {"build_index", "export_query_tower"} <= arrows["evaluate_recall"]
+    assert "evaluate_recall" in arrows["write_report"]
+
+
+def test_what_has_to_see_the_world_anew_is_never_cached(compiled):
+    uncached = {name for name, task in tasks(compiled).items() if not task.get("cachingOptions", {}).get("enableCache")}
+    assert uncached & set(IMAGE_OF) == {"resolve_inputs", "promote", "write_report", "leave_page"}
+
+
+def test_a_step_runs_in_its_targets_image(compiled):
+    executors = compiled["deploymentSpec"]["executors"]
+    for step, target in IMAGE_OF.items():
+        image = executors[f"exec-{step.replace('_', '-')}"]["container"]["image"]
+        assert image == ("example/train@sha256:12" if target == "train" else "python:3.11")
+
+
+def test_no_step_installs_packages_when_it_runs(compiled):
+    for executor in compiled["deploymentSpec"]["executors"].values():
+        assert "pip install" not in " ".join(executor["container"]["command"])
+
+
+@pytest.mark.parametrize("step", IMAGE_OF)
+def test_every_body_fits_a_screen(step):
+    import ast
+    import inspect
+    import textwrap
+
+    source = textwrap.dedent(inspect.getsource(body_of(step)))
+    function = ast.parse(source).body[0]
+    first = function.body[1].lineno  # after the docstring
+    assert function.end_lineno - first < 40
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_compiles(path, tmp_path):
+    compile_pipeline(load_config(path), tmp_path / "pipeline.yaml")
