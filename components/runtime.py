@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG = 1
 
 @contextlib.contextmanager
 def running(step: str) -> Iterator[None]:
-    """Runs a step's body: progress goes to standard output; a `UserError` ends the process with code 1 and its message."""
+    """Runs a step's body: its lines go to standard output; a `UserError` ends the process with its message, code 1."""
     _die_with_runner()
     log_to_console()
     start = time.monotonic()

@@ -43,14 +43,14 @@ def recommend_items(
     """
     import pyarrow.parquet as pq
 
-    from two_tower.retrievers import open_version
+    from two_tower.retrievers import StoredVersion
 
     query: dict[str, Any] = {f"context.{name}": value for name, value in context.items()}
     if user is not None:
         query.update(_user_query(_prepared_of(version, workdir), user))
     if history is not None:
         query["history"] = list(history)
-    found = open_version(version.folder).recommend(query, k, exclude_seen=exclude_seen)
+    found = StoredVersion(version.folder).recommend(query, k, exclude_seen=exclude_seen)
 
     items = pq.read_table(version.items)
     display = [name for name in items.column_names if name.startswith("display.")]

@@ -1,1 +1,7 @@
 """The library that the pipeline's steps call: plain Python, no kfp and no google.cloud.aiplatform."""
+
+import os
+
+# TensorFlow reads both when it is imported, which features, index, model and retrievers do on their own.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Recommenders wants Keras 2
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

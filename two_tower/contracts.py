@@ -78,9 +78,11 @@ class Loss(Settings, ABC):
 
     @abstractmethod
     def build(self, context: LossContext) -> Any:
-        """A callable `(queries [batch, dim], positives int32 [batch], weights [batch]) -> scalar` for TensorFlow.
+        """A callable `(queries [n, dim], rows int32 [batch], positives int32 [batch], weights [batch]) -> scalar`.
 
-        `context.candidates(item_numbers)` embeds candidates inside the same graph.
+        TensorFlow calls it in every step.  Positive `i` belongs to the query `rows[i]`: the items of one basket share
+        a query, which need not be scored again for each of them.  `context.candidates(item_numbers)` embeds
+        candidates inside the same graph.
         """
 
 

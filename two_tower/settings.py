@@ -31,7 +31,7 @@ from pydantic_core import PydanticCustomError
 class Settings(BaseModel):
     """A frozen settings model that refuses unknown keys and names the nearest valid one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -77,6 +77,7 @@ def one_of(package: str, base: type[BaseT]) -> Any:
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST = 1000 * 365 * _UNITS["d"]
 
 
 def _parse_duration(value: Any) -> Any:
@@ -87,7 +88,12 @@ def _parse_duration(value: Any) -> Any:
         raise PydanticCustomError(
             "duration", "expected a duration such as '14d', '12h', '30m' or '2w', got {value}", {"value": repr(value)}
         )
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if not 0 < seconds <= _LONGEST:
+        raise PydanticCustomError(
+            "duration", "expected more than nothing and less than 1000 years, got {value}", {"value": repr(value)}
+        )
+    return timedelta(seconds=seconds)
 
 
 def _format_duration(value: timedelta) -> str:

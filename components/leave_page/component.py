@@ -28,7 +28,7 @@ def leave_page(status: PipelineTaskFinalStatus, run_id: str, page: Output[HTML])
             page.path,
             title=run.get("name", run_id),
             run_id=run_id,
-            failed_step=failed["name"] if failed else status.error_message or "unknown",
+            failed_step=failed["name"] if failed else None,
             error_tail=log.read_text(errors="replace")[-4000:] if log and log.exists() else status.error_message or "",
             run=run,
         )

@@ -1,3 +1,10 @@
+from .files import (
+    crc32c_of as crc32c_of,
+    locked as locked,
+    replace_file as replace_file,
+    sync_folder as sync_folder,
+    write_json as write_json,
+)
 from .folder import (
     MANIFEST as MANIFEST,
     ArtifactReader as ArtifactReader,
@@ -5,11 +12,6 @@ from .folder import (
     Manifest as Manifest,
     content_hash as content_hash,
     open_artifact as open_artifact,
+    read_manifest as read_manifest,
     write_artifact as write_artifact,
-)
-from .files import (
-    crc32c_of as crc32c_of,
-    replace_file as replace_file,
-    sync_folder as sync_folder,
-    write_json as write_json,
 )

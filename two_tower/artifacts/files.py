@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 
+log = logging.getLogger("two_tower")
+
 
 def crc32c_of(path: str | Path) -> str:
     """The file's crc32c as eight hexadecimal digits."""
     checksum = google_crc32c.Checksum()
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         while block := file.read(1 << 20):
             checksum.update(block)
     return bytes(checksum.digest()).hex()
 
 
 def replace_file(path: str | Path, content: bytes) -> None:
-    """Writes `content` to `path` atomically and durably: a temporary file beside it, fsync, rename, fsync of the folder."""
+    """Writes `content` to `path` atomically and durably: a temporary file beside it, fsync, rename, fsync."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
@@ -47,3 +53,18 @@ def sync_folder(path: str | Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Holds the exclusive lock file `path`, made where it is missing, waiting for whoever holds it now.
+
+    The operating system drops the lock when its holder dies, so a killed process blocks nobody.
+    """
+    with Path(path).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("%s: waiting for another process", path)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

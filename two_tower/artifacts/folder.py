@@ -16,6 +16,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
 from two_tower.artifacts.files import crc32c_of, sync_folder, write_json
 from two_tower.errors import ArtifactError
 
@@ -24,6 +27,13 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+
+
+class FileFacts(TypedDict):
+    """What the manifest says of one file."""
+
+    bytes: int
+    crc32c: str
 
 
 @dataclass
@@ -42,7 +52,7 @@ class Manifest:
     """The content hashes of the artefacts that it was made from, by kind."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Further facts of this kind of artefact."""
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: dict[str, FileFacts] = field(default_factory=dict)
     """Size in bytes and crc32c of every file, by its path in the folder."""
     schema_version: int = SCHEMA_VERSION
 
@@ -108,11 +118,9 @@ def write_artifact(folder: str | Path, kind: str, **facts: Any) -> Iterator[Arti
     too, so that a full disk leaves nothing half-written.  `facts` are the fields of `Manifest`.
     """
     folder = Path(folder)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
     writer = ArtifactWriter(folder, Manifest(kind=kind, **facts))
     try:
+        _empty(folder)
         yield writer
         for path in sorted(file for file in folder.rglob("*") if file.is_file()):
             writer.manifest.files[path.relative_to(folder).as_posix()] = {
@@ -125,7 +133,9 @@ def write_artifact(folder: str | Path, kind: str, **facts: Any) -> Iterator[Arti
         write_json(folder / MANIFEST, asdict(writer.manifest))
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise ArtifactError(f"{error.filename or folder}: cannot write the {kind}: {error.strerror or error}") from error
+        raise ArtifactError(
+            f"{error.filename or folder}: cannot write the {kind}: {error.strerror or error}"
+        ) from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -139,29 +149,52 @@ def open_artifact(folder: str | Path, kind: str) -> ArtifactReader:
             differs; the message names it.
     """
     folder = Path(folder)
-    try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        manifest = Manifest(**content)
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{folder}: no {MANIFEST} here, so this is no complete {kind}; run its step again") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise ArtifactError(f"{folder / MANIFEST}: not a readable manifest: {error}") from error
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise ArtifactError(f"{folder}: schema version {manifest.schema_version}, this code reads {SCHEMA_VERSION}")
-    if manifest.kind != kind:
-        raise ArtifactError(f"{folder}: this is a {manifest.kind}, expected a {kind}")
+    manifest = read_manifest(folder, kind)
     for name, facts in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            raise ArtifactError(f"{path}: missing, although the manifest lists it; run the step that makes the {kind} again")
+            raise ArtifactError(f"{path}: missing, although the manifest lists it; make the {kind} again")
         if path.stat().st_size != facts["bytes"] or crc32c_of(path) != facts["crc32c"]:
-            raise ArtifactError(f"{path}: differs from what the manifest lists; run the step that makes the {kind} again")
+            raise ArtifactError(f"{path}: differs from what the manifest lists; make the {kind} again")
     return ArtifactReader(folder, manifest)
+
+
+def read_manifest(folder: str | Path, kind: str) -> Manifest:
+    """The manifest of the artefact of `kind` in `folder`, whose files are not looked at.
+
+    Raises:
+        ArtifactError: There is no manifest, it cannot be read, or the kind or the schema version is another.
+    """
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if content["schema_version"] != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"{folder}: schema version {content['schema_version']}, this code reads {SCHEMA_VERSION}"
+            )
+        manifest = TypeAdapter(Manifest).validate_python(content)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{folder}: no {MANIFEST} here, so this is no complete {kind}; make it again") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(f"{folder / MANIFEST}: not a readable manifest: {error!r}") from error
+    if manifest.kind != kind:
+        raise ArtifactError(f"{folder}: this is a {manifest.kind}, expected a {kind}")
+    return manifest
 
 
 def content_hash(folder: str | Path) -> str:
     """Sixteen hexadecimal digits that depend on the artefact's whole manifest, hence on the content of its files."""
-    return hashlib.sha256((Path(folder) / MANIFEST).read_bytes()).hexdigest()[:16]
+    try:
+        return hashlib.sha256((Path(folder) / MANIFEST).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise ArtifactError(f"{folder}: no readable {MANIFEST} here: {error.strerror}; make it again") from error
+
+
+def _empty(folder: Path) -> None:
+    (folder / MANIFEST).unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
 
 
 def _sync_file(path: Path) -> None:

@@ -1,5 +1,9 @@
-from .loading import canonical_json as canonical_json, json_schema as json_schema
-from .loading import load_config as load_config, parse_section as parse_section
+from .loading import (
+    canonical_json as canonical_json,
+    json_schema as json_schema,
+    load_config as load_config,
+    parse_section as parse_section,
+)
 from .models import (
     STEPS as STEPS,
     Beam as Beam,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from two_tower.config.models import Config
 from two_tower.errors import ConfigError
@@ -36,11 +39,13 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
+        _refuse_duplicate_keys(node, path)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: an alias stands inside of what it refers to") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a mapping with the keys {', '.join(Config.model_fields)}")
-    _refuse_duplicate_keys(node, path)
     for override in overrides:
         _apply_override(data, override)
     try:
@@ -84,17 +89,37 @@ def _explain(error: ValidationError, data: Any) -> list[tuple[tuple[Any, ...], s
         place: list[Any] = []
         value = data
         for i, part in enumerate(loc):
-            if isinstance(value, dict) and part in value or isinstance(value, list) and isinstance(part, int):
+            stands_there = (
+                part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
+            )
+            if stands_there:
                 place.append(part)
                 value = value[part]
             elif i == len(loc) - 1 and item["type"] == "missing":
                 place.append(part)
         if item["type"] == "unknown_key":
             place.append(item["ctx"]["key"])
-        message = "this key is required" if item["type"] == "missing" else item["msg"]
+        if item["type"].startswith("union_tag"):
+            place.append("type")
+        message = _message(item)
         if (tuple(place), message) not in found:
             found.append((tuple(place), message))
     return found
+
+
+def _message(error: ErrorDetails) -> str:
+    """What is wrong, in words of the configuration rather than of pydantic."""
+    context = error.get("ctx", {})
+    if error["type"] == "missing":
+        return "this key is required"
+    if error["type"] == "union_tag_not_found":
+        return "this key is required, to tell which kind of settings this is"
+    if error["type"] == "union_tag_invalid":
+        known = re.findall(r"'([^']+)'", context["expected_tags"])
+        close = difflib.get_close_matches(context["tag"], known, n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"there is no {context['tag']!r}{hint} (known: {', '.join(known)})"
+    return error["msg"]
 
 
 def _line_of(node: yaml.Node | None, loc: Sequence[Any]) -> int | None:
@@ -119,7 +144,8 @@ def _refuse_duplicate_keys(node: yaml.Node | None, path: Path) -> None:
         seen = set()
         for key, value in node.value:
             if key.value in seen:
-                raise ConfigError(f"{path}:{key.start_mark.line + 1}: the key {key.value!r} stands twice in one mapping")
+                line = key.start_mark.line + 1
+                raise ConfigError(f"{path}:{line}: the key {key.value!r} stands twice in one mapping")
             seen.add(key.value)
             _refuse_duplicate_keys(value, path)
     elif isinstance(node, yaml.SequenceNode):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -10,10 +10,16 @@ from pydantic_core import PydanticCustomError
 from two_tower.contracts import FeatureType, GateCheck, Loss, RetrieverSettings
 from two_tower.settings import Duration, Settings, one_of
 
-AnyFeature = one_of("two_tower.features", FeatureType)
-AnyLoss = one_of("two_tower.model.losses", Loss)
-AnyBaseline = one_of("two_tower.retrievers", RetrieverSettings)
-AnyCheck = one_of("two_tower.evaluation.checks", GateCheck)
+if TYPE_CHECKING:
+    AnyFeature = FeatureType
+    AnyLoss = Loss
+    AnyBaseline = RetrieverSettings
+    AnyCheck = GateCheck
+else:
+    AnyFeature = one_of("two_tower.features", FeatureType)
+    AnyLoss = one_of("two_tower.model.losses", Loss)
+    AnyBaseline = one_of("two_tower.retrievers", RetrieverSettings)
+    AnyCheck = one_of("two_tower.evaluation.checks", GateCheck)
 
 Features = dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], AnyFeature]
 
@@ -118,8 +124,25 @@ class Data(Settings):
     users: UserTable | None = None
     query: Query = Query()
     split: Annotated[GlobalTime | LeaveLastOut, Field(discriminator="type")]
-    recent: Duration = Field("28d", description="The window before a cut-off that counts as recent popularity.")
+    recent: Duration = Field(
+        "28d",  # type: ignore[assignment]
+        description="The window before a cut-off that counts as recent popularity.",
+    )
     shards: int = Field(8, ge=1, le=4096, description="How many shards of users the logs are split into.")
+
+    @model_validator(mode="after")
+    def _columns_that_others_need(self) -> Data:
+        columns = self.interactions.columns
+        if columns.user is None and (self.users is not None or isinstance(self.split, LeaveLastOut)):
+            needs = "users" if self.users is not None else "split"
+            raise PydanticCustomError(
+                "no_user", "{needs} needs interactions.columns.user, which is not set", {"needs": needs}
+            )
+        if columns.event is None and self.interactions.event_weights:
+            raise PydanticCustomError(
+                "no_event", "interactions.event_weights needs interactions.columns.event, which is not set"
+            )
+        return self
 
 
 class Tower(Settings):
@@ -193,6 +216,24 @@ class Evaluation(Settings):
     confidence: float = Field(0.95, gt=0.5, lt=1)
     examples: int = Field(10, ge=0, description="How many queries the report shows with their recommendations.")
     seed: int = 42
+
+    @model_validator(mode="after")
+    def _gate_asks_for_what_is_measured(self) -> Evaluation:
+        baselines = [baseline.name for baseline in self.baselines]
+        for number, check in enumerate(self.gate):
+            metric, baseline = getattr(check, "metric", None), getattr(check, "baseline", None)
+            if metric is not None and int(metric.split("@")[1]) not in self.ks:
+                wanted, there = metric, f"ks: {', '.join(map(str, self.ks))}"
+            elif baseline is not None and baseline not in baselines:
+                wanted, there = baseline, f"baselines: {', '.join(baselines) or 'none'}"
+            else:
+                continue
+            raise PydanticCustomError(
+                "not_measured",
+                "gate.{number} asks for {wanted}, which is not measured ({there})",
+                {"number": number, "wanted": wanted, "there": there},
+            )
+        return self
 
 
 class Beam(Settings):

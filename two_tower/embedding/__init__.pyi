@@ -1,0 +1,1 @@
+from .embed import embed as embed

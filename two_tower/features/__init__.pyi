@@ -1,0 +1,5 @@
+from .base import (
+    FittedFeature as FittedFeature,
+    fit_features as fit_features,
+    load_features as load_features,
+)

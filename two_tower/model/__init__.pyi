@@ -1,0 +1,2 @@
+from .export import export_candidate_tower as export_candidate_tower, export_query_tower as export_query_tower
+from .training import train as train

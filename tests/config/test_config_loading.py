@@ -1,0 +1,276 @@
+from pathlib import Path
+
+import pytest
+
+from two_tower.config import Training, json_schema, load_config, parse_section
+from two_tower.errors import ConfigError
+
+TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
+
+
+def broken(tmp_path: Path, old: str, new: str) -> tuple[Path, int]:
+    """tiny.yaml with `old` replaced, and the line (from 1) that `old` stands in."""
+    text = TINY.read_text()
+    assert text.count(old) == 1
+    path = tmp_path / "broken.yaml"
+    path.write_text(text.replace(old, new))
+    return path, text[: text.index(old)].count("\n") + 1
+
+
+def complaint(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("batch_size: 256", "batchsize: 256", "training.batchsize: unknown key; did you mean 'batch_size'?"),
+        (
+            "exclude_seen: true",
+            "exclude_sen: true",
+            "evaluation.exclude_sen: unknown key; did you mean 'exclude_seen'?",
+        ),
+        (
+            "price: {type: numeric, log: true}",
+            "price: {type: numeric, lg: true}",
+            "data.items.features.price.lg: unknown",
+        ),
+        (
+            "price: {type: numeric, log: true}",
+            "price: {type: numric}",
+            "price.type: there is no 'numric'; did you mean 'num",
+        ),
+        (
+            "price: {type: numeric, log: true}",
+            "price: {log: true}",
+            "data.items.features.price.type: this key is required",
+        ),
+        (
+            "price: {type: numeric, log: true}",
+            "pri-ce: {type: numeric}",
+            "data.items.features.pri-ce: String should match",
+        ),
+        (
+            "type: minimum, metric",
+            "type: minimum, metrik",
+            "evaluation.gate.2.metrik: unknown key; did you mean 'metric'?",
+        ),
+        (
+            "type: minimum, metric",
+            "type: maximum, metric",
+            "evaluation.gate.2.type: there is no 'maximum'; did you mean",
+        ),
+        (
+            "{type: popularity}",
+            "{type: popular}",
+            "evaluation.baselines.0.type: there is no 'popular'; did you mean 'pop",
+        ),
+        ("type: full_softmax", "type: hinge", "training.loss.type: there is no 'hinge' (known: "),
+        (
+            "type: global_time",
+            "type: globaltime",
+            "data.split.type: there is no 'globaltime'; did you mean 'global_time'?",
+        ),
+        ("epochs: 3", "epochs: many", "training.epochs: Input should be a valid integer"),
+        ("epochs: 3", "epochs: 0", "training.epochs: Input should be greater than or equal to 1"),
+        ("temperature: 0.1", "temperature: .inf", "model.temperature: Input should be a finite number"),
+        ("temperature: 0.1", "temperature: .nan", "model.temperature: Input should be a finite number"),
+        ("test: 14d", "test: fortnight", "data.split.test: expected a duration such as '14d'"),
+        ("test: 14d", "test: 0d", "data.split.test: expected more than nothing"),
+        ("test: 14d", "test: 99999999999999w", "data.split.test: expected more than nothing"),
+        ("kind: exact", "kind: faiss", "index.kind: Input should be 'auto', 'exact' or 'scann'"),
+        ("name: tiny", "name: Tiny Shop", "name: String should match pattern"),
+    ],
+)
+def test_an_error_names_the_line_the_full_path_and_the_nearest_key(
+    tmp_path: Path, old: str, new: str, expected: str
+) -> None:
+    path, line = broken(tmp_path, old, new)
+    message = complaint(path)
+    assert message.startswith(f"{path}:{line}: ")
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_the_errors_of_all_sections_are_told_at_once(tmp_path: Path) -> None:
+    path, _ = broken(tmp_path, "epochs: 3", "epochs: 0\n  batch_size: 1")
+    path.write_text(path.read_text().replace("  batch_size: 256\n", ""))
+    lines = complaint(path, "model.dim=1", "index.kin=exact").splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        "model.dim",
+        "training.epochs",
+        "training.batch_size",
+        "index.kin",
+    ]
+
+
+def test_a_missing_key_is_named_at_its_section(tmp_path: Path) -> None:
+    path, line = broken(tmp_path, "  items:\n    path: items.parquet\n", "  items:\n")
+    assert complaint(path) == f"{path}:{line}: data.items.path: this key is required"
+
+
+def test_a_misspelt_section_is_named_beside_the_one_it_lacks(tmp_path: Path) -> None:
+    path, line = broken(tmp_path, "training:", "trainig:")
+    assert f"{path}:{line}: trainig: unknown key; did you mean 'training'?" in complaint(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "expected a mapping with the keys name"),
+        ("- a\n", "expected a mapping with the keys name"),
+        ("a: [\n", "not valid YAML"),
+        ("a: b\0", "not valid YAML"),
+        ("\ta: b\n", "not valid YAML"),
+        ("a: &a [*a]\n", "an alias stands inside of what it refers to"),
+        ("name: tiny\nname: tiny\n", "broken.yaml:2: the key 'name' stands twice"),
+        ("data:\n  x: {a: 1, a: 2}\n", "broken.yaml:2: the key 'a' stands twice"),
+        ("3: 4\n", "broken.yaml:1: 3: unknown key"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    assert expected in complaint(path)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    assert "cannot read the configuration" in complaint(tmp_path / "absent.yaml")
+    assert "cannot read the configuration" in complaint(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("description: caf\xe9".encode("latin-1"))
+    assert "cannot read the configuration" in complaint(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize("content", ["index:", "index: exact", "index: [exact]", "index: 3"])
+def test_a_section_that_is_no_mapping_is_named(tmp_path: Path, content: str) -> None:
+    path, line = broken(tmp_path, "index:\n  kind: exact", content)
+    assert complaint(path).startswith(f"{path}:{line}: index: ")
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ("{column: a, op: in, value: 3}", "filters.0: value must be a list"),
+        ('{column: a, op: "~", value: 3}', "filters.0.op: Input should be '==', '!='"),
+        ('{column: a, op: "=="}', "filters.0: value is missing"),
+        ("{op: not_null}", "filters.0.column: this key is required"),
+    ],
+)
+def test_filters_need_what_their_operator_needs(tmp_path: Path, filters: str, expected: str) -> None:
+    path, _ = broken(tmp_path, "    event_weights:", f"    filters: [{filters}]\n    event_weights:")
+    assert f"data.interactions.{expected}" in complaint(path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["evaluation.ks=[10]"], "evaluation: gate.1 asks for recall@100, which is not measured (ks: 10)"),
+        (["evaluation.baselines=[]"], "gate.1 asks for recent_popularity, which is not measured (baselines: none)"),
+        (["data.interactions.columns.user=null"], "data: users needs interactions.columns.user"),
+        (["data.interactions.columns.event=null"], "data: interactions.event_weights needs interactions.columns.event"),
+        (["data.interactions.columns.user=null", "data.users=null", "data.split={type: leave_last_out}"],
+         "data: split needs interactions.columns.user"),
+    ],
+)  # fmt: skip
+def test_settings_that_contradict_each_other_are_found_before_anything_runs(
+    overrides: list[str], expected: str
+) -> None:
+    assert expected in complaint(TINY, *overrides)
+
+
+def test_overrides_replace_add_and_remove() -> None:
+    config = load_config(
+        TINY,
+        [
+            "training.epochs=7",
+            "training.seed=1",
+            "training.seed=2",
+            "evaluation.ks.0=5",
+            "data.items.features.price.log=false",
+            "training.loss={type: in_batch}",
+            "model.query.hidden=[64, 32]",
+            "resources.train_towers.cpu='4'",
+            "beam.options.direct_num_workers=2",
+            "description=a=b",
+            "data.split.test=2w",
+            "data.users=null",
+        ],
+    )
+    assert config.training.epochs == 7 and config.training.seed == 2
+    assert config.evaluation.ks == [5, 100, 1000]
+    assert config.training.loss.type == "in_batch"
+    assert config.model.query.hidden == [64, 32]
+    assert config.resources["train_towers"].cpu == "4"
+    assert config.beam.options == {"direct_num_workers": 2}
+    assert config.description == "a=b"
+    assert config.data.split.test.days == 14  # type: ignore[union-attr]
+    assert config.data.users is None
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.epochs", "expected key=value"),
+        ("=3", "expected key=value"),
+        ("training.epochs={", "the value is not valid YAML"),
+        ("description=*x", "the value is not valid YAML"),
+        ("evaluation.ks.9=5", "'9' is not an index of a list of 3"),
+        ("evaluation.ks.-1=5", "'-1' is not an index of a list of 3"),
+        ("evaluation.ks.x=5", "'x' is not an index of a list of 3"),
+        ("training.epochs.x=2", "there is nothing under 'x' to set"),
+        ("training.epoch=7", "training.epoch: unknown key; did you mean 'epochs'?"),
+        ("traning.epochs=7", "traning: unknown key; did you mean 'training'?"),
+        ("training..epochs=7", "unknown key"),
+        ("training.epochs=0", "training.epochs: Input should be greater than or equal to 1"),
+        ("resources.train_tower.cpu=4", "resources.train_tower: Input should be 'resolve_inputs'"),
+    ],
+)
+def test_a_wrong_override_says_what_is_wrong(override: str, expected: str) -> None:
+    assert expected in complaint(TINY, override)
+
+
+def test_yaml_merges_are_no_repeated_keys(tmp_path: Path) -> None:
+    text = (
+        TINY.read_text()
+        .replace("candidate: {", "candidate: &tower {")
+        .replace("query: {hidden: [32],", "query: {<<: *tower,")
+    )
+    (tmp_path / "tiny.yaml").write_text(text)
+    assert load_config(tmp_path / "tiny.yaml").model.query.hidden == [32]
+
+
+def test_settings_are_frozen() -> None:
+    config = load_config(TINY)
+    with pytest.raises(ValueError, match="frozen"):
+        config.training.epochs = 9  # type: ignore[misc]
+
+
+def test_a_section_that_does_not_validate_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="Training section"):
+        parse_section(Training, '{"epochs": 3, "what": 1}')
+    with pytest.raises(ConfigError, match="Training section"):
+        parse_section(Training, "{")
+
+
+def test_every_key_of_the_schema_belongs_to_a_model_that_refuses_others() -> None:
+    for name, definition in json_schema()["$defs"].items():
+        assert definition.get("additionalProperties") is False or "enum" in definition, name
+
+
+def test_importing_the_configuration_imports_no_heavy_library() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, two_tower.config; two_tower.config.load_config(sys.argv[1])\n"
+        "print(sorted({'tensorflow', 'apache_beam', 'scann', 'kfp', 'pandas', 'polars'} & set(sys.modules)))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code, str(TINY)], text=True).strip() == "[]"
+
+
+def test_durations_are_written_back_as_they_are_read() -> None:
+    for text, back in {"14d": "2w", "36h": "36h", "90m": "90m", "24 h": "1d", "61s": "61s", "1w": "1w"}.items():
+        config = load_config(TINY, [f"data.recent={text}"])
+        assert config.data.model_dump(mode="json")["recent"] == back

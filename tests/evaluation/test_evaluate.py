@@ -1,0 +1,244 @@
+"""The evaluation artefact of a small world, end to end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from handmade import DAY, TEST_FROM, Log, item_ids, random_log, write_embeddings, write_prepared, write_query_tower
+
+from two_tower import config
+from two_tower.artifacts import open_artifact
+from two_tower.errors import ArtifactError, DataError
+from two_tower.evaluation import evaluate
+from two_tower.index import build_index
+
+ITEMS = 80
+IDS = item_ids(ITEMS)
+KS = [5, 20, 1000]
+BASELINES = [{"type": "popularity"}, {"type": "recent_popularity"}, {"type": "personal_frequency"}]
+GATE = [
+    {"type": "enough_queries", "at_least": 5},
+    {"type": "index_recall", "at_least": 0.99},
+    {"type": "not_worse_than_champion", "metric": "recall@20", "margin": 0.05},
+]
+
+
+@pytest.fixture(scope="module")
+def log() -> Log:
+    cold = [(40, ITEMS - 1, TEST_FROM), (0, ITEMS - 2, TEST_FROM + DAY)]  # the first by a new user
+    return random_log(users=40, items=ITEMS - 5, events=2000) + cold
+
+
+def write_version(folder: Path, vectors: np.ndarray, ids: list[str]) -> Path:
+    embeddings = write_embeddings(folder / "embeddings", vectors, ids, made_from={"candidate_tower": "c0ffee"})
+    write_query_tower(folder / "query_tower", vectors, ids, embeddings=embeddings)
+    build_index(embeddings, folder / "index", index=config.Index())
+    return folder
+
+
+def vectors_of(seed: int, items: int = ITEMS) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(items, 8)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, log: Log) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_prepared(folder / "prepared", log, items=ITEMS)
+    write_version(folder / "challenger", vectors_of(0), IDS)
+    write_version(folder / "old", vectors_of(1, ITEMS - 9), [*IDS[: ITEMS - 10][::-1], "gone"])
+    return folder
+
+
+def run(
+    world: Path, out: Path, *, champion: Path | None = None, version: str = "new", **settings: Any
+) -> tuple[str, Any]:
+    section = {"ks": KS, "baselines": BASELINES, "gate": GATE, "bootstrap_samples": 200, **settings}
+    new = world / "challenger"
+    decision = evaluate(
+        world / "prepared",
+        new / "query_tower",
+        new / "index",
+        new / "embeddings",
+        out,
+        evaluation=config.Evaluation.model_validate(section),
+        version="new",
+        champion=champion,
+    )
+    return decision, open_artifact(out, "evaluation").json("metrics.json")
+
+
+def test_without_a_champion(world: Path, tmp_path: Path, log: Log) -> None:
+    decision, metrics = run(world, tmp_path / "evaluation")
+    queries = pq.read_table(world / "prepared/test.parquet")
+    assert decision == metrics["gate"]["decision"] == "promote"
+    assert [check["status"] for check in metrics["gate"]["checks"]] == ["passed", "passed", "skipped"]
+    assert metrics["queries"] == len(queries) and metrics["candidates"] == ITEMS and metrics["ks"] == KS
+    assert (metrics["version"], metrics["champion"], metrics["champion_error"]) == ("new", None, None)
+    kinds = {name: system["kind"] for name, system in metrics["systems"].items()}
+    assert kinds == {
+        "two_tower": "challenger",
+        "two_tower_exact": "exact",
+        "popularity": "baseline",
+        "recent_popularity": "baseline",
+        "personal_frequency": "baseline",
+    }
+    for system in metrics["systems"].values():
+        assert set(system["metrics"]) == {f"{m}@{k}" for m in ("recall", "hit_rate", "mrr", "ndcg") for k in KS}
+        assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in system["metrics"].values())
+        assert system["curve"]["k"] == [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+        assert system["curve"]["recall"][2] == pytest.approx(system["metrics"]["recall@5"]["value"])
+        assert system["metrics"]["recall@1000"]["value"] == 1
+    assert set(metrics["comparisons"]) == {"popularity", "recent_popularity", "personal_frequency"}
+    for name, comparison in metrics["comparisons"].items():
+        ours, theirs = (metrics["systems"][system]["metrics"]["recall@5"]["value"] for system in ("two_tower", name))
+        assert comparison["recall@5"]["difference"] == pytest.approx(ours - theirs)
+        assert set(comparison["recall@5"]) == {"difference", "low", "high", "probability_better"}
+    assert metrics["index"] | {"latency_ms": None} == {
+        "kind": "exact", "recall@10": 1, "recall@100": 1, "latency_ms": None
+    }  # fmt: skip
+    assert set(metrics["index"]["latency_ms"]) == {"p50", "p95", "p99"}
+
+
+def test_recall_is_that_of_counting_by_hand(world: Path, tmp_path: Path) -> None:
+    _, metrics = run(world, tmp_path / "evaluation")
+    vectors = vectors_of(0)
+    rows = pq.read_table(world / "prepared/test.parquet").to_pylist()
+    expected: dict[str, list[float]] = {}
+    for row in rows:
+        query = sum((vectors[item] for item in row["history"]), np.zeros(8)) + 1e-3
+        found = set(np.argsort(-(query * (1 + (row["user.age"] or 0) / 100)) @ vectors.T)[:5].tolist())
+        relevant = set(row["relevant"])
+        expected.setdefault("all", []).append(len(found & relevant) / len(relevant))
+        expected.setdefault("new_users" if row["new_user"] else "returning_users", []).append(expected["all"][-1])
+        for name, part in (("repeated", relevant & set(row["seen"])), ("new_to_user", relevant - set(row["seen"]))):
+            if part:
+                expected.setdefault(name, []).append(len(found & part) / len(part))
+    recall = metrics["systems"]["two_tower"]["metrics"]["recall@5"]["value"]
+    assert recall == pytest.approx(np.mean(expected.pop("all")))
+    for name, values in expected.items():
+        assert metrics["slices"][name]["queries"] == len(values)
+        assert metrics["slices"][name]["recall@5"]["value"] == pytest.approx(np.mean(values), abs=1e-6)
+    assert metrics["slices"]["cold_items"]["queries"] == 2
+    per_query = pq.read_table(tmp_path / "evaluation/per_query.parquet")
+    assert per_query["query"].to_pylist() == list(range(len(rows)))
+    assert np.mean(per_query["two_tower/recall@5"].to_numpy()) == pytest.approx(recall)
+
+
+def test_a_champion_with_another_vocabulary_is_compared(world: Path, tmp_path: Path) -> None:
+    decision, metrics = run(world, tmp_path / "evaluation", champion=world / "old")
+    assert metrics["champion"] == "old" and metrics["champion_error"] is None
+    assert metrics["systems"]["champion"]["kind"] == "champion"
+    assert metrics["systems"]["champion"]["metrics"]["recall@1000"]["value"] < 1  # it lacks the ten newest items
+    assert metrics["gate"]["checks"][2]["value"] is not None
+    assert decision in ("promote", "refuse")
+
+
+def test_the_champion_itself_is_kept_and_not_evaluated_twice(world: Path, tmp_path: Path) -> None:
+    champion = tmp_path / "new"
+    shutil.copytree(world / "challenger", champion)
+    decision, metrics = run(world, tmp_path / "evaluation", champion=champion)
+    assert decision == "keep" and metrics["champion"] == "new" and "champion" not in metrics["systems"]
+    settings = {"gate": [{"type": "enough_queries", "at_least": 10_000}]}
+    assert run(world, tmp_path / "refused", champion=champion, **settings)[0] == "refuse"
+
+
+@pytest.mark.parametrize("damage", ["no folder", "no manifest", "mixed"])
+def test_an_unreadable_champion_fails_its_check(world: Path, tmp_path: Path, damage: str) -> None:
+    champion = tmp_path / "old"
+    if damage != "no folder":
+        shutil.copytree(world / "old", champion)
+    if damage == "no manifest":
+        (champion / "index/manifest.json").unlink()
+    if damage == "mixed":
+        shutil.rmtree(champion / "index")
+        shutil.copytree(world / "challenger/index", champion / "index")
+    decision, metrics = run(world, tmp_path / "evaluation", champion=champion)
+    assert decision == "refuse" and "champion" not in metrics["systems"] and "champion" not in metrics["comparisons"]
+    expected = "do not belong together" if damage == "mixed" else "no manifest.json"
+    assert expected in metrics["champion_error"] and expected in metrics["gate"]["reason"]
+    assert run(world, tmp_path / "ungated", champion=champion, gate=[])[0] == "promote"
+
+
+def test_exclude_seen_is_about_new_items_alone(world: Path, tmp_path: Path) -> None:
+    _, metrics = run(world, tmp_path / "evaluation", exclude_seen=True)
+    rows = pq.read_table(world / "prepared/test.parquet").to_pylist()
+    left = [number for number, row in enumerate(rows) if set(row["relevant"]) - set(row["seen"])]
+    assert 0 < len(left) < len(rows) and metrics["queries"] == len(left) and metrics["exclude_seen"]
+    assert metrics["slices"]["repeated"] == {"queries": 0, "recall@5": None, "recall@20": None, "recall@1000": None}
+    for system in metrics["systems"].values():
+        assert system["metrics"]["recall@1000"]["value"] == 1
+    assert pq.read_table(tmp_path / "evaluation/per_query.parquet")["query"].to_pylist() == left
+    for example in json.loads((tmp_path / "evaluation/examples.json").read_text()):
+        seen = {item["item_id"] for item in example["history"]}
+        assert not seen & {item["item_id"] for item in example["recommended"]}
+
+
+def test_examples_are_readable(world: Path, tmp_path: Path) -> None:
+    run(world, tmp_path / "evaluation", examples=4)
+    examples = json.loads((tmp_path / "evaluation/examples.json").read_text())
+    assert len(examples) == 4
+    for example in examples:
+        assert example["query"]["user_id"].startswith("u") and example["query"]["cutoff"] == TEST_FROM
+        assert all(item["title"] == f"Title of {int(item['item_id'][1:])}" for item in example["relevant"])
+        relevant = {item["item_id"] for item in example["relevant"]}
+        assert len(example["recommended"]) == 10
+        for item in example["recommended"]:
+            assert item["hit"] == (item["item_id"] in relevant) and isinstance(item["score"], float)
+    run(world, tmp_path / "none", examples=0)
+    assert json.loads((tmp_path / "none/examples.json").read_text()) == []
+
+
+def test_the_same_inputs_give_the_same_figures(world: Path, tmp_path: Path) -> None:
+    first, second = (run(world, tmp_path / name, champion=world / "old")[1] for name in "ab")
+    for metrics in (first, second):
+        del metrics["index"]["latency_ms"]
+    assert first == second
+    assert (tmp_path / "a/per_query.parquet").read_bytes() == (tmp_path / "b/per_query.parquet").read_bytes()
+    assert (tmp_path / "a/examples.json").read_bytes() == (tmp_path / "b/examples.json").read_bytes()
+
+
+def test_the_manifest_says_what_was_evaluated(world: Path, tmp_path: Path, log: Log) -> None:
+    run(world, tmp_path / "evaluation")
+    manifest = open_artifact(tmp_path / "evaluation", "evaluation").manifest
+    assert set(manifest.made_from) == {"prepared_data", "query_tower", "index", "candidate_embeddings"}
+    assert manifest.data_seen_until == max(time for *_, time in log)
+    assert manifest.config["ks"] == KS
+
+
+def test_an_index_of_other_embeddings_is_refused(world: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "world"
+    shutil.copytree(world, mixed)
+    shutil.rmtree(mixed / "challenger/index")
+    shutil.copytree(world / "old/index", mixed / "challenger/index")
+    with pytest.raises(ArtifactError, match="do not belong together"):
+        run(mixed, tmp_path / "evaluation")
+    shutil.rmtree(mixed / "challenger/query_tower")
+    shutil.copytree(world / "old/query_tower", mixed / "challenger/query_tower")
+    with pytest.raises(ArtifactError, match="not built from the embeddings"):
+        run(mixed, tmp_path / "evaluation")
+    assert not (tmp_path / "evaluation").exists()
+
+
+def test_no_query_is_a_clear_error(world: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "world"
+    shutil.copytree(world, empty)
+    write_prepared(empty / "prepared", [(0, 1, DAY), (0, 2, 2 * DAY)], items=ITEMS)
+    with pytest.raises(DataError, match=r"data\.split\.test"):
+        run(empty, tmp_path / "evaluation")
+
+
+def test_a_better_tower_is_told_apart_from_a_worse(world: Path, tmp_path: Path) -> None:
+    better = tmp_path / "world"
+    shutil.copytree(world, better)
+    shutil.rmtree(better / "challenger")
+    # A vector an item that says nothing but which item it is: the history is found again.
+    write_version(better / "challenger", np.eye(ITEMS, dtype=np.float32), IDS)
+    gate = [{"type": "better_than_baseline", "metric": "recall@5", "baseline": "popularity"}]
+    assert run(better, tmp_path / "better", gate=gate)[0] == "promote"
+    assert run(world, tmp_path / "worse", gate=gate)[0] == "refuse"

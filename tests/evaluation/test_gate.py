@@ -1,0 +1,170 @@
+"""Every check, and the decision that the gate makes of them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from two_tower.config.models import AnyCheck
+from two_tower.contracts import CheckResult, GateCheck
+from two_tower.evaluation import run_gate
+
+METRICS: dict[str, Any] = {
+    "queries": 500,
+    "confidence": 0.95,
+    "version": "new",
+    "champion": "old",
+    "champion_error": None,
+    "systems": {
+        "two_tower": {"metrics": {"recall@100": {"value": 0.3}}},
+        "two_tower_exact": {"metrics": {"recall@100": {"value": 0.31}}},
+    },
+    "comparisons": {
+        "popularity": {
+            "recall@100": {"difference": 0.05, "low": 0.01, "high": 0.09, "probability_better": 0.99},
+        },
+        "personal_frequency": {
+            "recall@100": {"difference": 0.01, "low": -0.01, "high": 0.03, "probability_better": 0.85},
+        },
+        "champion": {"recall@100": {"difference": -0.01, "low": -0.02, "high": 0.0, "probability_better": 0.02}},
+    },
+    "index": {"kind": "scann", "recall@10": 0.99, "recall@100": 0.97},
+}
+
+
+def checks(*settings: dict[str, Any]) -> list[GateCheck]:
+    return TypeAdapter(list[AnyCheck]).validate_python(list(settings))
+
+
+def verdict(settings: dict[str, Any], **changes: Any) -> CheckResult:
+    return checks(settings)[0].check({**copy.deepcopy(METRICS), **changes})
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "value", "threshold", "name"),
+    [
+        ({"type": "minimum", "metric": "recall@100", "at_least": 0.3}, "passed", 0.3, 0.3, "recall@100 >= 0.3"),
+        ({"type": "minimum", "metric": "recall@100", "at_least": 0.301}, "failed", 0.3, 0.301, "recall@100 >= 0.301"),
+        (
+            {"type": "minimum", "metric": "recall@100", "system": "two_tower_exact", "at_least": 0.3},
+            "passed", 0.31, 0.3, "recall@100 of two_tower_exact >= 0.3",
+        ),
+        (
+            {"type": "better_than_baseline", "metric": "recall@100", "baseline": "popularity"},
+            "passed", 0.01, 0, "recall@100 above popularity",
+        ),
+        (
+            {"type": "better_than_baseline", "metric": "recall@100", "baseline": "personal_frequency"},
+            "failed", -0.01, 0, "recall@100 above personal_frequency",
+        ),
+        (
+            {"type": "better_than_baseline", "metric": "recall@100", "baseline": "personal_frequency",
+             "probability": 0.8},
+            "passed", 0.85, 0.8, "recall@100 above personal_frequency",
+        ),
+        ({"type": "index_recall", "at_least": 0.97}, "passed", 0.97, 0.97, "index recall@100 >= 0.97"),
+        ({"type": "index_recall", "k": 10, "at_least": 0.995}, "failed", 0.99, 0.995, "index recall@10 >= 0.995"),
+        ({"type": "enough_queries", "at_least": 500}, "passed", 500, 500, "queries >= 500"),
+        ({"type": "enough_queries", "at_least": 501}, "failed", 500, 501, "queries >= 501"),
+    ],
+)  # fmt: skip
+def test_checks(settings: dict[str, Any], status: str, value: float, threshold: float, name: str) -> None:
+    found = verdict(settings)
+    assert (found.status, found.value, found.threshold, found.name, found.blocking) == (
+        status,
+        value,
+        threshold,
+        name,
+        True,
+    )
+    assert found.reason.endswith(".")
+
+
+def test_not_worse_than_champion() -> None:
+    settings = {"type": "not_worse_than_champion", "metric": "recall@100"}
+    # The difference is -0.01 with a standard error of 0.02 / (2 * 1.96): 1.96 errors above a loss of 0.02.
+    assert verdict({**settings, "margin": 0.02}).value == pytest.approx(0.975, abs=1e-3)
+    assert verdict({**settings, "margin": 0.02}).status == "passed"
+    assert verdict({**settings, "margin": 0.02, "probability": 0.99}).status == "failed"
+    assert verdict({**settings, "margin": 0.01}).value == pytest.approx(0.5)
+    assert verdict({**settings, "margin": 0.01}).name == "recall@100 not worse than champion by more than 0.01"
+    assert verdict(settings).status == "failed"
+    same = {"champion": {"recall@100": {"difference": 0.0, "low": 0.0, "high": 0.0, "probability_better": 0.0}}}
+    assert verdict(settings, comparisons=same).status == "passed"
+
+
+def test_not_worse_than_champion_without_one() -> None:
+    settings = {"type": "not_worse_than_champion", "metric": "recall@100"}
+    assert verdict(settings, champion=None).status == "skipped"
+    assert verdict(settings, version="old").status == "skipped"
+    unreadable = verdict(settings, champion_error="no manifest.json here")
+    assert unreadable.status == "failed" and "no manifest.json here" in unreadable.reason
+
+
+@pytest.mark.parametrize("metric", ["recall", "recall@0", "precision@10", "recall@10 "])
+def test_a_metric_that_there_is_not_is_refused_by_the_config(metric: str) -> None:
+    with pytest.raises(ValidationError):
+        checks({"type": "minimum", "metric": metric, "at_least": 0.1})
+
+
+def test_promote_when_all_blocking_checks_pass() -> None:
+    gate = run_gate(
+        checks(
+            {"type": "enough_queries", "at_least": 1}, {"type": "enough_queries", "at_least": 999, "blocking": False}
+        ),
+        METRICS,
+    )
+    assert gate["decision"] == "promote"
+    assert gate["reason"] == "Promoted, since 1 of 2 checks passed; advisory only: queries >= 999 failed."
+    assert [check["status"] for check in gate["checks"]] == ["passed", "failed"]
+    assert set(gate["checks"][0]) == {"name", "status", "value", "threshold", "reason", "blocking"}
+
+
+def test_refuse_when_a_blocking_check_fails() -> None:
+    gate = run_gate(
+        checks({"type": "enough_queries", "at_least": 999}, {"type": "index_recall", "at_least": 1}), METRICS
+    )
+    assert gate["decision"] == "refuse"
+    assert gate["reason"].startswith("Refused, since queries >= 999 failed: The test window holds 500 queries")
+    assert "1 more blocking check" in gate["reason"]
+
+
+def test_keep_when_the_version_is_the_champion() -> None:
+    champion = {**METRICS, "version": "old"}
+    assert run_gate(checks({"type": "enough_queries", "at_least": 1}), champion)["decision"] == "keep"
+    assert run_gate([], champion)["decision"] == "keep"
+    assert run_gate(checks({"type": "enough_queries", "at_least": 999}), champion)["decision"] == "refuse"
+
+
+def test_no_check_promotes_and_says_so() -> None:
+    assert run_gate([], METRICS) == {
+        "decision": "promote", "reason": "Promoted, since no check is configured.", "checks": []
+    }  # fmt: skip
+
+
+def test_a_check_that_cannot_be_evaluated_has_failed() -> None:
+    wrong = {"type": "minimum", "metric": "recall@50", "at_least": 0.1}
+    gate = run_gate(
+        checks(wrong, {"type": "better_than_baseline", "metric": "recall@100", "baseline": "oracle"}), METRICS
+    )
+    assert gate["decision"] == "refuse"
+    assert gate["checks"][0]["name"] == "minimum metric=recall@50 system=two_tower at_least=0.1"
+    assert "no metric 'recall@50'; measured: recall@100" in gate["checks"][0]["reason"]
+    assert "no system to compare with 'oracle'; measured: popularity" in gate["checks"][1]["reason"]
+    assert run_gate(checks({**wrong, "blocking": False}), METRICS)["decision"] == "promote"
+
+
+class Explodes(GateCheck):
+    type: str = "explodes"
+
+    def check(self, metrics: dict[str, Any]) -> CheckResult:
+        raise ZeroDivisionError
+
+
+def test_an_error_in_a_check_decides_nothing_for_the_others() -> None:
+    gate = run_gate([Explodes(), *checks({"type": "enough_queries", "at_least": 1})], METRICS)
+    assert [check["status"] for check in gate["checks"]] == ["failed", "passed"]
+    assert gate["decision"] == "refuse" and "ZeroDivisionError" in gate["reason"]

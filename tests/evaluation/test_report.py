@@ -1,0 +1,561 @@
+"""The report, rendered from small artefacts that follow docs/artefacts.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, date, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from two_tower.artifacts import write_artifact
+from two_tower.errors import ArtifactError
+from two_tower.evaluation import write_failure_page, write_report
+from two_tower.evaluation.plots import events_per_day
+
+KS = [10, 100, 1000]
+EXACT = {10: 0.1093, 100: 0.2958, 1000: 0.5746}
+SYSTEMS = {
+    "two_tower": ("challenger", {10: 0.1092, 100: 0.2949, 1000: 0.5701}),
+    "two_tower_exact": ("exact", EXACT),
+    "recent_popularity": ("baseline", {10: 0.0421, 100: 0.1498, 1000: 0.3902}),
+    "all_time_popularity": ("baseline", {10: 0.0388, 100: 0.1401, 1000: 0.3711}),
+    "personal_frequency": ("baseline", {10: 0.1187, 100: 0.2861, 1000: 0.4513}),
+    "champion": ("champion", {10: 0.1051, 100: 0.2871, 1000: 0.5634}),
+}
+DISPLAY = ("product_type", "product_category", "department", "brand", "package_size")
+PRODUCTS = [
+    ("FLUID MILK WHITE ONLY", "FLUID MILK PRODUCTS", "GROCERY", "Private", "1 GA"),
+    ("BANANAS", "TROPICAL FRUIT", "PRODUCE", "National", "40 LB"),
+    ("YOGURT NOT MULTI-PACKS", "YOGURT", "DAIRY", "National", "6 OZ"),
+    ("SOFT DRINKS 12/18&15PK CAN CAR", "SOFT DRINKS", "GROCERY", "National", "12 OZ"),
+    ("SHREDDED CHEESE", "CHEESE", "GROCERY", "Private", "8 OZ"),
+    ("MAINSTREAM WHITE BREAD", "BAKED BREAD/BUNS/ROLLS", "GROCERY", "Private", "20 OZ"),
+    ("GASOLINE-REG UNLEADED", "COUPON/MISC ITEMS", "FUEL", "Private", None),
+    ("FRZN SS PREMIUM ENTREES/DNRS/N", "FRZN MEAT/MEAT DINNERS", "GROCERY", "National", "9.5 OZ"),
+    ("PRIMAL", "BEEF", "MEAT", "National", None),
+    ("CANDY BARS (SINGLES)(INCLUDING)", "CANDY - CHECKLANE", "GROCERY", "National", "1.55 OZ"),
+]
+CONFIG: dict[str, Any] = {
+    "name": "complete_journey",
+    "description": "Purchases of 2,469 households in 2017.",
+    "data": {
+        "interactions": {
+            "path": "transactions.parquet",
+            "columns": {"user": "household_id", "item": "product_id", "time": "transaction_timestamp"},
+        },
+        "split": {"type": "global_time", "test": "14d", "validation": "14d"},
+    },
+    "evaluation": {"ks": [10, 100, 1000]},
+}
+
+
+def micros(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1e6)
+
+
+def product(rank: int, *, display: bool = True) -> dict[str, Any]:
+    shown = dict(zip(DISPLAY, PRODUCTS[rank % len(PRODUCTS)], strict=True)) if display else {}
+    return {"item_id": str(819_000 + 7919 * rank), **shown}
+
+
+def check(
+    name: str, value: float | None, threshold: float, reason: str, *, status: str = "passed", blocking: bool = True
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "status": status,
+        "value": value,
+        "threshold": threshold,
+        "reason": reason,
+        "blocking": blocking,
+    }
+
+
+class Artefacts:
+    """The four artefacts of a run, plausible for Complete Journey; change `metrics` and the like, then `write`."""
+
+    def __init__(self, folder: Path, *, users: bool = True, queries: int = 1728, items: int = 9233) -> None:
+        self.folder = folder
+        random = np.random.default_rng(7)
+        tail = 9000 * np.arange(1, items + 1) ** -0.8 * random.uniform(0.7, 1.3, items)
+        self.item_counts = np.sort(np.where(random.uniform(size=items) < 0.25, 0, tail).astype(np.int64))[::-1]
+        self.queries = queries
+        self.display: tuple[str, ...] = DISPLAY
+        self.relevant = [list(range(n)) for n in random.geometric(1 / 32, queries)]
+        self.summary = self._summary(random, users=users, items=items)
+        self.history = self._history(random)
+        self.metrics = self._metrics(random)
+        self.examples = [self._example(rank, users=users, random=random) for rank in range(10)]
+        self.set_aside = [
+            {
+                "file": "/data/complete_journey/transactions-000.parquet", "row": 401 * n, "reason": reason,
+                "content": json.dumps({"household_id": user, "product_id": item, "transaction_timestamp": when,
+                                       "basket_id": 31198570044 + n, "sales_value": 1.25, "quantity": 1}),
+            }
+            for n, (reason, user, item, when) in enumerate(
+                [("missing user id", None, "1095275", "2017-03-02 10:11:12"),
+                 ("unparsable time", "900", "1041453", "yesterday <b>evening</b>"),
+                 ("time in the future", "1228", "826249", "2071-12-01 00:00:00")] * 4
+            )
+        ]  # fmt: skip
+
+    def _summary(self, random: np.random.Generator, *, users: bool, items: int) -> dict[str, Any]:
+        days = [date(2017, 1, 1) + timedelta(days=n) for n in range(365)]
+        events = [
+            int(3600 + 500 * np.sin(n / 58) + (900 if day.weekday() > 4 else 0) + random.normal(0, 180))
+            for n, day in enumerate(days)
+        ]
+        events[358] = 310
+        windows = {"train": (0, 336), "validation": (337, 350), "test": (351, 364)}
+        return {
+            "rows": {
+                "read": 1_469_307, "kept": 1_402_144,
+                "filtered": {"quantity > 0": 52_113, "duplicate": 12_010},
+                "set_aside": {"missing user id": 1_812, "unparsable time": 988, "time in the future": 240},
+            },
+            "users": 2_469 if users else 0, "items": 92_331, "items_seen": 68_509,
+            "events": {"train": 1_288_310, "validation": 57_120, "test": 56_714},
+            "windows": {name: [micros(days[first]), micros(days[last])] for name, (first, last) in windows.items()},
+            "per_day": {"day": [str(day) for day in days], "events": events},
+            "item_counts": [int(count) for count in self.item_counts[:1000]],
+            "queries": {"validation": 1_702, "test": self.queries},
+            "new_users": {"validation": 11, "test": 9},
+            "cold_items": {"validation": 640, "test": 812},
+        }  # fmt: skip
+
+    def _history(self, random: np.random.Generator) -> dict[str, Any]:
+        steps = list(range(20, 3020, 20))
+        losses = [float(6.4 + 3 * np.exp(-step / 500) + random.normal(0, 0.05)) for step in steps]
+        return {
+            "epoch": [1, 2, 3, 4, 5, 6], "loss": [7.91, 7.12, 6.85, 6.71, 6.62, 6.55],
+            "validation_recall": [0.2103, 0.2614, 0.2801, 0.2877, 0.2869, 0.2858],
+            "seconds": [41.2, 39.8, 39.9, 40.4, 39.7, 40.1],
+            "monitor": "recall@100", "best_epoch": 4,
+            "steps": {"step": steps, "loss": losses},
+        }  # fmt: skip
+
+    def _metrics(self, random: np.random.Generator) -> dict[str, Any]:
+        curve_ks = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+
+        def system(kind: str, recall: dict[int, float]) -> dict[str, Any]:
+            factors = {"recall": 1.0, "hit_rate": 2.1, "mrr": 0.9, "ndcg": 1.2}
+            metrics = {}
+            for name, factor in factors.items():
+                for k, value in recall.items():
+                    value = min(0.99, value * factor)
+                    metrics[f"{name}@{k}"] = {"value": value, "low": value - 0.006, "high": value + 0.0062}
+            logs = np.log([1, *recall])
+            curve = np.interp(np.log(curve_ks), logs, [recall[10] / 5, *recall.values()])
+            return {"kind": kind, "metrics": metrics, "curve": {"k": curve_ks, "recall": curve.tolist()}}
+
+        ours = SYSTEMS["two_tower"][1]
+        return {
+            "queries": self.queries, "ks": KS, "candidates": 92_331, "exclude_seen": False, "confidence": 0.95,
+            "version": "3f9ac01be27d4410", "champion": "a1772f09c3e85b6d",
+            "systems": {name: system(kind, recall) for name, (kind, recall) in SYSTEMS.items()},
+            "comparisons": {
+                name: {
+                    f"recall@{k}": {
+                        "difference": ours[k] - recall[k], "low": ours[k] - recall[k] - 0.008,
+                        "high": ours[k] - recall[k] + 0.008, "probability_better": 0.985,
+                    }
+                    for k in KS
+                }
+                for name, (kind, recall) in SYSTEMS.items() if kind in ("baseline", "champion")
+            },
+            "index": {"kind": "scann", "recall@10": 0.9987, "recall@100": 0.9951, "recall@1000": 0.9874,
+                      "latency_ms": {"p50": 0.214, "p95": 0.388, "p99": 0.517}},
+            "slices": {
+                "returning_users": {
+                    "queries": self.queries - 9,
+                    "recall@10": {"value": 0.1095, "low": 0.1, "high": 0.12},
+                    "recall@100": {"value": 0.2961, "low": 0.28, "high": 0.31},
+                },
+                "new_users": {"queries": 9, "recall@10": 0.0512, "recall@100": 0.1702},
+                "cold_items": {"queries": 402, "recall@10": 0.0, "recall@100": None},
+            },
+            "gate": {
+                "decision": "promote",
+                "reason": "Promoted, since 4 of 6 checks passed; 1 had nothing to check; advisory only: recall@10 "
+                "above personal_frequency failed.",
+                "checks": [
+                    check("recall@100 >= 0.2", 0.2949, 0.2, "recall@100 is 0.2949, at least 0.2."),
+                    check("recall@100 above recent_popularity", 0.1451, 0, "It is 0.1451."),
+                    check("recall@10 above personal_frequency", -0.0095, 0, "It is -0.0095.", status="failed",
+                          blocking=False),
+                    check("index recall@100 >= 0.98", 0.9951, 0.98, "It returns 0.9951 of exact search."),
+                    check("latency p99 <= 10 ms", 0.517, 10.0, "0.517 ms on one thread.", blocking=False),
+                    check("recall@100 not worse than champion", None, 0.9, "There is no champion.", status="skipped"),
+                ],
+            },
+        }  # fmt: skip
+
+    def _example(self, rank: int, *, users: bool, random: np.random.Generator) -> dict[str, Any]:
+        taken = random.choice(60, size=9, replace=False)
+        recommended = random.choice(60, size=10, replace=False)
+        query = (
+            {"user_id": str(900 + 17 * rank), "cutoff": micros(date(2017, 12, 18))}
+            if users
+            else {"search_text": "red retrospot bag"}
+        )
+        return {
+            "query": query,
+            "history": [product(int(n)) for n in random.choice(60, size=31)] if users else [],
+            "relevant": [product(int(n)) for n in taken],
+            "recommended": [
+                {**product(int(n)), "score": 0.93 - 0.021 * place, "hit": bool(n in taken)}
+                for place, n in enumerate(recommended)
+            ],
+        }  # fmt: skip
+
+    def write(self) -> dict[str, Path]:
+        paths = {name: self.folder / name for name in ("prepared", "trained", "evaluation", "index")}
+        until = micros(date(2017, 12, 31))
+        with write_artifact(paths["prepared"], "prepared_data", data_seen_until=until) as writer:
+            counts = pa.array(self.item_counts, pa.int64())
+            ids = [str(n) for n in range(len(counts))]
+            display = {f"display.{name}": ids for name in self.display}
+            writer.write_table("items.parquet", pa.table({"item_id": ids, "train_count": counts, **display}))
+            writer.write_table("test.parquet", pa.table({"relevant": pa.array(self.relevant, pa.list_(pa.int32()))}))
+            schema = pa.schema({"file": pa.string(), "row": pa.int64(), "reason": pa.string(), "content": pa.string()})
+            writer.write_table("set_aside.parquet", pa.Table.from_pylist(self.set_aside, schema=schema))
+            writer.write_json("summary.json", self.summary)
+        with write_artifact(paths["trained"], "trained_towers", data_seen_until=until) as writer:
+            writer.write_json("history.json", self.history)
+        with write_artifact(paths["evaluation"], "evaluation", data_seen_until=until) as writer:
+            writer.write_json("metrics.json", self.metrics)
+            writer.write_json("examples.json", self.examples)
+        with write_artifact(paths["index"], "index", data_seen_until=until) as writer:
+            settings = {
+                "kind": "scann",
+                "dimension": 64,
+                "parameters": {"reorder": 1000, "leaves": 0, "quantize": "int8"},
+            }
+            writer.write_json("settings.json", settings)
+        return paths
+
+    def render(self, **changes: Any) -> str:
+        out = self.folder / "report.html"
+        write_report(out, **{**self.write(), "config": CONFIG, "run": RUN, **changes})
+        return out.read_text(encoding="utf-8")
+
+
+STEPS = {
+    "resolve_inputs": ("ran", 0.4),
+    "prepare_data": ("cached", 0.1),
+    "train_towers": ("ran", 251.3),
+    "export_candidate_tower": ("ran", 9.8),
+    "embed_candidates": ("ran", 17.2),
+    "build_index": ("ran", 6.3),
+    "export_query_tower": ("ran", 8.8),
+    "evaluate_recall": ("ran", 41.0),
+    "promote": ("waiting", 0.0),
+    "write_report": ("running", None),
+}
+RUN: dict[str, Any] = {
+    "run_id": "complete-journey-20250102-030405-7f3c",
+    "started": "2025-01-02 03:04:05 UTC",
+    "code": "df16967",
+    "steps": [{"name": name, "state": state, "seconds": seconds} for name, (state, seconds) in STEPS.items()],
+    "versions": {"python": "3.11.2", "tensorflow": "2.20.0", "tensorflow-recommenders": "0.7.7", "scann": "1.4.2"},
+}
+
+
+class Page(HTMLParser):
+    """What a browser would load and show; a wrong nesting of tags is an error."""
+
+    VOID = frozenset({"meta", "br", "wbr", "input", "img", "link", "hr"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.words.append("" if tag == "wbr" else " ")
+        self.tags.add(tag)
+        self.references += [
+            value or "" for name, value in attributes if name in ("src", "href", "xlink:href", "action")
+        ]
+        self.ids += [value or "" for name, value in attributes if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
+        self.open.pop()
+        self.words.append(" ")
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return Artefacts(tmp_path_factory.mktemp("report")).render()
+
+
+@pytest.fixture
+def artefacts(tmp_path: Path) -> Artefacts:
+    return Artefacts(tmp_path, queries=60, items=300)
+
+
+def test_page_is_well_formed_and_refers_to_nothing_outside(html: str) -> None:
+    page = Page(html)
+    assert page.references and all(reference.startswith("#") for reference in page.references)
+    assert not page.tags & {"script", "link", "iframe", "img", "object"}
+    assert "http" not in html and "@import" not in html
+    assert len(page.ids) == len(set(page.ids))
+    assert {reference[1:] for reference in page.references} <= set(page.ids)
+
+
+def test_colours_of_pictures_are_variables_of_both_colour_schemes(html: str) -> None:
+    light, dark = (block.split("}")[0] for block in html.split(":root {")[1:3])
+    used = set(re.findall(r"var\(--([a-z0-9-]+)\)", html)) - {"c", "tone"}
+    assert "accent" in used and "validation" in used
+    for block in (light, dark):
+        assert used <= set(re.findall(r"--([a-z0-9-]+):", block))
+    svgs = re.findall(r"<svg.*?</svg>", html, flags=re.S)
+    assert len(svgs) == 6
+    assert not any(re.search(r"#[0-9a-f]{6}\b|DejaVu", svg) for svg in svgs)
+
+
+def test_sections_stand_in_order(html: str) -> None:
+    text = Page(html).text
+    above = ["Gate checks", "Recall", "Where recall is lost", "Recall over K", "Paired comparison", "Rows not used"]
+    below = ["Training loss", "Example queries", "Slices", "What ran", "Configuration", "Package versions"]
+    places = [text.index(heading, text.index("Gate checks")) for heading in above + below]
+    assert places == sorted(places)
+
+
+def test_verdict_names_every_check_with_its_status_and_weight(html: str) -> None:
+    text = Page(html).text
+    assert text.index("Promoted, since 4 of 6 checks passed") < text.index("Gate checks")
+    assert "fail advisory recall@10 above personal_frequency" in text
+    assert "measured −0.0095 threshold 0.0000" in text
+    assert "skipped blocking recall@100 not worse than champion" in text
+
+
+def test_recall_table_has_every_system_with_interval_and_the_best_possible(html: str) -> None:
+    text = Page(html).text
+    assert "two_tower this run, query tower and index 0.1092 0.1032–0.1154" in text
+    assert "two_tower_exact this run, exact search 0.1093" in text
+    assert "best possible all K places hit" in text
+    assert text.index("personal_frequency baseline") < text.index("recent_popularity baseline")  # by Recall@100
+
+
+def test_loss_is_split_between_model_index_and_reach(artefacts: Artefacts) -> None:
+    relevant = [[1], [1, 2], list(range(200)), list(range(400))]  # best possible Recall@100: (1 + 1 + .5 + .25) / 4
+    artefacts.relevant, artefacts.metrics["queries"] = relevant, 4
+    text = Page(artefacts.render()).text
+    assert (
+        "End to end, Recall@100 is 0.2949. Of the missing 0.7051, 0.3917 is missed by the model (exact search does not "
+        "find it either), 0.0009 by the index (exact search finds it) and 0.3125 is out of reach, since some queries "
+        "have more than 100 relevant items: better towers, not a wider search, would raise recall."
+    ) in text
+
+
+def test_loss_by_the_index_is_named(artefacts: Artefacts) -> None:
+    artefacts.metrics["systems"]["two_tower"]["metrics"]["recall@100"]["value"] = 0.01
+    artefacts.metrics["systems"]["two_tower_exact"]["metrics"]["recall@100"]["value"] = 0.9
+    assert "a wider search in the index would raise recall first" in Page(artefacts.render()).text
+
+
+def test_data_counts_reasons_and_samples(html: str) -> None:
+    text = Page(html).text
+    assert "rows read 1,469,307 kept 1,402,144 95.4 % filtered 64,123 4.4 % set aside 3,040 0.2 %" in text
+    assert "span 365 days 2017-01-01 to 2017-12-31" in text
+    assert text.count("transactions-000.parquet, row") == 6  # two for each of three reasons
+    assert '"yesterday <b>evening</b>"' in text
+
+
+def test_examples_show_display_columns_in_the_order_of_the_configuration(html: str) -> None:
+    text = Page(html).text
+    assert "FLUID MILK WHITE ONLY FLUID MILK PRODUCTS · GROCERY · Private · 1 GA · 819000" in text
+    assert "user id 900 cutoff 2017-12-18 00:00 UTC" in text
+    assert "and 21 more" in text
+
+
+def test_steps_that_did_not_run_have_no_time(html: str) -> None:
+    text = Page(html).text
+    assert "prepare_data cached 0.1s" in text and "train_towers ran 4m11s" in text and "promote waiting –" in text
+
+
+NASTY = "<script>alert(1)</script> & \"quoted\" '$x_1$' {{ 7 * 7 }} ]]> --> \u202e \ud83d\ude00 "
+
+
+def test_everything_from_the_data_is_escaped(artefacts: Artefacts) -> None:
+    nasty = NASTY.encode("utf-16", "surrogatepass").decode("utf-16")
+    item = {"item_id": nasty, "product_type": nasty, "score": 0.5, "hit": True}
+    artefacts.examples = [{"query": {nasty: nasty}, "history": [item], "relevant": [item], "recommended": [item]}]
+    artefacts.set_aside = [{"file": nasty, "row": 1, "reason": nasty, "content": nasty}]
+    artefacts.summary["rows"]["set_aside"] = {nasty: 1}
+    artefacts.metrics["systems"][nasty] = artefacts.metrics["systems"].pop("recent_popularity")
+    artefacts.metrics["comparisons"][nasty] = artefacts.metrics["comparisons"].pop("recent_popularity")
+    artefacts.metrics["slices"] = {nasty: {"queries": 1, f"{nasty}@10": 0.5}}
+    artefacts.metrics["gate"]["reason"] = nasty
+    artefacts.metrics["gate"]["checks"][0].update(name=nasty, reason=nasty)
+    artefacts.history["monitor"] = nasty
+    run = {
+        **RUN,
+        "run_id": nasty,
+        "code": nasty,
+        "steps": [{"name": nasty, "state": nasty}],
+        "versions": {nasty: nasty},
+    }
+    page = Page(artefacts.render(config={"name": nasty, "description": nasty}, run=run))
+    assert "script" not in page.tags
+    assert "<script>alert(1)</script>" in page.text and "{{ 7 * 7 }}" in page.text and "'$x_1$'" in page.text
+
+
+def test_file_stays_small_whatever_the_data_hold(artefacts: Artefacts) -> None:
+    long = "x" * 2_000
+    item = {"item_id": long, "product_type": long, "score": 1.0, "hit": False}
+    examples = {"query": {"text": long}, "history": [item] * 60, "relevant": [item], "recommended": [item] * 60}
+    artefacts.examples = [examples] * 40
+    artefacts.set_aside = [{"file": long, "row": n, "reason": f"reason {n}", "content": long} for n in range(100)]
+    artefacts.summary["rows"]["set_aside"] = {f"reason {n} {long}": 1 for n in range(100)}
+    days = [str(date(1990, 1, 1) + timedelta(days=n)) for n in range(12_000)]
+    artefacts.summary["per_day"] = {"day": days, "events": [n % 7 for n in range(12_000)]}
+    artefacts.history["steps"] = {"step": list(range(200_000)), "loss": [1.0] * 200_000}
+    html = artefacts.render()
+    assert len(html.encode()) < 5_000_000
+    Page(html)
+
+
+def test_without_champion_baselines_users_history_and_display_columns(artefacts: Artefacts) -> None:
+    """A text search: queries without users."""
+    for name in ("champion", "recent_popularity", "all_time_popularity", "personal_frequency"):
+        del artefacts.metrics["systems"][name]
+    artefacts.metrics.update(comparisons={}, champion=None, slices={})
+    artefacts.metrics["gate"] = {
+        "decision": "promote",
+        "reason": "Promoted, since no check is configured.",
+        "checks": [],
+    }
+    artefacts.summary.update(users=0, new_users={"validation": 0, "test": 0})
+    artefacts.display = ()
+    item = {"item_id": "85099B", "score": 0.7, "hit": True}
+    artefacts.examples = [
+        {"query": {"search_text": "red bag"}, "history": [], "relevant": [{"item_id": "85099B"}], "recommended": [item]}
+    ]
+    page = Page(artefacts.render())
+    assert "champion none yet" in page.text
+    assert "The configuration names no baselines. There is no champion to compare with." in page.text
+    assert "The configuration has no gate checks." in page.text
+    assert "users none each row is a query" in page.text
+    assert "search text red bag 1 of 1 recommended are hits, 1 taken" in page.text
+    assert "History" not in page.text and "Paired" not in page.text and "slices" not in page.ids
+
+
+def test_without_bad_rows_examples_index_and_run(artefacts: Artefacts) -> None:
+    artefacts.set_aside, artefacts.examples = [], []
+    artefacts.summary["rows"].update(filtered={}, set_aside={})
+    del artefacts.metrics["index"], artefacts.metrics["systems"]["two_tower_exact"]
+    page = Page(artefacts.render(index=None, run=None))
+    assert "None: every row that was read is kept." in page.text
+    assert (
+        "Samples of rows" not in page.text and "Where recall is lost" not in page.text and "Index kind" not in page.text
+    )
+    assert "examples" not in page.ids and "Package versions" not in page.text
+
+
+def test_leave_last_out_and_a_single_epoch(artefacts: Artefacts) -> None:
+    """Leave-last-out: every window spans the logs."""
+    whole = [micros(date(2017, 1, 1)), micros(date(2017, 12, 31))]
+    artefacts.summary["windows"] = {"train": whole, "validation": whole, "test": whole}
+    artefacts.history = {
+        "epoch": [1],
+        "loss": [5.0],
+        "validation_recall": [0.2],
+        "seconds": [3.0],
+        "monitor": "recall@100",
+        "best_epoch": 1,
+        "steps": {"step": [], "loss": []},
+    }
+    text = Page(artefacts.render()).text
+    assert "validation window" not in text
+    assert "best validation Recall@100, 0.2000, came after epoch 1" in text
+
+
+def test_champion_that_could_not_be_evaluated_is_told(artefacts: Artefacts) -> None:
+    artefacts.metrics["gate"].update(decision="refuse", reason="Refused, since the champion cannot be evaluated.")
+    artefacts.metrics["champion_error"] = "its query tower lacks an input"
+    text = Page(artefacts.render()).text
+    assert "Refuse Refused, since the champion cannot be evaluated." in text
+    assert "The champion could not be evaluated: its query tower lacks an input" in text
+
+
+def test_same_artefacts_give_the_same_bytes(artefacts: Artefacts) -> None:
+    assert artefacts.render() == artefacts.render()
+
+
+def test_another_kind_of_artefact_is_refused(artefacts: Artefacts, tmp_path: Path) -> None:
+    paths = artefacts.write()
+    with pytest.raises(ArtifactError, match="this is a trained_towers, expected a evaluation"):
+        write_report(tmp_path / "page.html", **{**paths, "evaluation": paths["trained"]}, config=CONFIG)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_days_without_events_count_in_the_mean_of_long_spans() -> None:
+    picture = events_per_day([date(2011, 1, 1), date(2014, 12, 31)], [6, 6])  # 1,461 days, two of them listed
+    assert [entry.label for entry in picture.legend] == ["events, mean of 3 days"]
+
+
+def test_failure_page_names_the_step_its_last_lines_and_the_way_on(tmp_path: Path) -> None:
+    out = tmp_path / "new folder" / "page.html"
+    states = {"prepare_data": "failed", "train_towers": "skipped", "promote": "skipped"}
+    steps = [{"name": name, "state": state, "seconds": 3.2} for name, state in states.items()]
+    tail = "DataError: transactions.csv, row 17: <script>alert(1)</script>"
+    write_failure_page(
+        out, title="my_shop", run_id="my-shop-1", failed_step="prepare_data", error_tail=tail, run={"steps": steps}
+    )
+    page = Page(out.read_text(encoding="utf-8"))
+    assert "The step prepare_data failed." in page.text and tail in page.text
+    assert "two-tower step prepare_data CONFIG --run my-shop-1" in page.text
+    assert "train_towers skipped –" in page.text and "No version was promoted" in page.text
+    assert "script" not in page.tags and not page.references
+
+
+def test_failure_page_without_a_known_step(tmp_path: Path) -> None:
+    write_failure_page(tmp_path / "p.html", title="my_shop", run_id="1", failed_step=None, error_tail="", run=None)
+    text = Page((tmp_path / "p.html").read_text(encoding="utf-8")).text
+    assert "The run did not finish." in text and "promoted" not in text and "The step left no log lines." in text
+
+
+def test_failure_page_after_promotion_does_not_claim_that_nothing_changed(tmp_path: Path) -> None:
+    steps = [{"name": "promote", "state": "ran", "seconds": 1.0}, {"name": "write_report", "state": "failed"}]
+    out = tmp_path / "p.html"
+    write_failure_page(
+        out, title="my_shop", run_id="1", failed_step="write_report", error_tail="x", run={"steps": steps}
+    )
+    assert "Its version had been promoted before." in Page(out.read_text(encoding="utf-8")).text
+
+
+def test_failure_page_keeps_the_end_of_a_long_log(tmp_path: Path) -> None:
+    log = "".join(f"line {n}\n" for n in range(100_000)) + "the reason"
+    write_failure_page(tmp_path / "p.html", title="my_shop", run_id="1", failed_step="train_towers", error_tail=log)
+    html = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "the reason" in html and len(html) < 200_000

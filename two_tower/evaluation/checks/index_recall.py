@@ -1,0 +1,30 @@
+"""The index finds what exact search finds."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from two_tower.contracts import CheckResult, GateCheck
+
+
+class IndexRecall(GateCheck):
+    """The index has to find a share of the exact search's first `k`."""
+
+    type: Literal["index_recall"] = "index_recall"
+    k: Literal[10, 100] = 100
+    at_least: float = Field(ge=0, le=1)
+
+    def check(self, metrics: dict[str, Any]) -> CheckResult:
+        value = float(metrics["index"][f"recall@{self.k}"])
+        passed = value >= self.at_least
+        return CheckResult(
+            name=f"index recall@{self.k} >= {self.at_least:g}",
+            status="passed" if passed else "failed",
+            value=value,
+            threshold=self.at_least,
+            reason=f"The {metrics['index']['kind']} index finds {value:.4f} of the exact first {self.k}, "
+            f"{'at least' if passed else 'below'} {self.at_least:g}.",
+            blocking=self.blocking,
+        )

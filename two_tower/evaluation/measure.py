@@ -1,0 +1,76 @@
+"""One system's figures on all queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from two_tower.contracts import Float32, Retriever
+from two_tower.evaluation.metrics import hits_with_ties_against, ranking_metrics
+from two_tower.evaluation.queries import QueryBlock, TestQueries
+from two_tower.evaluation.sets import ItemSets
+from two_tower.progress import Progress
+
+Subsets = Callable[[QueryBlock], Mapping[str, ItemSets]]
+"""The relevant items of a block's queries that fall into each slice."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a system reached, query by query."""
+
+    metrics: dict[str, Float32]
+    """`[queries]` by name, such as `recall@100`."""
+    curve: dict[int, float]
+    """Mean recall by K."""
+    slices: dict[str, dict[str, Float32]]
+    """Recall on the relevant items in each slice alone, `[queries]` by name; NaN for queries without such items."""
+
+
+def measure(name: str, retriever: Retriever, queries: TestQueries, *, ks: Sequence[int], subsets: Subsets) -> Measured:
+    """The figures of a retriever, ties counted against it.
+
+    Args:
+        name: Of the system, for the progress lines.
+        retriever: The system.
+        queries: The queries.
+        ks: The values of K.
+        subsets: The slices by relevant item.
+    """
+    depth = min(max(ks), queries.items)
+    curve_ks = curve_points(max(ks))
+    progress = Progress(f"evaluating {name}", total=len(queries), unit="queries")
+    metrics, curves, slices = [], [], []
+    for block in queries.blocks():
+        found = retriever.retrieve(block.table, depth + 1, exclude=block.exclude)
+        hits = hits_with_ties_against(block.relevant, found.items, found.scores)
+        metrics.append(ranking_metrics(hits, block.relevant.sizes, ks=ks))
+        curves.append(_recalls(ranking_metrics(hits, block.relevant.sizes, ks=curve_ks)))
+        of_slices = {}
+        for slice_name, relevant in subsets(block).items():
+            hits = hits_with_ties_against(relevant, found.items, found.scores)
+            of_slices[slice_name] = _recalls(ranking_metrics(hits, relevant.sizes, ks=ks))
+        slices.append(of_slices)
+        progress.advance(len(block.table))
+    curve = _concatenated(curves)
+    return Measured(
+        metrics=_concatenated(metrics),
+        curve={k: float(np.mean(curve[f"recall@{k}"], dtype=np.float64)) for k in curve_ks},
+        slices={slice_name: _concatenated([block[slice_name] for block in slices]) for slice_name in slices[0]},
+    )
+
+
+def curve_points(largest: int) -> list[int]:
+    """1, 2, 5, 10, 20, 50 and so on up to the largest K, which is the last."""
+    points = [step * 10**power for power in range(len(str(largest))) for step in (1, 2, 5)]
+    return [*(point for point in points if point < largest), largest]
+
+
+def _recalls(metrics: Mapping[str, Float32]) -> dict[str, Float32]:
+    return {name: values for name, values in metrics.items() if name.startswith("recall@")}
+
+
+def _concatenated(blocks: Sequence[Mapping[str, Float32]]) -> dict[str, Float32]:
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

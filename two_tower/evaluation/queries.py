@@ -1,0 +1,90 @@
+"""The test queries, block by block, with the sets of items that metrics and slices need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from two_tower.artifacts import ArtifactReader
+from two_tower.contracts import Int32, Int64
+from two_tower.errors import DataError
+from two_tower.evaluation.sets import Bool, ItemSets
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class QueryBlock:
+    """Some queries and what is right for them."""
+
+    table: pa.Table
+    relevant: ItemSets
+    seen: ItemSets
+    exclude: Int32 | None
+    """`[queries, n]` items that must not be returned, padded with -1."""
+
+
+class TestQueries:
+    """The queries of the test split that have a relevant item.
+
+    With `exclude_seen` the items of a query's past are neither returned nor relevant, and queries without any other
+    relevant item are left out.
+    """
+
+    __test__ = False  # no test class, whatever its name says to pytest
+
+    def __init__(self, table: pa.Table, *, items: int, exclude_seen: bool) -> None:
+        """The queries of `table` over `items` candidates.
+
+        Raises:
+            DataError: No query is left.
+        """
+        self.items, self.exclude_seen = items, exclude_seen
+        self.rows: Int64 = np.arange(len(table))
+        """The row of each query in the prepared queries."""
+        self._table = table
+        if exclude_seen:
+            sizes = [block.relevant.sizes for block in self.blocks()]
+            self.rows = np.flatnonzero(np.concatenate([*sizes, np.zeros(0)]))
+            self._table = table.take(self.rows)
+        if not len(self):
+            unseen = " with a relevant item that is new to the user" if exclude_seen else ""
+            raise DataError(f"the test window holds no query{unseen}: make data.split.test longer")
+
+    @classmethod
+    def load(cls, prepared: ArtifactReader, *, exclude_seen: bool) -> TestQueries:
+        """The test queries of a `prepared_data` artefact."""
+        items = len(prepared.table("items.parquet", ["item_id"]))
+        return cls(prepared.table("test.parquet"), items=items, exclude_seen=exclude_seen)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def blocks(self) -> Iterator[QueryBlock]:
+        """All queries in order, some at a time."""
+        for start in range(0, len(self), BLOCK):
+            yield self._block(self._table.slice(start, BLOCK))
+
+    def take(self, rows: Int64) -> QueryBlock:
+        """The queries at these positions among those counted."""
+        return self._block(self._table.take(rows))
+
+    def new_users(self) -> Bool:
+        """Which queries are of users without any event before the cut-off."""
+        flags: Bool = self._table["new_user"].to_numpy()
+        return flags
+
+    def _block(self, table: pa.Table) -> QueryBlock:
+        from two_tower.retrievers import padded
+
+        relevant = ItemSets.from_lists(table["relevant"], items=self.items)
+        seen = ItemSets.from_lists(table["seen"], items=self.items)
+        if not self.exclude_seen:
+            return QueryBlock(table, relevant, seen, None)
+        return QueryBlock(table, relevant.difference(seen), seen, padded(table["seen"]))

@@ -1,0 +1,69 @@
+"""One set of items a query, as sorted keys: membership of whole blocks without a Python loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from two_tower.contracts import Int32, Int64
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Bool = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ItemSets:
+    """A set of item numbers for each query of a block, such as its relevant items."""
+
+    keys: Int64
+    """`query * items + item` of every member, `[members]`, ascending."""
+    queries: int
+    items: int
+    """How many items there are; item numbers are below it."""
+
+    @classmethod
+    def from_lists(cls, column: pa.ChunkedArray, *, items: int) -> ItemSets:
+        """The sets of a `list<int32>` column."""
+        import pyarrow.compute as pc
+
+        parents = pc.list_parent_indices(column).to_numpy().astype(np.int64)
+        return cls(np.unique(parents * items + pc.list_flatten(column).to_numpy()), len(column), items)
+
+    @property
+    def members(self) -> Int64:
+        """The item numbers of all sets, `[members]`."""
+        return self.keys % max(self.items, 1)
+
+    @property
+    def sizes(self) -> Int64:
+        """How many items each set has, `[queries]`."""
+        return np.bincount(self.keys // max(self.items, 1), minlength=self.queries).astype(np.int64)
+
+    def contain(self, items: Int32) -> Bool:
+        """Which of `[queries, n]` item numbers (-1 for none) are in their query's set."""
+        keys = np.arange(self.queries, dtype=np.int64)[:, None] * self.items + items
+        return self._hold(keys) & (items >= 0)
+
+    def where(self, keep: Bool) -> ItemSets:
+        """The sets less the members for which `keep` `[members]` is false."""
+        return ItemSets(self.keys[keep], self.queries, self.items)
+
+    def intersection(self, other: ItemSets) -> ItemSets:
+        """What both sets of each query have."""
+        return self.where(other._hold(self.keys))
+
+    def difference(self, other: ItemSets) -> ItemSets:
+        """What the other set of each query has not."""
+        return self.where(~other._hold(self.keys))
+
+    def _hold(self, keys: Int64) -> Bool:
+        if not len(self.keys):
+            return np.zeros(keys.shape, dtype=np.bool_)
+        place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        found: Bool = self.keys[place] == keys
+        return found

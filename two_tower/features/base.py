@@ -1,0 +1,175 @@
+"""What the feature types share: vocabularies and their lookups, and a feature together with its statistics.
+
+Encoded ids are 0 for missing or padding, 1 for a value outside the vocabulary (OOV), 2 and up for the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from two_tower.contracts import FeatureType, Float32, Int32, Statistics
+from two_tower.errors import DataError
+from two_tower.settings import members
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+MISSING, OOV, FIRST = 0, 1, 2
+"""The encoded ids of a missing value, of a value outside the vocabulary, and of the vocabulary's first value."""
+
+
+@dataclass(frozen=True)
+class FittedFeature:
+    """A feature's settings with the statistics fitted on a data set; its methods are those of `FeatureType`."""
+
+    name: str
+    settings: FeatureType
+    statistics: Statistics
+
+    def encode(self, column: pa.ChunkedArray) -> Int32 | Float32:
+        """A cast column as a dense `[rows, width]` array."""
+        return self.settings.encode(column, self.statistics)
+
+    def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+        """A cast column as the array that the exported towers take."""
+        return self.settings.raw(column)
+
+    def raw_spec(self) -> tuple[str, tuple[int | None, ...]]:
+        """The dtype and the shape of the exported towers' raw input."""
+        return self.settings.raw_spec(self.statistics)
+
+    def encode_tensor(self, raw: tf.Tensor) -> tf.Tensor:
+        """The TensorFlow twin of `encode`."""
+        return self.settings.encode_tensor(raw, self.statistics)
+
+    def layer(self) -> Any:
+        """A Keras layer from encoded `[batch, width]` to float32 `[batch, dim]`."""
+        return self.settings.layer(self.statistics, name=self.name)
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of this feature in features.json."""
+        return {"settings": self.settings.model_dump(mode="json"), "statistics": self.statistics}
+
+
+def fit_features(features: Mapping[str, FeatureType], table: pa.Table, *, prefix: str) -> dict[str, FittedFeature]:
+    """The features fitted on the cast columns `PREFIX.NAME` of a table, by name in the given order."""
+    return {
+        name: FittedFeature(name, feature, feature.fit(table.column(f"{prefix}.{name}")))
+        for name, feature in features.items()
+    }
+
+
+def load_features(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, FittedFeature]:
+    """The fitted features of one part (`item`, `user` or `context`) of features.json, in the order of their names."""
+    classes = {kind.model_fields["type"].default: kind for kind in members("two_tower.features", FeatureType)}
+    found = {}
+    for name, entry in sorted(entries.items()):
+        kind = classes.get(entry["settings"]["type"])
+        if kind is None:
+            raise DataError(f"features.json: the feature {name!r} has the unknown type {entry['settings']['type']!r}")
+        found[name] = FittedFeature(name, kind.model_validate(entry["settings"]), dict(entry["statistics"]))
+    return found
+
+
+def cast_text(column: pa.ChunkedArray, *, kind: str) -> pa.ChunkedArray:
+    """The column as strings, the empty string as null.
+
+    Raises:
+        DataError: Its type has no text form.
+    """
+    try:
+        text = column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f"a column of type {column.type} cannot be a {kind} feature: {error}") from error
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+
+
+def raw_text(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Strings as an object array `[rows]`, null as the empty string."""
+    return np.array(pc.fill_null(column, "").to_pylist(), dtype=object)
+
+
+def fit_vocabulary(values: pa.ChunkedArray | pa.Array, *, min_count: int = 1, max_size: int | None = None) -> list[str]:
+    """The distinct non-empty values, most frequent first, equal counts by value."""
+    counts = pc.value_counts(values).to_pylist()
+    kept = [(-row["counts"], row["values"]) for row in counts if row["values"] and row["counts"] >= min_count]
+    return [value for _, value in sorted(kept)[:max_size]]
+
+
+def lookup(values: pa.ChunkedArray | pa.Array, vocabulary: list[str]) -> Int32:
+    """The ids `[rows]` of strings."""
+    found = pc.index_in(values, value_set=pa.array(vocabulary, pa.string()))
+    ids = np.asarray(pc.fill_null(found, OOV - FIRST), dtype=np.int32) + FIRST
+    missing = np.asarray(pc.fill_null(pc.equal(values, ""), True), dtype=bool)
+    return np.where(missing, MISSING, ids).astype(np.int32)
+
+
+def lookup_tensor(raw: tf.Tensor, vocabulary: list[str]) -> tf.Tensor:
+    """The TensorFlow twin of `lookup`: ids int32 in the shape of `raw`.
+
+    A binary search over 63-bit fingerprints, then a comparison of the strings themselves: it is made of constants
+    only, so that a SavedModel needs neither asset files nor table initialisers for it.
+
+    Raises:
+        DataError: Two values of the vocabulary share a fingerprint (one chance in 10^7 for a million values).
+    """
+    import tensorflow as tf
+
+    missing = tf.equal(raw, "")
+    if not vocabulary:
+        return tf.where(missing, MISSING, OOV)
+    with tf.init_scope():  # constants, not part of the graph that runs with every batch
+        fingerprints = tf.strings.to_hash_bucket_fast(vocabulary, 2**63 - 1).numpy()
+        order = np.argsort(fingerprints, kind="stable")
+        if (np.diff(fingerprints[order]) == 0).any():
+            raise DataError("two values of a vocabulary have the same fingerprint; rename one of them")
+        keys, ids = tf.constant(fingerprints[order]), tf.constant(order.astype(np.int32))
+        words = tf.constant(vocabulary)
+    flat = tf.reshape(raw, [-1])
+    place = tf.searchsorted(keys, tf.strings.to_hash_bucket_fast(flat, 2**63 - 1))
+    index = tf.gather(ids, tf.minimum(place, len(vocabulary) - 1))
+    found = tf.where(tf.equal(tf.gather(words, index), flat), index + FIRST, OOV)
+    return tf.where(missing, MISSING, tf.reshape(found, tf.shape(raw)))
+
+
+def mean_embedding(size: int, dim: int, *, name: str) -> Any:
+    """A Keras layer from ids int32 `[batch, width]` to the mean `[batch, dim]` of the embeddings of the ids above 0.
+
+    A row without any id gives zeros.
+    """
+    import tensorflow as tf
+    import tf_keras as keras
+
+    class MeanEmbedding(keras.layers.Layer):  # type: ignore[misc]
+        """The mean of the embeddings of a row's ids."""
+
+        def build(self, input_shape: Any) -> None:
+            self.embeddings = self.add_weight(name="embeddings", shape=(size, dim), initializer="uniform")
+
+        def call(self, ids: tf.Tensor) -> tf.Tensor:
+            mask = tf.cast(ids > MISSING, tf.float32)[:, :, None]
+            vectors = tf.gather(self.embeddings, ids) * mask
+            return tf.reduce_sum(vectors, axis=1) / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)
+
+    return MeanEmbedding(name=name)
+
+
+def single_embedding(size: int, dim: int, *, name: str) -> Any:
+    """A Keras layer from ids int32 `[batch, 1]` to their embeddings `[batch, dim]`; a missing value has one too."""
+    import tf_keras as keras
+
+    return keras.Sequential([keras.layers.Embedding(size, dim), keras.layers.Flatten()], name=name)
+
+
+def identity(*, name: str) -> Any:
+    """A Keras layer that passes float32 `[batch, width]` on."""
+    import tf_keras as keras
+
+    return keras.layers.Activation("linear", name=name)

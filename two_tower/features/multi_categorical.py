@@ -1,0 +1,102 @@
+"""Several categories at once, such as genres or tags."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from two_tower.contracts import FeatureType, Int32, Statistics
+from two_tower.errors import DataError
+from two_tower.features.base import FIRST, cast_text, fit_vocabulary, lookup, lookup_tensor, mean_embedding
+
+
+class MultiCategorical(FeatureType):
+    """A list of values of one vocabulary, or a text that a separator splits into one."""
+
+    type: Literal["multi_categorical"] = "multi_categorical"
+    separator: str | None = Field(None, min_length=1, description="Splits a text column; a list column needs none.")
+    dim: int = Field(16, ge=1, description="Width of the embedding.")
+    min_count: int = Field(1, ge=1, description="Values that occur fewer times than this count as unknown.")
+    max_size: int | None = Field(None, ge=1, description="Only this many of the most frequent values are known.")
+    max_values: int = Field(16, ge=1, description="A row's values beyond this many are left out.")
+
+    def cast(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Lists of trimmed strings without empty ones; an empty list is missing.
+
+        Raises:
+            DataError: It is neither a list nor a text, or a text without a `separator`.
+        """
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            lists = column.combine_chunks()
+        elif self.separator is None:
+            raise DataError(f"a column of type {column.type} needs a `separator` to be a multi_categorical feature")
+        else:
+            lists = pc.split_pattern(cast_text(column, kind="multi_categorical"), self.separator).combine_chunks()
+        if isinstance(lists, pa.ChunkedArray):
+            lists = lists.chunk(0) if lists.num_chunks else pa.array([], lists.type)
+        return pa.chunked_array([_without_empty(lists)])
+
+    def fit(self, column: pa.ChunkedArray) -> Statistics:
+        """The vocabulary, and the width: the longest row's number of values, at most `max_values`."""
+        longest = pc.max(pc.list_value_length(column)).as_py() or 1
+        values = pc.list_flatten(column)
+        vocabulary = fit_vocabulary(values, min_count=self.min_count, max_size=self.max_size)
+        return {"vocabulary": vocabulary, "width": min(longest, self.max_values)}
+
+    def encode(self, column: pa.ChunkedArray, statistics: Statistics) -> Int32:
+        """Ids `[rows, width]`, padded with 0."""
+        row, place, values = _entries(column)
+        keep = place < statistics["width"]
+        ids = np.zeros((len(column), statistics["width"]), dtype=np.int32)
+        ids[row[keep], place[keep]] = lookup(values, statistics["vocabulary"])[keep]
+        return ids
+
+    def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+        """Strings `[rows, values]`, padded with the empty string."""
+        row, place, values = _entries(column)
+        texts = np.full((len(column), max(1, int(place.max(initial=-1)) + 1)), "", dtype=object)
+        texts[row, place] = values.to_pylist()
+        return texts
+
+    def raw_spec(self, statistics: Statistics) -> tuple[str, tuple[int | None, ...]]:
+        """Strings `[batch, values]`, any number of values."""
+        return "string", (None, None)
+
+    def encode_tensor(self, raw: Any, statistics: Statistics) -> Any:
+        """Ids `[batch, width]`."""
+        import tensorflow as tf
+
+        width = statistics["width"]
+        ids = lookup_tensor(raw[:, :width], statistics["vocabulary"])
+        ids = tf.pad(ids, [[0, 0], [0, width - tf.shape(ids)[1]]])
+        return tf.ensure_shape(ids, [None, width])
+
+    def layer(self, statistics: Statistics, *, name: str) -> Any:
+        """The mean of the values' embeddings."""
+        return mean_embedding(len(statistics["vocabulary"]) + FIRST, self.dim, name=name)
+
+
+def _entries(column: pa.ChunkedArray) -> tuple[Int32, Int32, pa.Array]:
+    """The row, the place in its list and the value of each entry of a list column."""
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(column), 0), dtype=np.int64)
+    row = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    first = np.cumsum(lengths) - lengths
+    place = (np.arange(len(row)) - first[row]).astype(np.int32)
+    flat = pc.list_flatten(column)
+    return row, place, flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
+
+
+def _without_empty(lists: Any) -> pa.Array:
+    """The lists with trimmed strings, without the null and the empty ones."""
+    values = pc.utf8_trim_whitespace(pc.list_flatten(lists).cast(pa.string()))
+    row = np.asarray(pc.list_parent_indices(lists), dtype=np.int64)
+    keep = pc.fill_null(pc.not_equal(values, ""), False)
+    counts = np.bincount(row[np.asarray(keep, dtype=bool)], minlength=len(lists))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    missing = pa.array(counts == 0)
+    return pa.ListArray.from_arrays(pa.array(offsets), values.filter(keep), mask=missing)

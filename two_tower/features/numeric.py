@@ -1,0 +1,84 @@
+"""A number, standardised, beside a flag that says whether it was missing."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field
+
+from two_tower.contracts import FeatureType, Float32, Statistics
+from two_tower.errors import DataError
+from two_tower.features.base import identity
+
+LIMIT = 10.0
+"""Standardised values are clipped to this many standard deviations, against stray values."""
+
+
+class Numeric(FeatureType):
+    """A number; NaN and infinity count as missing."""
+
+    type: Literal["numeric"] = "numeric"
+    log: bool = Field(False, description="Whether sign(x) log(1 + |x|) is taken first, for long-tailed values.")
+
+    def cast(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """float64.
+
+        Raises:
+            DataError: It is no number, nor text that reads as one.
+        """
+        try:
+            return column.cast(pa.float64(), safe=not pa.types.is_integer(column.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(f"a column of type {column.type} cannot be a numeric feature: {error}") from error
+
+    def fit(self, column: pa.ChunkedArray) -> Statistics:
+        """Mean and standard deviation of the finite values, after the logarithm if there is one."""
+        values = self.raw(column)
+        values = values[np.isfinite(values)]
+        if self.log:
+            values = np.sign(values) * np.log1p(np.abs(values))
+        if not len(values):
+            return {"mean": 0.0, "deviation": 1.0}
+        largest = float(np.abs(values).max()) or 1.0  # scaled first, so that squares cannot overflow
+        mean, deviation = float((values / largest).mean()), float((values / largest).std())
+        if deviation < 1e-9:  # a constant column carries nothing, and rounding must not be blown up
+            deviation = 1.0
+        return {"mean": mean * largest, "deviation": deviation * largest}
+
+    def encode(self, column: pa.ChunkedArray, statistics: Statistics) -> Float32:
+        """Standardised value (0 where missing) and missing flag, `[rows, 2]`."""
+        values = self.raw(column)
+        known = np.isfinite(values)
+        values = np.where(known, values, 0.0)
+        if self.log:
+            values = np.sign(values) * np.log1p(np.abs(values))
+        values = values / statistics["deviation"] - statistics["mean"] / statistics["deviation"]
+        values = np.where(known, np.clip(values, -LIMIT, LIMIT), 0.0)
+        return np.stack([values, ~known], axis=1).astype(np.float32)
+
+    def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+        """float64 `[rows]`, null as NaN."""
+        return np.asarray(column.to_numpy(), dtype=np.float64)
+
+    def raw_spec(self, statistics: Statistics) -> tuple[str, tuple[int | None, ...]]:
+        """float64 `[batch]`."""
+        return "float64", (None,)
+
+    def encode_tensor(self, raw: Any, statistics: Statistics) -> Any:
+        """Standardised value and missing flag, `[batch, 2]`."""
+        import tensorflow as tf
+
+        known = tf.math.is_finite(raw)
+        values = tf.where(known, raw, tf.zeros_like(raw))
+        if self.log:
+            values = tf.sign(values) * tf.math.log1p(tf.abs(values))
+        values = values / statistics["deviation"] - statistics["mean"] / statistics["deviation"]
+        values = tf.where(known, tf.clip_by_value(values, -LIMIT, LIMIT), tf.zeros_like(values))
+        return tf.stack([tf.cast(values, tf.float32), tf.cast(~known, tf.float32)], axis=1)
+
+    def layer(self, statistics: Statistics, *, name: str) -> Any:
+        """The two numbers as they are."""
+        return identity(name=name)

@@ -1,0 +1,78 @@
+"""A text as the mean of the embeddings of its hashed words."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field
+
+from two_tower.contracts import FeatureType, Int32, Statistics
+from two_tower.features.base import cast_text, mean_embedding, raw_text
+
+CHUNK = 65536
+"""Rows that are tokenised at once."""
+
+
+class Text(FeatureType):
+    """Lower-cased words (runs of letters, marks and digits) and pairs of neighbours, hashed into buckets.
+
+    Hashing needs no vocabulary, so that new words have an embedding too: Weinberger et al., "Feature Hashing for
+    Large Scale Multitask Learning", 2009.
+    """
+
+    type: Literal["text"] = "text"
+    dim: int = Field(32, ge=1, description="Width of the embedding.")
+    buckets: int = Field(10_000, ge=1, description="Number of embeddings that the words are hashed into.")
+    bigrams: bool = Field(False, description="Whether pairs of neighbouring words are hashed too.")
+    max_tokens: int = Field(32, ge=1, description="Words and pairs beyond this many are left out, the pairs first.")
+
+    def cast(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Strings; the empty string is missing."""
+        return cast_text(column, kind="text")
+
+    def fit(self, column: pa.ChunkedArray) -> Statistics:
+        """Nothing: the hash needs no vocabulary."""
+        return {}
+
+    def encode(self, column: pa.ChunkedArray, statistics: Statistics) -> Int32:
+        """Hashed tokens `[rows, max_tokens]`, 1 and up, padded with 0.
+
+        TensorFlow itself does it: its Unicode lower-casing, its regular expressions and its hash are the only ones
+        that the exported towers can have.
+        """
+        import tensorflow as tf
+
+        ids = np.zeros((len(column), self.max_tokens), dtype=np.int32)
+        with tf.device("CPU"):
+            for start in range(0, len(column), CHUNK):
+                raw = tf.constant(self.raw(column.slice(start, CHUNK)), tf.string)
+                ids[start : start + CHUNK] = self.encode_tensor(raw, statistics).numpy()
+        return ids
+
+    def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+        """Strings `[rows]`."""
+        return raw_text(column)
+
+    def raw_spec(self, statistics: Statistics) -> tuple[str, tuple[int | None, ...]]:
+        """Strings `[batch]`."""
+        return "string", (None,)
+
+    def encode_tensor(self, raw: Any, statistics: Statistics) -> Any:
+        """Hashed tokens `[batch, max_tokens]`."""
+        import tensorflow as tf
+
+        text = tf.strings.lower(raw, encoding="utf-8")
+        words = tf.strings.split(tf.strings.regex_replace(text, r"[^\pL\pM\pN]+", " "))
+        tokens = words
+        if self.bigrams:
+            tokens = tf.concat([words, tf.strings.ngrams(words, 2, separator=" ")], axis=1)
+        hashed = tf.ragged.map_flat_values(tf.strings.to_hash_bucket_fast, tokens, self.buckets)
+        ids = tf.cast(hashed + 1, tf.int32).to_tensor(default_value=0, shape=[None, self.max_tokens])
+        return tf.ensure_shape(ids, [None, self.max_tokens])
+
+    def layer(self, statistics: Statistics, *, name: str) -> Any:
+        """The mean of the tokens' embeddings."""
+        return mean_embedding(self.buckets + 1, self.dim, name=name)

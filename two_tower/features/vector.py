@@ -1,0 +1,69 @@
+"""A vector of numbers made elsewhere, such as an image's or a text's embedding."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from two_tower.contracts import FeatureType, Float32, Statistics
+from two_tower.errors import DataError
+from two_tower.features.base import identity
+
+
+class Vector(FeatureType):
+    """A list of numbers, of one length in the whole column; a missing vector and missing numbers become zeros."""
+
+    type: Literal["vector"] = "vector"
+
+    def cast(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Lists of float32.
+
+        Raises:
+            DataError: It is no list of numbers, or the lengths differ.
+        """
+        try:
+            lists = column.cast(pa.list_(pa.float32()))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(f"a column of type {column.type} cannot be a vector feature: {error}") from error
+        lengths = pc.unique(pc.list_value_length(lists)).drop_null().to_pylist()
+        if len(lengths) > 1:
+            raise DataError(f"a vector feature needs lists of one length, found the lengths {sorted(lengths)[:5]}")
+        return lists
+
+    def fit(self, column: pa.ChunkedArray) -> Statistics:
+        """The vectors' width."""
+        return {"width": pc.max(pc.list_value_length(column)).as_py() or 1}
+
+    def encode(self, column: pa.ChunkedArray, statistics: Statistics) -> Float32:
+        """The vectors `[rows, width]`."""
+        vectors = self.raw(column)
+        if vectors.shape[1] != statistics["width"]:
+            vectors = np.full((len(column), statistics["width"]), np.nan, dtype=np.float32)
+            if pc.max(pc.list_value_length(column)).as_py() is not None:
+                raise DataError(f"a vector feature was fitted on lists of length {statistics['width']}, found another")
+        return np.where(np.isfinite(vectors), vectors, np.float32(0))
+
+    def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+        """float32 `[rows, width]`, a missing vector as NaN."""
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(column), 0), dtype=np.int64)
+        vectors = np.full((len(column), max(1, int(lengths.max(initial=0)))), np.nan, dtype=np.float32)
+        vectors[lengths > 0] = np.asarray(pc.list_flatten(column).to_numpy(), np.float32).reshape(-1, vectors.shape[1])
+        return vectors
+
+    def raw_spec(self, statistics: Statistics) -> tuple[str, tuple[int | None, ...]]:
+        """float32 `[batch, width]`."""
+        return "float32", (None, statistics["width"])
+
+    def encode_tensor(self, raw: Any, statistics: Statistics) -> Any:
+        """The vectors `[batch, width]`."""
+        import tensorflow as tf
+
+        return tf.where(tf.math.is_finite(raw), raw, tf.zeros_like(raw))
+
+    def layer(self, statistics: Statistics, *, name: str) -> Any:
+        """The vector as it is."""
+        return identity(name=name)

@@ -1,0 +1,78 @@
+"""The candidate embeddings as arrays, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from two_tower.artifacts import Manifest, content_hash, open_artifact
+from two_tower.contracts import Float32
+from two_tower.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KIND = "candidate_embeddings"
+
+
+@dataclass(frozen=True)
+class CandidateEmbeddings:
+    """Every candidate's id and vector, in the order of the item numbers."""
+
+    item_ids: pa.StringArray
+    vectors: Float32
+    """`[items, dim]`, finite."""
+    manifest: Manifest
+    made_from: dict[str, str]
+    """The content hashes, by kind, of the embeddings and of what they were made from."""
+
+
+def load_embeddings(folder: str | Path) -> CandidateEmbeddings:
+    """The `candidate_embeddings` artefact in `folder`.
+
+    Raises:
+        ArtifactError: The artefact is incomplete or damaged, an item number or id is missing or stands twice, or a
+            vector is missing or not finite; the message names the item.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    reader = open_artifact(folder, KIND)
+    parts = sorted(name for name in reader.manifest.files if name.endswith(".parquet"))
+    if not parts:
+        raise ArtifactError(
+            f"{reader.folder}: these candidate embeddings hold no Parquet file; run embed_candidates again"
+        )
+    columns = ["item", "item_id", "embedding"]
+    table = pa.concat_tables([reader.table(part, columns) for part in parts]).combine_chunks()
+    item_ids = table["item_id"].cast(pa.string()).combine_chunks()
+    if not np.array_equal(table["item"].to_numpy(), np.arange(len(table))):
+        raise ArtifactError(f"{reader.folder}: the item numbers are not 0, 1, 2 and so on; run embed_candidates again")
+    if item_ids.null_count or pc.count_distinct(item_ids).as_py() != len(item_ids):
+        raise ArtifactError(f"{reader.folder}: an item id is missing or stands twice; run embed_candidates again")
+    made_from = {**reader.manifest.made_from, KIND: content_hash(folder)}
+    return CandidateEmbeddings(item_ids, _vectors(table, reader.folder), reader.manifest, made_from)
+
+
+def _vectors(table: pa.Table, folder: Path) -> Float32:
+    """The embedding column as `[items, dim]`."""
+    import pyarrow as pa
+
+    column = table["embedding"].combine_chunks()
+    if not isinstance(column.type, pa.FixedSizeListType):
+        raise ArtifactError(f"{folder}: the column embedding is {column.type}, expected a fixed_size_list of float32")
+    if column.null_count:
+        raise ArtifactError(f"{folder}: an embedding is missing; run embed_candidates again")
+    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    vectors: Float32 = values.reshape(len(column), column.type.list_size)
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        item = table["item_id"][int(bad[0])].as_py()
+        raise ArtifactError(
+            f"{folder}: {len(bad)} embedding(s) are not finite, the first is that of item {item!r} (row {bad[0]}); "
+            "the candidate tower is broken, look at the training's loss"
+        )
+    return vectors

@@ -1,0 +1,172 @@
+"""Training examples from the prepared sequences, made batch by batch: a query's history is read only when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from two_tower.artifacts import ArtifactReader
+from two_tower.contracts import Float32, Int32, Int64
+from two_tower.errors import TrainingError
+from two_tower.features import FittedFeature
+
+Encoded = dict[str, Int32 | Float32]
+"""Encoded features `[rows, width]` by name."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of positives and of the queries that they belong to; a basket's items share one query."""
+
+    history: Int32
+    """`[queries, items]` item numbers, oldest first, padded with -1 at the end."""
+    user: Int32
+    """`[queries]` user numbers, -1 for none."""
+    context: Encoded
+    """`[queries, width]` by name."""
+    rows: Int32
+    """`[batch]`: the query that each positive belongs to."""
+    positives: Int32
+    """`[batch]` item numbers."""
+    weights: Float32
+    """`[batch]`."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The training sequences, one after the other, and the queries in them.
+
+    A query is a run of events of one user that see the same past and the same context, such as a basket.
+    """
+
+    items: Int32
+    """`[events]` item numbers."""
+    weights: Float32
+    """`[events]`."""
+    first: Int64
+    """`[queries]`: the event that the query's positives begin at."""
+    last: Int64
+    """`[queries]`: the event after its last positive."""
+    seen_from: Int64
+    """`[queries]`: the first event of the visible history."""
+    seen_to: Int64
+    """`[queries]`: the event after the visible history."""
+    user: Int32
+    """`[queries]`."""
+    context: Encoded
+    """`[queries, width]` by name."""
+
+    def batches(self, batch_size: int, *, rng: np.random.Generator) -> Iterator[Batch]:
+        """The queries in random order, cut so that a batch has about `batch_size` positives."""
+        order = rng.permutation(len(self.first))
+        ends = np.cumsum((self.last - self.first)[order])
+        cuts = np.searchsorted(ends, np.arange(batch_size, ends[-1], batch_size), side="left") + 1
+        for queries in np.split(order, np.unique(cuts)):
+            if len(queries):
+                yield self.batch(queries)
+
+    def batch_count(self, batch_size: int) -> int:
+        """About how many batches there are."""
+        return max(1, round(int((self.last - self.first).sum()) / batch_size))
+
+    def positives(self) -> tuple[Int32, Int64]:
+        """The query and the event of every positive."""
+        return _ranges(self.first, self.last)
+
+    def batch(self, queries: Int64) -> Batch:
+        """The batch of the given queries."""
+        rows, events = _ranges(self.first[queries], self.last[queries])
+        return Batch(
+            history=self._history(queries),
+            user=self.user[queries],
+            context={name: values[queries] for name, values in self.context.items()},
+            rows=rows,
+            positives=self.items[events],
+            weights=self.weights[events],
+        )
+
+    def _history(self, queries: Int64) -> Int32:
+        lengths = self.seen_to[queries] - self.seen_from[queries]
+        rows, events = _ranges(self.seen_from[queries], self.seen_to[queries])
+        history = np.full((len(queries), int(lengths.max(initial=0))), -1, dtype=np.int32)
+        history[rows, events - self.seen_from[queries][rows]] = self.items[events]
+        return history
+
+
+def load_examples(
+    prepared: ArtifactReader,
+    context: Mapping[str, FittedFeature],
+    *,
+    history_length: int,
+    max_per_user: int | None,
+) -> Examples:
+    """The training examples of the prepared data.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    table = prepared.table("train").combine_chunks()
+    if table.num_rows == 0 or not (lengths := _lengths(table["items"])).sum():
+        raise TrainingError(f"{prepared.folder}: no event precedes the validation window, so there is nothing to train on")
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    start = (np.cumsum(lengths) - lengths)[row]
+    event = np.arange(len(row))
+    visible = _flat(table["visible"])
+    encoded = {name: feature.encode(_flat_arrow(table[f"context.{name}"])) for name, feature in context.items()}
+    new = np.ones(len(row), dtype=bool)
+    new[1:] = (row[1:] != row[:-1]) | (visible[1:] != visible[:-1])
+    for values in encoded.values():
+        new[1:] |= (values[1:] != values[:-1]).any(axis=1)
+    if max_per_user is not None:
+        kept = event >= (np.cumsum(lengths)[row] - max_per_user)
+        new[1:] |= kept[1:] & ~kept[:-1]  # a basket is cut where the allowance begins
+    first = np.flatnonzero(new)
+    last = np.append(first[1:], len(row))
+    if max_per_user is not None:
+        first, last = first[kept[first]], last[kept[first]]
+    seen_to = start[first] + visible[first]
+    return Examples(
+        items=_flat(table["items"]),
+        weights=_flat(table["weights"]),
+        first=first,
+        last=last,
+        seen_from=np.maximum(start[first], seen_to - history_length),
+        seen_to=seen_to,
+        user=np.asarray(table["user"], dtype=np.int32)[row[first]],
+        context={name: values[first] for name, values in encoded.items()},
+    )
+
+
+def padded_lists(column: pa.ChunkedArray, *, length: int) -> Int32:
+    """Lists of item numbers as `[rows, items]`: each list's last `length` entries, padded with -1 at the end."""
+    lengths = _lengths(column)
+    ends = np.cumsum(lengths)
+    kept = np.minimum(lengths, length)
+    rows, entries = _ranges(ends - kept, ends)
+    padded = np.full((len(lengths), int(kept.max(initial=0))), -1, dtype=np.int32)
+    padded[rows, entries - (ends - kept)[rows]] = _flat(column)[entries]
+    return padded
+
+
+def _ranges(first: Int64, last: Int64) -> tuple[Int32, Int64]:
+    """The numbers of all half-open ranges one after the other, and the range that each comes from."""
+    lengths = last - first
+    rows = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    return rows, np.arange(len(rows)) + (first - (np.cumsum(lengths) - lengths))[rows]
+
+
+def _lengths(column: pa.ChunkedArray) -> Int64:
+    return np.asarray(pc.fill_null(pc.list_value_length(column), 0), dtype=np.int64)
+
+
+def _flat_arrow(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.list_flatten(column)
+
+
+def _flat(column: pa.ChunkedArray) -> Any:
+    return _flat_arrow(column).to_numpy()

@@ -1,0 +1,130 @@
+"""Both towers of one prepared data set, with what they need to read it: built to be trained, or from stored weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+
+from two_tower.artifacts import ArtifactReader, open_artifact
+from two_tower.config import Model
+from two_tower.contracts import Float32, Int32
+from two_tower.errors import ArtifactError, TrainingError
+from two_tower.features import FittedFeature, load_features
+from two_tower.model.towers import FIRST, OOV, CandidateTower, QueryTower
+
+KIND = "trained_towers"
+
+
+@dataclass(frozen=True)
+class Network:
+    """The candidate and the query tower, their fitted features and their id vocabularies."""
+
+    model: Model
+    item_features: dict[str, FittedFeature]
+    query_features: dict[str, FittedFeature]
+    """By `user.NAME` and `context.NAME`."""
+    item_ids: list[str]
+    """The items with an embedding of their own; the first has the encoded id 2."""
+    user_ids: list[str]
+    """The users with an embedding of their own."""
+    history_length: int
+    """How many items a query carries; 0 without a history."""
+    candidate: CandidateTower = field(init=False)
+    query: QueryTower = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.model.candidate.use_id and not self.item_features:
+            raise TrainingError("model.candidate: without `use_id` the candidate tower needs an item feature")
+        if not (self.history_length or self.query_features or self.model.query.use_id):
+            raise TrainingError("model.query: the query tower has no input; give it a history, a feature or `use_id`")
+        candidate = CandidateTower(self.model, self.item_features, vocabulary_size=len(self.item_ids))
+        query = QueryTower(
+            self.model, self.query_features, vocabulary_size=len(self.user_ids), has_history=bool(self.history_length)
+        )
+        object.__setattr__(self, "candidate", candidate)
+        object.__setattr__(self, "query", query)
+        self._build()
+
+    def _build(self) -> None:
+        """Makes the variables, by passing one missing item and one empty query through the towers."""
+        nothing = {name: null_row(feature) for name, feature in self.item_features.items()}
+        vectors = self.candidate.vectors(tf.zeros([1], tf.int32), nothing)
+        self.candidate.embed(tf.reshape(vectors, [1, -1]))
+        self.query.embed(
+            tf.zeros([1, 1, self.model.dim]),
+            tf.zeros([1, 1]),
+            tf.zeros([1], tf.int32),
+            {name: null_row(feature) for name, feature in self.query_features.items()},
+        )
+
+    def weights(self) -> dict[str, tf.Variable]:
+        """Every variable by name, such as `candidate/id/0`."""
+        towers = {"candidate": self.candidate, "query": self.query}
+        return {f"{name}/{key}": value for name, tower in towers.items() for key, value in tower.named_weights().items()}
+
+    def features_json(self) -> dict[str, Any]:
+        """The content of features.json."""
+        parts: dict[str, Any] = {"item": self.item_features, "user": {}, "context": {}}
+        for name, feature in self.query_features.items():
+            part, _, short = name.partition(".")
+            parts[part][short] = feature
+        return {part: {name: value.to_json() for name, value in found.items()} for part, found in parts.items()}
+
+    def vocabulary(self) -> pa.Table:
+        """The content of vocabulary.parquet: `item_id` and `user_id`, the shorter one padded with nulls."""
+        length = max(len(self.item_ids), len(self.user_ids))
+        columns = {"item_id": self.item_ids, "user_id": self.user_ids}
+        return pa.table({name: pa.array([*ids, *[None] * (length - len(ids))], pa.string()) for name, ids in columns.items()})
+
+
+def query_features(content: Mapping[str, Any]) -> dict[str, FittedFeature]:
+    """The user and the context features of features.json, by `user.NAME` and `context.NAME`."""
+    return {
+        f"{part}.{name}": FittedFeature(name=f"{part}_{name}", settings=feature.settings, statistics=feature.statistics)
+        for part in ("user", "context")
+        for name, feature in load_features(content[part]).items()
+    }
+
+
+def encoded_ids(trained: np.ndarray[Any, np.dtype[np.bool_]]) -> Int32:
+    """Encoded ids: 2 and up for the items or users that training saw, in their order, unknown (1) for the others."""
+    return np.where(trained, np.cumsum(trained) - 1 + FIRST, OOV).astype(np.int32)
+
+
+def null_row(feature: FittedFeature) -> Int32 | Float32:
+    """A missing value, encoded `[1, width]`."""
+    kinds = {"string": pa.string(), "float64": pa.float64(), "float32": pa.float32()}
+    dtype, shape = feature.raw_spec()
+    kind = kinds[dtype] if len(shape) == 1 else pa.list_(kinds[dtype])
+    return feature.encode(feature.settings.cast(pa.chunked_array([pa.nulls(1, kind)])))
+
+
+def load_network(trained: str) -> tuple[Network, ArtifactReader]:
+    """The network with the weights of the `trained_towers` artefact at a path, and the artefact.
+
+    Raises:
+        ArtifactError: It is no complete artefact, or its weights do not fit its settings.
+    """
+    reader = open_artifact(trained, KIND)
+    content, vocabulary = reader.json("features.json"), reader.table("vocabulary.parquet")
+    network = Network(
+        model=Model.model_validate(reader.manifest.config["model"]),
+        item_features=load_features(content["item"]),
+        query_features=query_features(content),
+        item_ids=vocabulary["item_id"].drop_null().to_pylist(),
+        user_ids=vocabulary["user_id"].drop_null().to_pylist(),
+        history_length=reader.manifest.extra["history_length"],
+    )
+    variables = network.weights()
+    with np.load(reader.path("towers.npz")) as stored:
+        if set(stored.files) != set(variables):
+            names = ", ".join(sorted(set(stored.files) ^ set(variables)))
+            raise ArtifactError(f"{reader.folder / 'towers.npz'}: the weights do not fit the settings: {names}")
+        for name, variable in variables.items():
+            variable.assign(stored[name])
+    return network, reader

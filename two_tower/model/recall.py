@@ -1,0 +1,36 @@
+"""Recall by exact search, for early stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from two_tower.contracts import Float32, Int32
+
+BLOCK = 512
+
+
+def exact_recall(queries: Float32, candidates: Float32, relevant: Sequence[Int32], *, k: int) -> float:
+    """Mean Recall@`k` over all candidates, the queries' past included; ties count against us.
+
+    A relevant item is found if it scores above the best candidate that is left out, the (k + 1)-th.
+
+    Args:
+        queries: `[queries, dim]`.
+        candidates: `[items, dim]`, by item number.
+        relevant: Each query's relevant item numbers, at least one.
+        k: How many candidates count.
+    """
+    recalls = []
+    table = tf.constant(candidates)
+    for start in range(0, len(queries), BLOCK):
+        scores = tf.matmul(queries[start : start + BLOCK], table, transpose_b=True)
+        if k >= len(candidates):
+            return 1.0
+        left_out = tf.math.top_k(scores, k + 1).values[:, -1].numpy()
+        values = scores.numpy()
+        for row, items in enumerate(relevant[start : start + BLOCK]):
+            recalls.append(float((values[row, items] > left_out[row]).mean()))
+    return float(np.mean(recalls))

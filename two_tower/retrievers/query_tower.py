@@ -1,0 +1,116 @@
+"""The exported query tower, fed with prepared queries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from two_tower.artifacts import open_artifact
+from two_tower.contracts import Float32, Int32
+from two_tower.errors import ArtifactError
+from two_tower.features import FittedFeature, load_features
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger("two_tower")
+
+KIND = "query_tower"
+BATCH = 1024
+
+
+class QueryTower:
+    """Embeds queries with the SavedModel of a `query_tower` artefact."""
+
+    def __init__(self, model: Any, inputs: Mapping[str, Mapping[str, Any]], *, made_from: dict[str, str]) -> None:
+        self._model = model
+        self._inputs = inputs
+        self.made_from = made_from
+        """The content hashes, by kind, of the artefacts that the tower was made from."""
+
+    @classmethod
+    def load(cls, folder: str | Path) -> QueryTower:
+        """The query tower of the artefact in `folder`.
+
+        Raises:
+            ArtifactError: The artefact is incomplete or damaged.
+        """
+        import tensorflow as tf
+
+        reader = open_artifact(folder, KIND)
+        model = tf.saved_model.load(str(reader.path("saved_model")))
+        return cls(model, reader.json("signature.json")["inputs"], made_from=reader.manifest.made_from)
+
+    def embed(self, queries: pa.Table, *, items: pa.StringArray, features: Mapping[str, FittedFeature]) -> Float32:
+        """The embeddings float32 `[queries, dim]` of prepared queries.
+
+        Args:
+            queries: Rows of the prepared queries.
+            items: The ids of the candidate table that the queries' item numbers belong to, by number.
+            features: The prepared data's features by column, such as `user.age` and `context.search`.
+
+        Raises:
+            ArtifactError: The tower wants a column that the queries lack, or gives a vector that is not finite.
+        """
+        import tensorflow as tf
+
+        serve = self._model.signatures["serving_default"]
+        ids = np.array([*items.to_pylist(), ""], dtype=object)
+        embeddings, unknown = [], 0
+        for start in range(0, max(len(queries), 1), BATCH):  # an empty batch tells the width
+            batch = queries.slice(start, BATCH)
+            inputs = {}
+            for name, spec in self._inputs.items():
+                values = self._values(batch, spec["column"], ids=ids, features=features)
+                inputs[name] = tf.constant(values, dtype=spec["dtype"])
+            outputs = serve(**inputs)
+            embeddings.append(outputs["embedding"].numpy())
+            unknown += int(outputs["unknown_history"].numpy().sum())
+        if unknown:
+            log.info("%s items of the queries' histories are unknown to the query tower and left out", f"{unknown:,}")
+        vectors = np.concatenate(embeddings)
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(bad):
+            raise ArtifactError(
+                f"the query tower gives a vector that is not finite for {len(bad)} queries (row {bad[0]})"
+            )
+        return vectors
+
+    def _values(
+        self, queries: pa.Table, column: str, *, ids: npt.NDArray[Any], features: Mapping[str, FittedFeature]
+    ) -> npt.NDArray[Any]:
+        """What the tower's input takes from a column of the queries."""
+        if column == "history":
+            return ids[padded(queries["history"], at_least=1)]
+        if column == "user_id":
+            return np.array(queries["user_id"].fill_null("").to_pylist(), dtype=object)
+        if column not in features:
+            raise ArtifactError(
+                f"the query tower takes the column {column!r}, which these queries lack; they hold: "
+                f"{', '.join(['history', 'user_id', *features])}"
+            )
+        return features[column].raw(queries[column])
+
+
+def query_features(features: Mapping[str, Any]) -> dict[str, FittedFeature]:
+    """The user and context features of the prepared data's features.json, by column of the queries."""
+    return {
+        f"{part}.{name}": feature
+        for part in ("user", "context")
+        for name, feature in load_features(features.get(part, {})).items()
+    }
+
+
+def padded(column: pa.ChunkedArray, *, at_least: int = 0) -> Int32:
+    """Lists of item numbers as `[rows, longest]`, padded with -1 at the end."""
+    import pyarrow.compute as pc
+
+    lengths = pc.list_value_length(column).to_numpy()
+    matrix = np.full((len(lengths), max(at_least, int(lengths.max(initial=0)))), -1, dtype=np.int32)
+    matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = pc.list_flatten(column).to_numpy()
+    return matrix
