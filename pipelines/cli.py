@@ -392,12 +392,15 @@ def _print_figures(record: Run, console: Console) -> None:
 
 def _explain_failure(record: Run, console: Console) -> None:
     """Names the failed step and prints the last lines of its log."""
+    from components.runtime import LINE_MARK
+
     failed = next((step for step in record.steps if step.state == "failed"), None)
     log = record.folder / "logs" / f"{failed.name if failed else 'runner'}.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     console.print(f"[bold red]{failed.name if failed else 'the run'} failed[/]; the end of {_shown(log)}:",
                   highlight=False, soft_wrap=True)  # fmt: skip
-    for line in lines[-15:]:
+    said = next((i for i, line in enumerate(lines) if line.startswith(LINE_MARK) and " ERROR " in line), None)
+    for line in lines[-15:] if said is None else lines[said:]:  # from the step's own word on, where it had one
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     if record.report:
         console.print(f"page: {_shown(record.report)}", highlight=False, soft_wrap=True)

@@ -131,7 +131,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
                 champion=inputs.outputs["champion"],
                 code=code["evaluate_recall"],
             )
-            with dsl.If(measured.outputs["decision"] == "promote", name="gate"):
+            with dsl.If(measured.outputs["Output"] == "promote", name="gate"):
                 task(
                     "promote",
                     name=name,

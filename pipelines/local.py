@@ -120,7 +120,7 @@ def _watched(run: Run, watcher: Watcher) -> Iterator[None]:
         step.state = "failed" if not succeeded else "ran" if current["started"] else "cached"
         step.outputs = {key: getattr(value, "path", value) for key, value in outputs.items()}
         if name == "evaluate_recall" and succeeded:
-            run.decision, run.version = outputs["decision"], outputs["version"]
+            run.decision, run.version = outputs["Output"], outputs["version"]
         run.save()
         watcher.step_ended(name)
         return outputs, task_status

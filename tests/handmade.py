@@ -24,7 +24,7 @@ Log = list[tuple[int, int, int]]
 def random_log(*, users: int, items: int, events: int, seed: int = 0) -> Log:
     """Events over 120 days with popular and unpopular items, and users who repeat themselves."""
     rng = np.random.default_rng(seed)
-    taste = rng.dirichlet(np.full(items, 0.1), size=users) + rng.dirichlet(np.full(items, 0.3))
+    taste = rng.dirichlet(np.full(items, 0.1), size=users) + 0.2 * rng.dirichlet(np.full(items, 0.3))
     log = []
     for user in rng.integers(0, users, size=events):
         item = rng.choice(items, p=taste[user] / taste[user].sum())

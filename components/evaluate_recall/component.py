@@ -17,7 +17,7 @@ def evaluate_recall(
     champion: str,
     code: str,
     evaluation: Output[Artifact],
-) -> NamedTuple("Outputs", [("decision", str), ("version", str)]):
+) -> NamedTuple("Outputs", [("Output", str), ("version", str)]):
     """Measures the version against baselines and the champion, and asks the gate.
 
     Args:
@@ -34,7 +34,8 @@ def evaluate_recall(
         evaluation: An `evaluation` artefact.
 
     Returns:
-        decision: `promote`, `refuse` or `keep` (the version is the champion already). version: The version's id.
+        Output: The decision: `promote`, `refuse` or `keep` (the version is the champion already). It has this name
+            since kfp.local resolves no other output in a condition. version: The version's id.
     """
     from components.runtime import running
     from two_tower.config import Evaluation, parse_section

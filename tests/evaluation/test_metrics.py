@@ -8,7 +8,7 @@ import pytest
 import pytrec_eval
 from hypothesis import given, settings, strategies as st
 
-from two_tower.evaluation.metrics import hits_with_ties_against, ranking_metrics, ranks_with_ties_against
+from two_tower.evaluation.metrics import ranking_metrics, ranks_with_ties_against, with_ties_against
 from two_tower.evaluation.sets import ItemSets
 
 
@@ -76,7 +76,7 @@ def test_ties_count_against_the_system_by_hand() -> None:
         ],
         np.float32,
     )
-    hits = hits_with_ties_against(relevant, items, scores)
+    hits = with_ties_against(relevant.contain(items), scores)
     assert hits.tolist() == [
         [False, True, False],
         [False, False, True],
@@ -94,7 +94,7 @@ def test_ranks_with_ties_by_hand() -> None:
 
 def test_a_constant_score_finds_nothing() -> None:
     relevant = sets_of([[0, 1, 2]], items=50)
-    hits = hits_with_ties_against(relevant, np.arange(11, dtype=np.int32)[None], np.ones((1, 11), np.float32))
+    hits = with_ties_against(relevant.contain(np.arange(11, dtype=np.int32)[None]), np.ones((1, 11), np.float32))
     assert not hits.any()
 
 
@@ -108,7 +108,7 @@ def test_both_tie_rules_agree_on_all_candidates(data: st.DataObject) -> None:
     scores = np.array(data.draw(st.lists(values, min_size=queries, max_size=queries)), np.float32)
     order = np.argsort(-scores, axis=1, kind="stable").astype(np.int32)
     ranked = np.pad(np.take_along_axis(scores, order, axis=1), ((0, 0), (0, 1)), constant_values=-np.inf)
-    hits = hits_with_ties_against(relevant, np.pad(order, ((0, 0), (0, 1)), constant_values=-1), ranked)
+    hits = with_ties_against(relevant.contain(np.pad(order, ((0, 0), (0, 1)), constant_values=-1)), ranked)
     ranks = ranks_with_ties_against(relevant, scores)
     expected = np.zeros_like(hits)
     expected[relevant.keys // items, ranks - 1] = True
@@ -126,4 +126,6 @@ def test_item_sets_are_sets(pairs: list[tuple[set[int], set[int]]]) -> None:
     assert members(first.difference(second)) == [a - b for a, b in pairs]
     assert first.sizes.tolist() == [len(a) for a, _ in pairs]
     asked = np.tile(np.arange(-1, 10, dtype=np.int32), (len(pairs), 1))
+    few = np.tile(np.arange(-1, 10) % 3 == 0, (len(pairs), 1))
+    np.testing.assert_array_equal(first.contain(asked, among=few), first.contain(asked) & few)
     assert first.contain(asked).tolist() == [[item in a for item in range(-1, 10)] for a, _ in pairs]

@@ -2,9 +2,9 @@ from .confidence import interval as interval, paired_difference as paired_differ
 from .evaluate import evaluate as evaluate
 from .gate import run_gate as run_gate
 from .metrics import (
-    hits_with_ties_against as hits_with_ties_against,
     ranking_metrics as ranking_metrics,
     ranks_with_ties_against as ranks_with_ties_against,
+    with_ties_against as with_ties_against,
 )
 from .report import write_failure_page as write_failure_page, write_report as write_report
 from .sets import ItemSets as ItemSets

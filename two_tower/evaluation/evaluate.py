@@ -56,7 +56,7 @@ def evaluate(
 ) -> str:
     """The gate's decision, `promote`, `refuse` or `keep`, once the `evaluation` artefact has been written.
 
-    All candidates are ranked, ties count against a system, and queries see only what was before their cut-off.
+    All candidates are ranked, ties count against the two towers, and queries see only what was before their cut-off.
 
     Args:
         prepared: The `prepared_data` artefact, for its test queries and the baselines.
@@ -81,18 +81,18 @@ def evaluate(
         measure, queries=queries, ks=evaluation.ks, subsets=_relevant_slices(items["train_count"].to_numpy())
     )
     systems = {
-        CHALLENGER: System("challenger", measured(CHALLENGER, challenger)),
-        EXACT: System("exact", measured(EXACT, challenger.with_index(exact))),
+        CHALLENGER: System("challenger", measured(CHALLENGER, challenger, ties_against=True)),
+        EXACT: System("exact", measured(EXACT, challenger.with_index(exact), ties_against=True)),
     }
     for settings in evaluation.baselines:
         baseline = settings.build(str(prepared), split="test")
-        systems[settings.name] = System("baseline", measured(settings.name, baseline))
+        systems[settings.name] = System("baseline", measured(settings.name, baseline, ties_against=False))
     champion_id = None if champion is None else Path(champion).name
     champion_error = None
     if champion is not None and champion_id != version:
         try:
             retriever = _retriever(Path(champion) / "query_tower", Path(champion) / "index", data=data, items=items)
-            systems[CHAMPION] = System("champion", measured(CHAMPION, retriever))
+            systems[CHAMPION] = System("champion", measured(CHAMPION, retriever, ties_against=True))
         except Exception as error:  # whatever is wrong with it, the challenger's figures still count
             champion_error = str(error) or type(error).__name__
             log.warning("the champion %s cannot be evaluated: %s", champion_id, champion_error)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from two_tower.contracts import Float32, Retriever
-from two_tower.evaluation.metrics import hits_with_ties_against, ranking_metrics
+from two_tower.evaluation.metrics import ranking_metrics, recalls, with_ties_against
 from two_tower.evaluation.queries import QueryBlock, TestQueries
-from two_tower.evaluation.sets import ItemSets
+from two_tower.evaluation.sets import Bool, ItemSets
 from two_tower.progress import Progress
 
 Subsets = Callable[[QueryBlock], Mapping[str, ItemSets]]
@@ -29,8 +30,10 @@ class Measured:
     """Recall on the relevant items in each slice alone, `[queries]` by name; NaN for queries without such items."""
 
 
-def measure(name: str, retriever: Retriever, queries: TestQueries, *, ks: Sequence[int], subsets: Subsets) -> Measured:
-    """The figures of a retriever, ties counted against it.
+def measure(
+    name: str, retriever: Retriever, queries: TestQueries, *, ks: Sequence[int], subsets: Subsets, ties_against: bool
+) -> Measured:
+    """The figures of a retriever.
 
     Args:
         name: Of the system, for the progress lines.
@@ -38,6 +41,8 @@ def measure(name: str, retriever: Retriever, queries: TestQueries, *, ks: Sequen
         queries: The queries.
         ks: The values of K.
         subsets: The slices by relevant item.
+        ties_against: Whether equal scores count against the system; if not, its order is taken as it is, since its
+            scores need not tell all that it ranks by.
     """
     depth = min(max(ks), queries.items)
     curve_ks = curve_points(max(ks))
@@ -45,14 +50,17 @@ def measure(name: str, retriever: Retriever, queries: TestQueries, *, ks: Sequen
     metrics, curves, slices = [], [], []
     for block in queries.blocks():
         found = retriever.retrieve(block.table, depth + 1, exclude=block.exclude)
-        hits = hits_with_ties_against(block.relevant, found.items, found.scores)
+        decided = partial(with_ties_against, scores=found.scores) if ties_against else _without_last
+        relevant = block.relevant.contain(found.items)
+        hits = decided(relevant)
         metrics.append(ranking_metrics(hits, block.relevant.sizes, ks=ks))
-        curves.append(_recalls(ranking_metrics(hits, block.relevant.sizes, ks=curve_ks)))
-        of_slices = {}
-        for slice_name, relevant in subsets(block).items():
-            hits = hits_with_ties_against(relevant, found.items, found.scores)
-            of_slices[slice_name] = _recalls(ranking_metrics(hits, relevant.sizes, ks=ks))
-        slices.append(of_slices)
+        curves.append(recalls(hits, block.relevant.sizes, ks=curve_ks))
+        slices.append(
+            {
+                slice_name: recalls(decided(subset.contain(found.items, among=relevant)), subset.sizes, ks=ks)
+                for slice_name, subset in subsets(block).items()
+            }
+        )
         progress.advance(len(block.table))
     curve = _concatenated(curves)
     return Measured(
@@ -68,8 +76,9 @@ def curve_points(largest: int) -> list[int]:
     return [*(point for point in points if point < largest), largest]
 
 
-def _recalls(metrics: Mapping[str, Float32]) -> dict[str, Float32]:
-    return {name: values for name, values in metrics.items() if name.startswith("recall@")}
+def _without_last(hits: Bool) -> Bool:
+    """The ranks themselves, without the candidate behind them."""
+    return hits[:, :-1]
 
 
 def _concatenated(blocks: Sequence[Mapping[str, Float32]]) -> dict[str, Float32]:

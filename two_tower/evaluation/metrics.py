@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from two_tower.contracts import Float32, Int32, Int64
+from two_tower.contracts import Float32, Int64
 from two_tower.evaluation.sets import Bool, ItemSets
 
 METRICS = ("recall", "hit_rate", "mrr", "ndcg")
@@ -30,23 +30,28 @@ def ranking_metrics(hits: Bool, relevant: Int64, *, ks: Sequence[int]) -> dict[s
     queries, depth = hits.shape
     widest = max(*ks, depth, int(relevant.max(initial=1)), 1)
     discounts = 1 / np.log2(np.arange(2, widest + 2))
-    found = np.pad(np.cumsum(hits, axis=1, dtype=np.int32), ((0, 0), (1, 0)))
     gains = np.pad(np.cumsum(hits * discounts[:depth], axis=1), ((0, 0), (1, 0)))
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])
     first = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, widest + 1) if depth else np.full(queries, widest + 1)
-    values = {}
+    values = dict(recalls(hits, relevant, ks=ks))
     for k in ks:
         at = min(k, depth)
         with np.errstate(invalid="ignore"):
-            values[f"recall@{k}"] = found[:, at] / relevant
             values[f"ndcg@{k}"] = gains[:, at] / ideal[np.minimum(relevant, k)]
-        values[f"hit_rate@{k}"] = np.where(relevant > 0, found[:, at] > 0, np.nan)
+        values[f"hit_rate@{k}"] = np.where(relevant > 0, first <= k, np.nan)
         values[f"mrr@{k}"] = np.where(relevant > 0, np.where(first <= k, 1 / first, 0), np.nan)
     order = [f"{metric}@{k}" for metric in METRICS for k in ks]
     return {name: values[name].astype(np.float32) for name in order}
 
 
-def hits_with_ties_against(relevant: ItemSets, items: Int32, scores: Float32) -> Bool:
+def recalls(hits: Bool, relevant: Int64, *, ks: Sequence[int]) -> dict[str, Float32]:
+    """The part `recall@K` of `ranking_metrics`."""
+    found = np.pad(np.cumsum(hits, axis=1, dtype=np.int32), ((0, 0), (1, 0)))
+    with np.errstate(invalid="ignore"):
+        return {f"recall@{k}": (found[:, min(k, hits.shape[1])] / relevant).astype(np.float32) for k in ks}
+
+
+def with_ties_against(hits: Bool, scores: Float32) -> Bool:
     """Which ranks hold a relevant item, `[queries, n]`, once every tie has been decided against the system.
 
     Among candidates of equal score the relevant ones are moved to the end.  The last of the `n + 1` candidates given
@@ -54,18 +59,17 @@ def hits_with_ties_against(relevant: ItemSets, items: Int32, scores: Float32) ->
     the relevant ones of that last tie count as not found.
 
     Args:
-        relevant: The relevant items of each query.
-        items: int32 `[queries, n + 1]` item numbers, best first, -1 for none.
-        scores: float32 `[queries, n + 1]`, falling.
+        hits: `[queries, n + 1]`, whether the candidate at each place is relevant.
+        scores: float32 `[queries, n + 1]`, falling; -inf where there is no candidate.
     """
-    hits = relevant.contain(items)
-    ties = np.zeros(items.shape, dtype=np.int32)
-    np.cumsum(scores[:, 1:] != scores[:, :-1], axis=1, out=ties[:, 1:])
-    order = np.argsort(2 * ties + hits, axis=1, kind="stable")
-    hits = np.take_along_axis(hits, order, axis=1)
-    open_ended = (ties == ties[:, -1:]) & (ties[:, -1:] == ties[:, -2:-1])
-    result: Bool = (hits & ~open_ended)[:, :-1]
-    return result
+    decided = hits[:, :-1].copy()
+    tied = (scores[:, 1:] == scores[:, :-1]) & (scores[:, 1:] > -np.inf)
+    rows = np.flatnonzero((tied & (hits[:, 1:] | hits[:, :-1])).any(axis=1))
+    groups = np.pad(np.cumsum(~tied[rows], axis=1, dtype=np.int32), ((0, 0), (1, 0)))
+    order = np.argsort(2 * groups + hits[rows], axis=1, kind="stable")
+    open_ended = tied[rows, -1:] & (groups == groups[:, -1:])
+    decided[rows] = (np.take_along_axis(hits[rows], order, axis=1) & ~open_ended)[:, :-1]
+    return decided
 
 
 def ranks_with_ties_against(relevant: ItemSets, scores: Float32) -> Int64:

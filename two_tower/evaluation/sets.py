@@ -28,11 +28,11 @@ class ItemSets:
 
     @classmethod
     def from_lists(cls, column: pa.ChunkedArray, *, items: int) -> ItemSets:
-        """The sets of a `list<int32>` column."""
+        """The sets of a `list<int32>` column whose lists are ascending and distinct."""
         import pyarrow.compute as pc
 
         parents = pc.list_parent_indices(column).to_numpy().astype(np.int64)
-        return cls(np.unique(parents * items + pc.list_flatten(column).to_numpy()), len(column), items)
+        return cls(parents * items + pc.list_flatten(column).to_numpy(), len(column), items)
 
     @property
     def members(self) -> Int64:
@@ -44,10 +44,15 @@ class ItemSets:
         """How many items each set has, `[queries]`."""
         return np.bincount(self.keys // max(self.items, 1), minlength=self.queries).astype(np.int64)
 
-    def contain(self, items: Int32) -> Bool:
-        """Which of `[queries, n]` item numbers (-1 for none) are in their query's set."""
-        keys = np.arange(self.queries, dtype=np.int64)[:, None] * self.items + items
-        return self._hold(keys) & (items >= 0)
+    def contain(self, items: Int32, *, among: Bool | None = None) -> Bool:
+        """Which of `[queries, n]` item numbers (-1 for none) are in their query's set.
+
+        `among` `[queries, n]` marks those that may be, where that is known; the others are not looked up.
+        """
+        found = items >= 0 if among is None else among.copy()
+        rows, columns = np.nonzero(found)
+        found[rows, columns] = self._hold(rows * self.items + items[rows, columns])
+        return found
 
     def where(self, keep: Bool) -> ItemSets:
         """The sets less the members for which `keep` `[members]` is false."""

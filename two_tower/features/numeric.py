@@ -42,7 +42,9 @@ class Numeric(FeatureType):
             values = np.sign(values) * np.log1p(np.abs(values))
         if not len(values):
             return {"mean": 0.0, "deviation": 1.0}
-        largest = float(np.abs(values).max()) or 1.0  # scaled first, so that squares cannot overflow
+        largest = float(np.abs(values).max())  # scaled first, so that squares cannot overflow
+        if largest < 1e-100:  # so small that nothing can be divided by it
+            return {"mean": 0.0, "deviation": 1.0}
         mean, deviation = float((values / largest).mean()), float((values / largest).std())
         if deviation < 1e-9:  # a constant column carries nothing, and rounding must not be blown up
             deviation = 1.0
@@ -55,7 +57,8 @@ class Numeric(FeatureType):
         values = np.where(known, values, 0.0)
         if self.log:
             values = np.sign(values) * np.log1p(np.abs(values))
-        values = values / statistics["deviation"] - statistics["mean"] / statistics["deviation"]
+        with np.errstate(over="ignore"):  # an infinity is clipped
+            values = values / statistics["deviation"] - statistics["mean"] / statistics["deviation"]
         values = np.where(known, np.clip(values, -LIMIT, LIMIT), 0.0)
         return np.stack([values, ~known], axis=1).astype(np.float32)
 

@@ -98,9 +98,8 @@ def encoded_ids(trained: np.ndarray[Any, np.dtype[np.bool_]]) -> Int32:
 
 def null_row(feature: FittedFeature) -> Int32 | Float32:
     """A missing value, encoded `[1, width]`."""
-    kinds = {"string": pa.string(), "float64": pa.float64(), "float32": pa.float32()}
     dtype, shape = feature.raw_spec()
-    kind = kinds[dtype] if len(shape) == 1 else pa.list_(kinds[dtype])
+    kind = pa.null() if len(shape) == 1 else pa.list_(pa.string() if dtype == "string" else pa.float32())
     return feature.encode(feature.settings.cast(pa.chunked_array([pa.nulls(1, kind)])))
 
 

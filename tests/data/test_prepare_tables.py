@@ -1,0 +1,188 @@
+"""The candidate table, the user table, features, queries without users, and the reader."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prepared_logs import DAY, event, ordinary_log, run, settings, write_rows
+
+from two_tower.data import Prepared, open_prepared
+from two_tower.errors import ArtifactError
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """An ordinary log with an item table, a user table and a context feature."""
+    folder = tmp_path_factory.mktemp("tables")
+    log = [
+        row | {"device": "phone" if n % 3 else "desk", "item": int(row["item"][1:])}
+        for n, row in enumerate(ordinary_log())
+    ]
+    log.append(event("u9", 77, 29.5, amount=0.0, device="watch"))  # a new user, a cold item, unknown to the table
+    items = [
+        {"id": 2.0, "colour": None, "price": 2.0, "tags": ["a", "b"], "name": None},
+        {"id": 100.0, "colour": "never clicked", "price": None, "tags": [], "name": "hundred"},
+        {"id": 2.0, "colour": "red", "price": 3.0, "tags": ["c"], "name": "two"},
+        {"id": None, "colour": "lost", "price": 9.0, "tags": None, "name": "nobody"},
+        {"id": 99.0, "colour": "blue", "price": 1.0, "tags": None, "name": "ninety-nine"},
+    ]
+    users = [{"user": "u1", "age": "30-39"}, {"user": "stranger", "age": "20-29"}]
+    data = settings(
+        write_rows(folder / "log.parquet", log),
+        items={
+            "path": str(write_rows(folder / "items.parquet", items)),
+            "id": "id",
+            "features": {
+                "colour": {"type": "categorical"},
+                "price": {"type": "numeric"},
+                "tags": {"type": "multi_categorical"},
+            },
+            "display": ["name", "tags"],
+        },
+        users={
+            "path": str(write_rows(folder / "users.jsonl", users)),
+            "id": "user",
+            "features": {"age": {"type": "categorical"}},
+        },
+        query={"context": {"device": {"type": "categorical"}, "spent": {"type": "numeric", "column": "amount"}}},
+    )
+    return run(folder / "prepared", data)
+
+
+def test_the_candidates_are_the_items_of_the_table_and_of_the_logs(prepared: Prepared) -> None:
+    items = prepared.items().to_pylist()
+    by_id = {row["item_id"]: row for row in items}
+    assert set(by_id) == {*map(str, range(11)), "77", "99", "100"}
+    assert [row["item_id"] for row in items[-2:]] == ["100", "99"]  # never seen: last, by id
+    assert items[-3]["item_id"] == "77"  # seen last
+    two = by_id["2"]
+    assert (two["feature.colour"], two["feature.price"], two["feature.tags"]) == ("red", 2.0, ["a", "b"])
+    assert (two["display.name"], two["display.tags"]) == ("two", "a, b")
+    assert by_id["77"]["feature.colour"] is None and by_id["77"]["train_count"] == 0 and by_id["77"]["test_count"] == 1
+    assert by_id["99"]["first_seen"] is None and by_id["99"]["recent_count_test"] == 0
+    assert prepared.summary["items"] == 14 and prepared.summary["items_seen"] == 12
+    assert prepared.summary["cold_items"] == {"validation": 0, "test": 1}
+    assert prepared.summary["tables"]["items"] == {"rows": 5, "without_id": 1, "distinct": 3}
+    counts = prepared.summary["item_counts"]
+    assert counts == sorted(counts, reverse=True) and sum(counts) == prepared.summary["events"]["train"]
+
+
+def test_users_of_the_table_alone_come_last(prepared: Prepared) -> None:
+    users = prepared.users().to_pylist()
+    assert [row["user_id"] for row in users[-2:]] == ["u9", "stranger"]
+    assert {row["user_id"]: row["feature.age"] for row in users}["u1"] == "30-39"
+    assert prepared.summary["users"] == 7 == len(users) - 1
+
+
+def test_statistics_come_from_the_tables_and_from_training_rows(prepared: Prepared) -> None:
+    features = prepared.features
+    assert features["item"]["colour"]["statistics"]["vocabulary"] == ["blue", "never clicked", "red"]
+    assert features["user"]["age"]["statistics"]["vocabulary"] == ["20-29", "30-39"]
+    assert features["context"]["device"]["statistics"]["vocabulary"] == ["phone", "desk"]  # no watch
+    amounts = [value for row in prepared.sequences(["context.spent"])["context.spent"].to_pylist() for value in row]
+    assert len(amounts) == prepared.summary["events"]["train"]
+    assert features["context"]["spent"]["statistics"]["mean"] == pytest.approx(sum(amounts) / len(amounts))
+    assert features["item"]["tags"]["settings"]["type"] == "multi_categorical"
+
+
+def test_queries_carry_user_features_and_the_context_of_their_first_event(prepared: Prepared) -> None:
+    queries = {row["user_id"]: row for row in prepared.queries("test").to_pylist()}
+    assert queries["u1"]["user.age"] == "30-39" and queries["u2"]["user.age"] is None
+    new = queries["u9"]
+    assert new["new_user"] and new["history"] == [] and new["seen"] == []
+    assert new["context.device"] == "watch"
+    log = [row for row in ordinary_log() if row["user"] == "u1"]
+    first = next(row for row in log if row["time"] >= "2020-10-08")
+    assert prepared.manifest.extra["test_from"] < prepared.manifest.extra["end"] - 4 * DAY
+    assert queries["u1"]["context.spent"] in {row["amount"] for row in log if row["time"] <= first["time"]}
+
+
+def test_types_are_those_of_the_contract(prepared: Prepared) -> None:
+    def types(table: Any) -> dict[str, str]:
+        return {field.name: str(field.type).replace("element: ", "") for field in table.schema}
+
+    assert types(prepared.sequences()) == {
+        "user": "int32",
+        "items": "list<int32>",
+        "times": "list<int64>",
+        "weights": "list<float>",
+        "visible": "list<int32>",
+        "context.device": "list<string>",
+        "context.spent": "list<double>",
+    }
+    queries = {
+        "user": "int32",
+        "user_id": "string",
+        "cutoff": "int64",
+        "history": "list<int32>",
+        "history_times": "list<int64>",
+        "seen": "list<int32>",
+        "relevant": "list<int32>",
+        "user.age": "string",
+        "context.device": "string",
+        "context.spent": "double",
+        "new_user": "bool",
+    }
+    assert types(prepared.queries("validation")) == types(prepared.queries("test")) == queries
+    counts = ["train_count", "validation_count", "test_count", "recent_count_validation", "recent_count_test"]
+    assert types(prepared.items()) == {
+        "item_id": "string",
+        "first_seen": "int64",
+        **dict.fromkeys(counts, "int64"),
+        "feature.colour": "string",
+        "feature.price": "double",
+        "feature.tags": "list<string>",
+        "display.name": "string",
+        "display.tags": "string",
+    }
+    assert types(prepared.set_aside()) == {"file": "string", "row": "int64", "reason": "string", "content": "string"}
+
+
+def test_the_manifest_counts_rows_and_names_the_newest_training_event(prepared: Prepared) -> None:
+    manifest = prepared.manifest
+    assert manifest.rows == {
+        "items": 14,
+        "users": 8,
+        "train": prepared.sequences().num_rows,
+        "validation": prepared.queries("validation").num_rows,
+        "test": prepared.queries("test").num_rows,
+        "set_aside": 0,
+    }
+    assert manifest.data_seen_until == max(time for row in prepared.sequences()["times"].to_pylist() for time in row)
+    assert manifest.data_seen_until < manifest.extra["validation_from"] < manifest.extra["test_from"]
+    assert json.loads(json.dumps(manifest.config)) == manifest.config
+    assert manifest.config["split"]["test"] == "5d"
+
+
+def test_without_users_equal_contexts_are_one_query(tmp_path: Path) -> None:
+    searches = [("red lamp", "a"), ("red lamp", "b"), ("green cup", "c"), (None, "d")]
+    rows = [event(None, item, day + n / 100, text=text) for day in range(20) for n, (text, item) in enumerate(searches)]
+    rows += [event(None, "z", 19.9, text="red lamp"), event(None, "a", 19.95, text="red lamp")]
+    data = settings(
+        write_rows(tmp_path / "log.csv", rows),
+        log={"columns": {"item": "item", "time": "time"}},
+        query={"context": {"text": {"type": "text"}}},
+    )
+    prepared = run(tmp_path / "prepared", data)
+    ids = prepared.items()["item_id"].to_pylist()
+    queries = prepared.queries("test").to_pylist()
+    found = {row["context.text"]: {ids[item] for item in row["relevant"]} for row in queries}
+    assert found == {"red lamp": {"a", "b", "z"}, "green cup": {"c"}, None: {"d"}} and len(queries) == 3
+    for row in queries:
+        assert (row["user"], row["user_id"], row["history"], row["seen"], row["new_user"]) == (-1, None, [], [], False)
+        assert row["cutoff"] == prepared.manifest.extra["test_from"]
+    sequences = prepared.sequences().to_pylist()
+    assert len(sequences) == prepared.summary["events"]["train"]
+    assert all(row["user"] == -1 and row["visible"] == [0] and len(row["items"]) == 1 for row in sequences)
+    pairs = {(row["context.text"][0], ids[row["items"][0]]) for row in sequences}
+    assert pairs == set(searches)
+    assert prepared.users().num_rows == 0 and prepared.summary["users"] == 0
+
+
+def test_the_reader_refuses_what_is_not_prepared_data(prepared: Prepared, tmp_path: Path) -> None:
+    assert open_prepared(prepared.folder).items(["item_id"]).column_names == ["item_id"]
+    with pytest.raises(ArtifactError, match="no manifest"):
+        open_prepared(tmp_path)

@@ -1,0 +1,67 @@
+"""Small artefacts that look to the registry like a run's outputs, and what has to hold of any registry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from two_tower.artifacts import content_hash, write_artifact
+from two_tower.registry import Registry, version_id
+
+REASONS = {"promote": "every check passed", "refuse": "too low"}
+CONFIG = {"name": "shop", "model": {"dim": 8}}
+
+
+def make_parts(folder: Path, seed: str, *, champion: str | None = None, decision: str = "promote") -> dict[str, Any]:
+    """The keyword arguments of `Registry.promote` for a version whose content depends on `seed`."""
+    with write_artifact(folder / "prepared", "prepared_data", data_seen_until=1_000) as out:
+        out.path("items.parquet").write_bytes(b"items of " + seed.encode())
+    trained = {"prepared_data": content_hash(folder / "prepared"), "trained_towers": f"t{seed}"}
+    with write_artifact(folder / "candidate_tower", "candidate_tower", made_from=trained) as out:
+        out.path("saved_model/saved_model.pb").write_bytes(b"candidate " + seed.encode())
+    embeddings = {
+        **trained,
+        "candidate_tower": content_hash(folder / "candidate_tower"),
+        "candidate_embeddings": f"e{seed}",
+    }
+    with write_artifact(folder / "query_tower", "query_tower", made_from=embeddings, data_seen_until=1_000) as out:
+        out.path("saved_model/saved_model.pb").write_bytes(b"query " + seed.encode())
+        out.path("saved_model/variables/variables.data").write_bytes(bytes(range(256)) * 40)
+    with write_artifact(folder / "index", "index", made_from=embeddings) as out:
+        out.path("ids.parquet").write_bytes(b"ids of " + seed.encode())
+    version = version_id(folder / "query_tower", folder / "candidate_tower", folder / "index")
+    write_evaluation(folder / "evaluation", version, champion=champion, decision=decision)
+    parts = {name: folder / name for name in ("query_tower", "candidate_tower", "index", "evaluation", "prepared")}
+    return {**parts, "config": CONFIG}
+
+
+def write_evaluation(folder: Path, version: str, *, champion: str | None, decision: str = "promote") -> None:
+    """An evaluation of `version` against `champion`."""
+    metrics = {
+        "version": version,
+        "champion": champion,
+        "systems": {"two_tower": {"kind": "challenger", "metrics": {"recall@100": {"value": 0.25}}}},
+        "gate": {"decision": decision, "reason": REASONS[decision], "checks": []},
+    }
+    with write_artifact(folder, "evaluation") as out:
+        out.write_json("metrics.json", metrics)
+
+
+def version_of(parts: dict[str, Any]) -> str:
+    """The id of the version that the parts make."""
+    return version_id(parts["query_tower"], parts["candidate_tower"], parts["index"])
+
+
+def assert_consistent(registry: Registry) -> None:
+    """The champion and every version that is listed are whole, of one run, and the history tells of the champion."""
+    versions = registry.versions()
+    for version in versions:
+        version.verify()
+        assert version_id(version.query_tower, version.candidate_tower, version.index) == version.id
+        metrics = json.loads((version.evaluation / "metrics.json").read_text())
+        assert metrics["version"] == version.id
+    champion = registry.champion()
+    assert [version.id for version in versions if version.status == "champion"] == ([champion.id] if champion else [])
+    serving = [decision.version for decision in registry.history() if decision.event != "refused"]
+    assert serving[-1:] == ([champion.id] if champion else [])

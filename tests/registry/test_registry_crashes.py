@@ -1,0 +1,220 @@
+"""Promotions and rollbacks that are killed, fail in any file operation, or meet each other."""
+
+import errno
+import functools
+import itertools
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from registry_parts import assert_consistent, make_parts, version_of
+
+from two_tower.registry import Registry
+
+HERE = Path(__file__).parent
+WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.copyfile", "shutil.rmtree"}
+FINISHED, FAILED, UNTOUCHED, KILLED = 0, 1, 2, 9
+
+
+def run_until_operation(action: Callable[[], object], number: int, *, root: Path, fault: str) -> int:
+    """Runs `action` in a child whose write `number` (from 0) under `root` kills it or fails; its exit code.
+
+    UNTOUCHED means that the action has fewer writes than that.
+    """
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    seen = 0
+
+    def count(*_: object) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == number + 1:
+            if fault == "kill":
+                os._exit(KILLED)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        writes = event in WRITES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR))
+        if writes and any(str(root) in str(each) for each in arguments):
+            count()
+
+    real_fsync = os.fsync
+    os.fsync = lambda descriptor: (count(), real_fsync(descriptor))[1]  # no audit event tells of it
+    sys.addaudithook(hook)
+    try:
+        action()
+        os._exit(UNTOUCHED if seen <= number else FINISHED)
+    except BaseException:
+        os._exit(FAILED)
+
+
+def state_of(registry: Registry) -> tuple[str | None, list[tuple[str, str]]]:
+    champion = registry.champion()
+    return champion.id if champion else None, [(each.event, each.version) for each in registry.history()]
+
+
+def prepare(change: str, template: Registry, work: Path) -> tuple[Callable[[Registry], object], str, tuple[str, str]]:
+    """Fills a registry for `change`; the change, the champion after it and the last event and version after it."""
+    if change == "first promotion":
+        parts = make_parts(work / "c", "c")
+        return lambda registry: registry.promote(**parts), version_of(parts), ("promoted", version_of(parts))
+    a = template.promote(**make_parts(work / "a", "a"))
+    if change == "promotion":
+        parts = make_parts(work / "c", "c", champion=a)
+        return lambda registry: registry.promote(**parts), version_of(parts), ("promoted", version_of(parts))
+    if change == "refusal":
+        parts = make_parts(work / "c", "c", champion=a, decision="refuse")
+        return lambda registry: registry.add_refused(**parts), a, ("refused", version_of(parts))
+    template.promote(**make_parts(work / "b", "b", champion=a))
+    if change == "rollback":
+        return lambda registry: registry.rollback(), a, ("rolled_back", a)
+    return lambda registry: registry.promote_existing(a), a, ("promoted", a)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("rollback", "kill"),
+        pytest.param("promotion", "kill", marks=pytest.mark.slow),
+        pytest.param("promotion", "error", marks=pytest.mark.slow),
+        pytest.param("rollback", "error", marks=pytest.mark.slow),
+        pytest.param("first promotion", "kill", marks=pytest.mark.slow),
+        pytest.param("first promotion", "error", marks=pytest.mark.slow),
+        pytest.param("promotion by hand", "kill", marks=pytest.mark.slow),
+        pytest.param("promotion by hand", "error", marks=pytest.mark.slow),
+        pytest.param("refusal", "kill", marks=pytest.mark.slow),
+        pytest.param("refusal", "error", marks=pytest.mark.slow),
+    ],
+)
+def test_a_fault_in_any_file_operation_leaves_before_or_after(tmp_path: Path, change: str, fault: str) -> None:
+    template = Registry(tmp_path / "template", "shop")
+    action, champion_after, last = prepare(change, template, tmp_path / "work")
+    champion_before, history_before = state_of(template)
+    before, after = (champion_before, history_before), (champion_after, [*history_before, last])
+    stopped = []
+    for number in itertools.count():
+        registry = Registry(tmp_path / f"at-{number}", "shop")
+        if template.folder.exists():
+            shutil.copytree(template.folder, registry.folder)
+
+        code = run_until_operation(functools.partial(action, registry), number, root=registry.folder, fault=fault)
+
+        state = state_of(registry)
+        assert_consistent(registry)
+        assert state in (before, after)
+        if code == UNTOUCHED:
+            break
+        stopped.append("after" if state == after else "before")
+        if state == before:
+            action(registry)
+            assert state_of(registry) == after
+            assert_consistent(registry)
+            assert not [path for path in registry.folder.rglob(".*") if path.name != ".lock"]
+    assert state == after
+    assert stopped.count("before") >= 3
+    assert stopped.count("after") >= 1
+    if fault == "kill":  # an error may be absorbed, as by the copying, which then goes another way
+        assert stopped == sorted(stopped, reverse=True), "once the change is visible it stays"
+
+
+PROMOTER = """
+import sys, itertools
+from pathlib import Path
+from registry_parts import make_parts
+from two_tower.errors import RegistryError
+from two_tower.registry import Registry
+
+root, work, name, rounds = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+registry = Registry(root, "shop")
+print("ready", flush=True)
+sys.stdin.readline()
+won = 0
+for number in itertools.count() if rounds < 0 else range(rounds):
+    champion = registry.champion()
+    parts = make_parts(work / name, f"{name}-{number}", champion=champion.id if champion else None)
+    try:
+        registry.promote(**parts)
+        won += 1
+        if number % 3 == 2:
+            registry.rollback()
+    except RegistryError as error:
+        assert "run again to compare" in str(error) or "no champion before" in str(error), error
+print(won)
+"""
+
+
+def start_promoter(root: Path, work: Path, name: str, rounds: int) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROMOTER, str(root), str(work), name, str(rounds)],
+        env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def test_sigkill_at_random_moments_never_shows_half_a_version(tmp_path: Path) -> None:
+    root = tmp_path / "registry"
+    registry = Registry(root, "shop")
+    moments = random.Random(7)
+    for attempt in range(8):
+        process = start_promoter(root, tmp_path / "work", f"p{attempt}", -1)
+        go(process)
+        time.sleep(moments.uniform(0.0, 0.25))
+        process.kill()
+        process.wait()
+        assert_consistent(registry)
+    champion = registry.champion()
+    last = registry.promote(**make_parts(tmp_path / "last", "last", champion=champion.id if champion else None))
+    assert registry.champion().id == last  # type: ignore[union-attr]
+    assert not list(registry.folder.rglob(".tmp-*"))
+
+
+@pytest.mark.parametrize("rounds", [1, 12])
+def test_promotions_at_once_end_with_one_winner_and_no_mixture(tmp_path: Path, rounds: int) -> None:
+    root = tmp_path / "registry"
+    processes = [start_promoter(root, tmp_path / "work", f"p{number}", rounds) for number in range(4)]
+    for process in processes:
+        go(process)
+    won = [int(process.communicate(timeout=60)[0]) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    registry = Registry(root, "shop")
+    assert_consistent(registry)
+    promoted = [decision for decision in registry.history() if decision.event == "promoted"]
+    assert len(promoted) == sum(won)
+    assert len({decision.version for decision in promoted}) == len(promoted)
+
+
+def test_two_promotions_compared_with_the_same_champion_have_one_winner(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry", "shop")
+    all_parts = [make_parts(tmp_path / name, name) for name in "ab"]
+    children = []
+    for parts in all_parts:
+        child = os.fork()
+        if not child:
+            try:
+                registry.promote(**parts)
+                os._exit(FINISHED)
+            except BaseException:
+                os._exit(FAILED)
+        children.append(child)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert sorted(codes) == [FINISHED, FAILED]
+    assert registry.champion().id == version_of(all_parts[codes.index(FINISHED)])  # type: ignore[union-attr]
+    assert_consistent(registry)
+    assert len(registry.versions()) == 1

@@ -1,0 +1,299 @@
+"""Input files as Arrow record batches with the number of each row, whatever the format and the compression."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from two_tower.contracts import Int64
+from two_tower.data.sources import COMPRESSIONS, SourceFile
+from two_tower.errors import DataError
+
+BATCH_ROWS = 1 << 18
+BLOCK_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of the input that one worker reads: a Parquet row group, or a whole CSV or JSON Lines file."""
+
+    number: int
+    """Its place in the order of all units, which is the order of the rows."""
+    file: int
+    path: str
+    format: str
+    row_group: int | None = None
+    first_row: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive rows of a file, and what in between did not parse."""
+
+    table: pa.Table
+    rows: Int64
+    """`[rows]`: each row's number in its file, from 0; a CSV file's header and empty lines are not counted."""
+    malformed: list[tuple[int, str]]
+    """Row numbers and the text of rows that do not parse."""
+
+
+def plan_units(files: list[SourceFile]) -> list[Unit]:
+    """The units of the files, in the order of the files and the rows.
+
+    Raises:
+        DataError: A file cannot be read as its format.
+    """
+    units: list[Unit] = []
+    for number, file in enumerate(files):
+        facts = {"file": number, "path": file["path"], "format": file["format"]}
+        if file["format"] != "parquet":
+            units.append(Unit(number=len(units), **facts))
+            continue
+        with _readable(file["path"], "parquet"), _open(file["path"]) as source:
+            metadata = pq.ParquetFile(source).metadata
+        first_row = 0
+        for group in range(metadata.num_row_groups):
+            units.append(Unit(number=len(units), row_group=group, first_row=first_row, **facts))
+            first_row += metadata.row_group(group).num_rows
+    return units
+
+
+def require_columns(files: list[SourceFile], columns: dict[str, str]) -> None:
+    """Checks that every file has the columns, given as {column: the config key that names it}.
+
+    Of a JSON Lines file only the first block is looked at: a key may be left out where it has no value.
+
+    Raises:
+        DataError: One is missing; the message names the file, the columns that are there and the nearest one.
+    """
+    for file in files:
+        present = _columns_of(file)
+        missing = [column for column in columns if column not in present]
+        if missing and (present or file["bytes"]):
+            close = difflib.get_close_matches(missing[0], present, n=1, cutoff=0.4)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise DataError(
+                f"{file['path']}: no column {missing[0]!r}, which {columns[missing[0]]} names{hint} "
+                f"(columns that are there: {', '.join(present)})"
+            )
+
+
+def read_batches(unit: Unit) -> Iterator[Batch]:
+    """The unit's rows in order.
+
+    CSV columns come as strings (the empty string as null), so that an id like 007 stays what it is; JSON Lines
+    columns have the types of their block.
+
+    Raises:
+        DataError: The file is not what its format says, is damaged, or is not UTF-8.
+    """
+    reader = {"parquet": _read_parquet, "csv": _read_csv, "jsonl": _read_jsonl}[unit.format]
+    with _readable(unit.path, unit.format):
+        yield from reader(unit)
+
+
+def read_table(files: list[SourceFile], columns: list[str]) -> pa.Table:
+    """The columns of all the files as one table, for the item and user tables.
+
+    Raises:
+        DataError: A file cannot be read, or a row does not parse: a table, unlike a log, must be whole.
+    """
+    parts = []
+    for unit in plan_units(files):
+        for batch in read_batches(unit):
+            if batch.malformed:
+                row, text = batch.malformed[0]
+                raise DataError(f"{unit.path}: row {row} does not parse: {text[:200]!r}; mend or remove it")
+            absent = [name for name in columns if name not in batch.table.column_names]
+            table = batch.table
+            for name in absent:  # a JSON Lines block may leave out a key that is null throughout
+                table = table.append_column(name, pa.nulls(table.num_rows))
+            parts.append(table.select(columns))
+    if not parts:
+        return pa.table({name: pa.nulls(0) for name in columns})
+    try:
+        return pa.concat_tables(parts, promote_options="permissive")
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{files[0]['path']} and its sisters disagree about a column's type: {error}") from error
+
+
+def _columns_of(file: SourceFile) -> list[str]:
+    """The names of the file's columns."""
+    with _readable(file["path"], file["format"]):
+        if file["format"] == "parquet":
+            with _open(file["path"]) as source:
+                return list(pq.ParquetFile(source).schema_arrow.names)
+        if file["format"] == "csv":
+            with _open(file["path"]) as source:
+                header = _first_line(source)
+            return [] if not header.strip() else list(_csv_names(header, file["path"]))
+        batch = next(_read_jsonl(Unit(0, 0, file["path"], "jsonl")), None)
+        return [] if batch is None else batch.table.column_names
+
+
+@contextlib.contextmanager
+def _readable(path: str, format: str) -> Iterator[None]:
+    """Turns what the parsers raise into errors that name the file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: the file is gone; run the step that lists the inputs again") from error
+    except (UnicodeDecodeError, pa.ArrowException, OSError, EOFError, pl.exceptions.PolarsError) as error:
+        text = str(error)
+        if isinstance(error, UnicodeDecodeError) or "utf-8" in text.lower() or "utf8" in text.lower():
+            raise DataError(
+                f"{path}: not UTF-8 text ({text}); convert it, such as with `iconv -f LATIN1 -t UTF-8`"
+            ) from error
+        names = {"parquet": "a Parquet file", "csv": "a CSV file", "jsonl": "a JSON Lines file"}
+        raise DataError(f"{path}: cannot be read as {names[format]}: {text}") from error
+
+
+def _open(path: str) -> Any:
+    """A binary file object, decompressed by the ending of its name."""
+    if "://" in path:
+        import fsspec
+
+        source: Any = pa.PythonFile(fsspec.open(path, "rb").open(), mode="r")
+    else:
+        source = pa.OSFile(path, "rb")
+    compression = COMPRESSIONS.get(PurePath(path).suffix.lower())
+    return pa.CompressedInputStream(source, compression) if compression else source
+
+
+def _read_parquet(unit: Unit) -> Iterator[Batch]:
+    with _open(unit.path) as source:
+        file = pq.ParquetFile(source)
+        assert unit.row_group is not None
+        row = unit.first_row
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=[unit.row_group]):
+            batch.validate(full=True)  # text that is not UTF-8 would be undefined behaviour further on
+            yield Batch(pa.Table.from_batches([batch]), np.arange(row, row + batch.num_rows), [])
+            row += batch.num_rows
+
+
+def _csv_names(header: bytes, path: str) -> list[str]:
+    """The column names of a CSV file's header line."""
+    parse = pa.csv.ParseOptions(delimiter=_delimiter(path))
+    names: list[str] = pa.csv.read_csv(io.BytesIO(header.rstrip(b"\r\n") + b"\n"), parse_options=parse).column_names
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{path}: the header names the column {twice!r} twice; rename one of them")
+    return names
+
+
+def _delimiter(path: str) -> str:
+    return "\t" if ".tsv" in PurePath(path).name.lower() else ","
+
+
+def _first_line(source: Any) -> bytes:
+    """The bytes up to the first line break."""
+    line = b""
+    while b"\n" not in line and (block := source.read(1 << 16)):
+        line += block
+    return bytes(line.partition(b"\n")[0])
+
+
+def _read_csv(unit: Unit) -> Iterator[Batch]:
+    with _open(unit.path) as source:
+        header = _first_line(source)
+    if not header.strip():
+        return
+    names = _csv_names(header, unit.path)
+    malformed: list[tuple[int, str]] = []
+
+    def skip(row: Any) -> str:
+        malformed.append((row.number - 2, row.text))  # numbers start at 1, with the header
+        return "skip"
+
+    with _open(unit.path) as source:
+        reader = pa.csv.open_csv(
+            source,
+            read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),  # with threads, no row numbers
+            parse_options=pa.csv.ParseOptions(
+                delimiter=_delimiter(unit.path), newlines_in_values=True, invalid_row_handler=skip
+            ),
+            convert_options=pa.csv.ConvertOptions(
+                column_types={name: pa.string() for name in names}, null_values=[""], strings_can_be_null=True
+            ),
+        )
+        done = reported = 0
+        for batch in reader:
+            # The k-th malformed row p[k] has p[k] - k good rows before it.
+            gaps = np.array([row - k for k, (row, _) in enumerate(malformed)], dtype=np.int64)
+            good = np.arange(done, done + batch.num_rows, dtype=np.int64)
+            rows = good + np.searchsorted(gaps, good, side="right")
+            yield Batch(pa.Table.from_batches([batch]), rows, malformed[reported:])
+            done, reported = done + batch.num_rows, len(malformed)
+        if reported < len(malformed):
+            empty = pa.table({name: pa.array([], pa.string()) for name in names})
+            yield Batch(empty, np.empty(0, np.int64), malformed[reported:])
+
+
+def _read_jsonl(unit: Unit) -> Iterator[Batch]:
+    row = 0
+    with _open(unit.path) as source:
+        for block in _line_blocks(source):
+            lines = block.count(b"\n") + (not block.endswith(b"\n"))
+            yield _parse_lines(block, first_row=row, lines=lines)
+            row += lines
+
+
+def _line_blocks(source: Any) -> Iterator[bytes]:
+    """The file in blocks of whole lines, without a byte order mark."""
+    rest = source.read(3).removeprefix(b"\xef\xbb\xbf")
+    while block := source.read(BLOCK_BYTES):
+        head, newline, tail = (rest + block).rpartition(b"\n")
+        if newline:
+            yield head + newline
+        rest = tail
+    if rest.strip():
+        yield rest
+
+
+def _parse_lines(block: bytes, *, first_row: int, lines: int) -> Batch:
+    """The rows of a block of lines; where the fast parser objects, line by line."""
+    block.decode()  # the fast parser's own message names no byte
+    malformed: list[tuple[int, str]] = []
+    with contextlib.suppress(pl.exceptions.PolarsError):
+        frame = pl.read_ndjson(io.BytesIO(block), infer_schema_length=None)
+        if frame.height == lines:
+            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+            return Batch(table, np.arange(first_row, first_row + lines), malformed)
+    records, rows = [], []
+    for row, line in enumerate(block.decode().split("\n"), first_row):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if isinstance(record, dict):
+            records.append(record)
+            rows.append(row)
+        else:
+            malformed.append((row, line.rstrip("\r")))
+    names = list(dict.fromkeys(name for record in records for name in record))
+    table = pa.table({name: _column(record.get(name) for record in records) for name in names})
+    return Batch(table, np.array(rows, dtype=np.int64), malformed)
+
+
+def _column(values: Iterable[Any]) -> pa.Array:
+    """JSON values as an Arrow array; values of several kinds as text."""
+    listed = list(values)
+    try:
+        return pa.array(listed)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in listed]
+        return pa.array(texts, pa.string())

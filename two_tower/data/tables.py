@@ -1,0 +1,122 @@
+"""The item and user tables: read, merged to one row an id, and laid out in the order of the numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from two_tower.config import ItemTable, UserTable
+from two_tower.contracts import FeatureType
+from two_tower.data.reading import read_table, require_columns
+from two_tower.data.sources import SourceFile
+from two_tower.data.values import id_text
+from two_tower.errors import DataError
+
+
+@dataclass(frozen=True)
+class EntityTable:
+    """An item or user table with one row an id, in the order of the ids."""
+
+    ids: pa.Array
+    columns: dict[str, pa.ChunkedArray] = field(default_factory=dict)
+    """`feature.NAME` as `FeatureType.cast` gives it, and `display.COLUMN` as strings."""
+    rows: int = 0
+    """How many rows the files have."""
+    without_id: int = 0
+    """How many of them have no id and are left out."""
+
+    def rows_of(self, ids: pa.Array) -> dict[str, pa.ChunkedArray]:
+        """The columns at `ids`, null where the table does not know an id."""
+        places = pc.index_in(ids, value_set=self.ids)
+        return {name: column.take(places) for name, column in self.columns.items()}
+
+
+def load_entities(files: list[SourceFile], settings: ItemTable | UserTable | None, *, key: str) -> EntityTable:
+    """The merged table of `data.items` or `data.users` (`key`); an empty one without settings.
+
+    Of several rows with one id, each column takes its first value that is not missing.
+
+    Raises:
+        DataError: A file cannot be read, or a column is missing or does not fit its feature type.
+    """
+    if settings is None:
+        return EntityTable(pa.array([], pa.string()))
+    display = settings.display if isinstance(settings, ItemTable) else []
+    wanted = {settings.id: f"{key}.id"}
+    for name, feature in settings.features.items():
+        wanted.setdefault(feature.column or name, f"{key}.features.{name}")
+    for column in display:
+        wanted.setdefault(column, f"{key}.display")
+    require_columns(files, wanted)
+    table = read_table(files, list(wanted))
+    ids = id_text(pl.Series(settings.id, table[settings.id]), untyped=files[0]["format"] == "csv")
+    columns = {}
+    for name, feature in settings.features.items():
+        columns[f"feature.{name}"] = _cast(feature, table[feature.column or name], f"{key}.features.{name}")
+    for column in display:
+        columns[f"display.{column}"] = _readable_text(table[column])
+    return _merge(ids, columns)
+
+
+def _cast(feature: FeatureType, column: pa.ChunkedArray, key: str) -> pa.ChunkedArray:
+    try:
+        return feature.cast(column)
+    except DataError as error:
+        raise DataError(f"{key} (column {feature.column or key.rpartition('.')[2]!r}): {error}") from error
+
+
+def _readable_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values as people read them; lists with commas."""
+    series = pl.Series("text", column)
+    if isinstance(series.dtype, (pl.List, pl.Array)):
+        series = series.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
+    text = series.cast(pl.String, strict=False) if series.dtype.is_temporal() else id_text(series)
+    return pa.chunked_array([text.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())])
+
+
+def _merge(ids: pl.Series, columns: dict[str, pa.ChunkedArray]) -> EntityTable:
+    """One row an id, ascending."""
+    numbered = pl.DataFrame({"id": ids}).with_row_index("row").drop_nulls("id")
+    distinct = numbered["id"].unique().sort()
+    merged = {}
+    for name, column in columns.items():
+        known = numbered.filter(pl.Series(pc.is_valid(column))[numbered["row"]])
+        first = known.group_by("id").agg(pl.col("row").min())
+        rows = distinct.to_frame().join(first, on="id", how="left", maintain_order="left")["row"]
+        merged[name] = column.take(rows.to_arrow())
+    texts = distinct.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
+    return EntityTable(texts, merged, rows=len(ids), without_id=ids.null_count())
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """The ids in the order of their numbers."""
+
+    ids: pa.Array
+    first_seen: pa.Array
+    """int64 microseconds, null for ids that only the table knows."""
+    seen: int
+    """How many of them occur in the logs; they come first."""
+
+
+def number(seen: pl.DataFrame, table_ids: pa.Array) -> Numbering:
+    """The numbering of the ids in `seen` (`id`, `first_seen`; an id may stand there several times) and in the table.
+
+    The order is (first seen, id), so that today's numbers survive tomorrow's logs; ids that only the table knows
+    come last, by id.
+    """
+    logged = seen.group_by("id").agg(pl.col("first_seen").min()).sort("first_seen", "id")
+    known = pl.Series("id", table_ids, dtype=pl.String)
+    others = known.filter(~known.is_in(logged["id"].implode())).sort().to_frame()
+    ordered = pl.concat([logged, others.with_columns(pl.lit(None, pl.Int64).alias("first_seen"))])
+    ids = ordered["id"].to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
+    return Numbering(ids, pa.array(ordered["first_seen"].to_arrow()), logged.height)
+
+
+def numbers_of(ids: pa.Array, numbering: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """The numbers `[rows]` of ids that all stand in `numbering`."""
+    return np.asarray(pc.index_in(ids, value_set=numbering), dtype=np.int32)

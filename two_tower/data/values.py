@@ -1,0 +1,236 @@
+"""Raw columns as ids, times and weights, and the hashes that the shards and the search for duplicates go by."""
+
+from __future__ import annotations
+
+import operator
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from two_tower.config import Filter
+from two_tower.contracts import Float32
+from two_tower.errors import DataError
+
+UInt64 = npt.NDArray[np.uint64]
+
+_SPACED = r"^(\d{4}-\d{1,2}-\d{1,2})[Tt]"
+_ZONE = r"(?:[+-]\d{2}(?::?\d{2})?)$"
+
+
+def id_text(column: pl.Series, *, untyped: bool = False) -> pl.Series:
+    """The ids as strings, null where there is none.
+
+    Whole numbers have no decimals (17850.0 is "17850"), since a column of integers becomes one of floats as soon as
+    a value is missing.  In an `untyped` (CSV) column, the text 17850.0 is such a number too.
+
+    Raises:
+        DataError: The column's type cannot be an id.
+    """
+    dtype = column.dtype
+    if dtype.is_float():
+        whole = (column.round() == column) & (column.abs() < 2**53)
+        texts = (
+            column.cast(pl.Int64, strict=False).cast(pl.String).zip_with(whole.fill_null(False), column.cast(pl.String))
+        )
+        return texts.zip_with(column.is_finite().fill_null(False), pl.Series([None], dtype=pl.String))
+    if dtype.is_nested() or dtype == pl.Object:
+        raise DataError(f"the column {column.name!r} of type {dtype} cannot hold ids")
+    texts = column.cast(pl.String, strict=False)
+    if untyped or dtype.is_decimal():
+        texts = texts.str.replace(r"^(-?\d+)\.0+$", "$1")
+    blank = texts.str.strip_chars() == ""
+    return texts.zip_with(~blank.fill_null(False), pl.Series([None], dtype=pl.String)) if blank.any() else texts
+
+
+def is_missing(column: pl.Series) -> pl.Series:
+    """True where a value is null, NaN or blank."""
+    if column.dtype.is_float():
+        return column.is_null() | column.is_nan().fill_null(False)
+    if column.dtype == pl.String:
+        return (column.str.strip_chars() == "").fill_null(True)
+    return column.is_null()
+
+
+def microseconds(column: pl.Series, *, timezone: str) -> pl.Series:
+    """The times as int64 microseconds since 1970 UTC, null where there is none or it cannot be read.
+
+    Takes timestamps and dates (without a zone they are in `timezone`; of an hour that occurs twice the first is
+    meant, an hour that is skipped is unreadable), ISO 8601 text, and epoch numbers whose unit their size tells:
+    below 10^11 seconds (up to the year 5138), below 10^14 milliseconds, below 10^17 microseconds, else nanoseconds.
+
+    Raises:
+        DataError: The column's type cannot be a time.
+    """
+    dtype = column.dtype
+    if dtype == pl.Null:
+        return column.cast(pl.Int64)
+    if isinstance(dtype, pl.Datetime):
+        local = column.cast(pl.Datetime("us", dtype.time_zone))
+        return local.to_physical() if dtype.time_zone else _in_zone(local, timezone)
+    if dtype == pl.Date:
+        return _in_zone(column.cast(pl.Datetime("us")), timezone)
+    if dtype.is_integer():
+        return _epoch_integers(column.cast(pl.Int64, strict=False))
+    if dtype.is_float() or dtype.is_decimal():
+        return _epoch_floats(column.cast(pl.Float64))
+    if dtype == pl.String:
+        return _from_text(column, timezone=timezone)
+    raise DataError(f"the column {column.name!r} of type {dtype} cannot hold times")
+
+
+def _in_zone(local: pl.Series, timezone: str) -> pl.Series:
+    if timezone == "UTC":
+        return local.to_physical()
+    return local.dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null").to_physical()
+
+
+def _epoch_integers(numbers: pl.Series) -> pl.Series:
+    value, size = pl.col("t"), pl.col("t").abs()
+    micros = (
+        pl.when(size < 10**11).then(value * 1_000_000)
+        .when(size < 10**14).then(value * 1000)
+        .when(size < 10**17).then(value)
+        .otherwise(value // 1000)
+    )  # fmt: skip
+    return pl.DataFrame({"t": numbers}).select(micros).to_series()
+
+
+def _epoch_floats(numbers: pl.Series) -> pl.Series:
+    value, size = pl.col("t"), pl.col("t").abs()
+    micros = (
+        pl.when(size < 1e11).then(value * 1e6)
+        .when(size < 1e14).then(value * 1e3)
+        .when(size < 1e17).then(value)
+        .otherwise(value / 1e3)
+    )  # fmt: skip
+    return pl.DataFrame({"t": numbers}).select(micros.round().cast(pl.Int64, strict=False)).to_series()
+
+
+def _from_text(column: pl.Series, *, timezone: str) -> pl.Series:
+    """Times from text: each form is tried on what the forms before it could not read."""
+    text = column.str.strip_chars().str.replace(_SPACED, "$1 ").str.replace(r"\s*(?:[zZ]|UTC)$", "+0000")
+    numeric = text.str.contains(r"^-?\d+(?:\.\d+)?$")
+    times = _in_zone(text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False), timezone)
+    forms: dict[str, Callable[[], pl.Series]] = {
+        "integers": lambda: _epoch_integers(text.cast(pl.Int64, strict=False)),
+        "floats": lambda: _epoch_floats(text.zip_with(numeric, text.clear(len(text))).cast(pl.Float64, strict=False)),
+        "zoned": lambda: _zoned(text, "%Y-%m-%d %H:%M:%S%.f%#z"),
+        "zoned minutes": lambda: _zoned(text, "%Y-%m-%d %H:%M%#z"),
+        "minutes": lambda: _in_zone(text.str.to_datetime("%Y-%m-%d %H:%M", time_unit="us", strict=False), timezone),
+        "days": lambda: _in_zone(text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")), timezone),
+    }
+    for read in forms.values():
+        if (times.is_null() & text.is_not_null()).any():
+            times = times.zip_with(times.is_not_null(), read())
+    return times
+
+
+def _zoned(text: pl.Series, form: str) -> pl.Series:
+    with_zone = text.str.contains(r":\d{2}.*" + _ZONE).fill_null(False)
+    return (
+        text.zip_with(with_zone, text.clear(len(text)))
+        .str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
+        .to_physical()
+    )
+
+
+def numbers(column: pl.Series) -> pl.Series:
+    """The values as float64, null where there is no number.
+
+    Raises:
+        DataError: The column's type cannot be a number.
+    """
+    if column.dtype.is_nested() or column.dtype.is_temporal():
+        raise DataError(f"the column {column.name!r} of type {column.dtype} cannot hold numbers")
+    return column.cast(pl.Float64, strict=False).fill_nan(None)
+
+
+def weights_of(column: pl.Series) -> Float32:
+    """Weights float32 `[rows]`, NaN where there is no number from 0 up."""
+    values = numbers(column).fill_null(np.nan).to_numpy()
+    return np.where(np.isfinite(values) & (values >= 0), values, np.nan).astype(np.float32)
+
+
+def meets(column: pl.Series, condition: Filter, *, timezone: str) -> pl.Series:
+    """True where the value meets the condition.
+
+    `!=`, `not_in` and `not_starts_with` are the opposites of `==`, `in` and `starts_with`; a missing value meets
+    none of the others.
+    """
+    op, value = condition.op, condition.value
+    opposite = {"!=": "==", "not_in": "in", "not_starts_with": "starts_with"}
+    if op in opposite:
+        return ~meets(column, condition.model_copy(update={"op": opposite[op]}), timezone=timezone)
+    if op == "not_null":
+        return ~is_missing(column)
+    if op == "in":
+        found = pl.Series([False]).new_from_index(0, len(column))
+        for one in value:
+            found |= meets(column, condition.model_copy(update={"op": "==", "value": one}), timezone=timezone)
+        return found
+    if op == "starts_with":
+        return id_text(column).str.starts_with(str(value)).fill_null(False)
+    left, right = _comparable(column, value, condition, timezone=timezone)
+    compare = {"==": operator.eq, ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}[op]
+    compared: pl.Series = compare(left, right)
+    return compared.fill_null(False)
+
+
+def _comparable(column: pl.Series, value: Any, condition: Filter, *, timezone: str) -> tuple[pl.Series, Any]:
+    """The column and the filter's value as things that can be compared."""
+    if column.dtype.is_temporal():
+        moment = microseconds(pl.Series([str(value)]), timezone=timezone)[0]
+        if moment is None:
+            raise DataError(f"filter on {condition.column!r}: {value!r} is no time, but the column holds times")
+        return microseconds(column, timezone=timezone), moment
+    if isinstance(value, bool):
+        return column.cast(pl.String, strict=False).str.to_lowercase(), str(value).lower()
+    if isinstance(value, (int, float)):
+        return numbers(column), float(value)
+    return id_text(column), str(value)
+
+
+def stable_hash(texts: pa.Array) -> UInt64:
+    """A hash `[rows]` of each string that is the same on every machine and in every version.
+
+    A polynomial in the bytes, so that NumPy computes it for all the strings at once.
+    """
+    texts = texts.cast(pa.large_binary())
+    _, offsets_buffer, data_buffer = texts.buffers()
+    offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    data = np.frombuffer(data_buffer or b"", dtype=np.uint8)[offsets[0] : offsets[-1]].astype(np.uint64)
+    lengths = np.diff(offsets)
+    place = np.arange(len(data)) - np.repeat(offsets[:-1] - offsets[0], lengths)
+    powers = np.cumprod(np.full(int(lengths.max(initial=0)), 0x100000001B3, dtype=np.uint64))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum((data + np.uint64(1)) * powers[place], dtype=np.uint64)])
+    return _mixed(sums[offsets[1:] - offsets[0]] - sums[offsets[:-1] - offsets[0]])
+
+
+def row_digests(frame: pl.DataFrame) -> UInt64:
+    """A 64-bit digest `[rows]` of all the columns of each row, in which a missing column counts like a null one.
+
+    Equal only within one version of polars: good for finding duplicates in one run.
+    """
+    digests = np.zeros(frame.height, dtype=np.uint64)
+    for column in frame.get_columns():
+        values = column.cast(pl.String) if isinstance(column.dtype, (pl.Categorical, pl.Enum)) else column
+        values = values.cast(pl.Int64) if values.dtype.is_integer() and values.dtype != pl.UInt64 else values
+        hashed = values.hash(seed=7)
+        if values.dtype.is_float():  # a JSON block without decimals has integers where the next one has floats
+            whole = (values.round() == values).fill_null(False) & (values.abs() < 2**53).fill_null(False)
+            hashed = values.cast(pl.Int64, strict=False).hash(seed=7).zip_with(whole, hashed)
+        mixed = _mixed(hashed.to_numpy() ^ np.uint64(zlib.crc32(column.name.encode()) * 0x9E3779B1))
+        digests += np.where(values.is_null().to_numpy(), np.uint64(0), mixed)
+    return digests
+
+
+def _mixed(values: UInt64) -> UInt64:
+    """The finaliser of SplitMix64 (Steele et al., "Fast Splittable Pseudorandom Number Generators", 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,5 @@
+"""Versions, the champion alias, promotion and rollback."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
