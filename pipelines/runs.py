@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import secrets
 import subprocess
@@ -13,6 +14,11 @@ from typing import Any, Literal
 from two_tower.artifacts import write_json
 from two_tower.config import STEPS
 from two_tower.errors import UserError
+
+PACKAGES = (
+    "apache-beam", "kfp", "numpy", "polars", "pyarrow", "scann", "tensorflow", "tensorflow-recommenders", "two-tower",
+)  # fmt: skip
+"""The packages whose versions a run's record names."""
 
 State = Literal["waiting", "running", "ran", "cached", "skipped", "failed"]
 
@@ -39,6 +45,7 @@ class Run:
     config: dict[str, Any]
     started: str
     code: str
+    versions: dict[str, str]
     steps: list[StepRecord]
     state: Literal["running", "finished", "failed"] = "running"
     decision: str | None = None
@@ -54,7 +61,7 @@ class Run:
         (folder / "logs").mkdir(parents=True)
         return cls(
             folder, run_id, name, config_file, config, now.isoformat(timespec="seconds"), _commit(),
-            [StepRecord(step) for step in STEPS],
+            {name: importlib.metadata.version(name) for name in PACKAGES}, [StepRecord(step) for step in STEPS],
         )  # fmt: skip
 
     @classmethod

@@ -8,7 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {path.parent.name for path in (ROOT / "two_tower").glob("*/__init__.pyi")}
-FILES = [path for package in ("two_tower", "components", "pipelines") for path in sorted((ROOT / package).rglob("*.py"))]
+FILES = [
+    path for package in ("two_tower", "components", "pipelines") for path in sorted((ROOT / package).rglob("*.py"))
+]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

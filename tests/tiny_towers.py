@@ -140,7 +140,10 @@ def _sequence_schema() -> pa.Schema:
 
 def _queries(baskets: list[tuple[int, int, list[int]]], people: pa.Table, *, users: bool) -> pa.Table:
     last = [(user, items) for user, day, items in baskets if day == BASKETS - 1]
-    past = {user: [item for u, day, items in baskets if u == user and day < BASKETS - 1 for item in items] for user, _ in last}
+    past = {
+        user: [item for u, day, items in baskets if u == user and day < BASKETS - 1 for item in items]
+        for user, _ in last
+    }
     columns: dict[str, Any] = {
         "user": pa.array([user if users else -1 for user, _ in last], pa.int32()),
         "user_id": pa.array([f"user {user}" if users else None for user, _ in last], pa.string()),

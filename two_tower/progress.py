@@ -10,7 +10,7 @@ log = logging.getLogger("two_tower")
 
 def human_seconds(seconds: float) -> str:
     """`seconds` as 42s, 3m05s or 2h07m."""
-    whole = int(round(seconds))
+    whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
     if whole < 3600:

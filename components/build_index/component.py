@@ -13,8 +13,8 @@ def build_index(embeddings: Input[Dataset], index_settings: str, code: str, inde
         index: An `index` artefact.
     """
     from components.runtime import running
-    from two_tower import config
-    from two_tower import index as indexing
+    from two_tower.config import Index, parse_section
+    from two_tower.index import build_index as build
 
     with running("build_index"):
-        indexing.build_index(embeddings.path, index.path, index=config.parse_section(config.Index, index_settings))
+        build(embeddings.path, index.path, index=parse_section(Index, index_settings))

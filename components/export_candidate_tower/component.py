@@ -12,7 +12,7 @@ def export_candidate_tower(trained: Input[Model], code: str, candidate_tower: Ou
         candidate_tower: A `candidate_tower` artefact.
     """
     from components.runtime import running
-    from two_tower import model
+    from two_tower.model import export_candidate_tower as export
 
     with running("export_candidate_tower"):
-        model.export_candidate_tower(trained.path, candidate_tower.path)
+        export(trained.path, candidate_tower.path)

@@ -13,7 +13,7 @@ def export_query_tower(trained: Input[Model], embeddings: Input[Dataset], code: 
         query_tower: A `query_tower` artefact.
     """
     from components.runtime import running
-    from two_tower import model
+    from two_tower.model import export_query_tower as export
 
     with running("export_query_tower"):
-        model.export_query_tower(trained.path, embeddings.path, query_tower.path)
+        export(trained.path, embeddings.path, query_tower.path)

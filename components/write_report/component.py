@@ -27,12 +27,12 @@ def write_report(
     import shutil
 
     from components.runtime import run_folder, running
-    from two_tower import evaluation as evaluating
+    from two_tower.evaluation import write_report as write
 
     with running("write_report"):
         folder = run_folder()
         run = json.loads((folder / "run.json").read_text()) if folder else {"run_id": run_id}
-        evaluating.write_report(
+        write(
             report.path,
             prepared=prepared.path,
             trained=trained.path,

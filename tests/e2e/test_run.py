@@ -12,10 +12,10 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 
-STEPS = (
-    "resolve_inputs prepare_data train_towers export_candidate_tower embed_candidates build_index "
-    "export_query_tower evaluate_recall promote write_report"
-).split()
+STEPS = [
+    "resolve_inputs", "prepare_data", "train_towers", "export_candidate_tower", "embed_candidates", "build_index",
+    "export_query_tower", "evaluate_recall", "promote", "write_report",
+]  # fmt: skip
 ALWAYS = {"resolve_inputs", "write_report", "leave_page"}
 
 
@@ -150,7 +150,9 @@ def test_broken_rows_are_set_aside_and_counted_in_the_report(project, first_run)
     def row(**changes: str) -> str:
         return ",".join(changes.get(name, value) for name, value in zip(header, fields, strict=True))
 
-    columns = json.loads(project.command("config", "show", "configs/tiny.yaml").stdout)["data"]["interactions"]["columns"]
+    columns = json.loads(project.command("config", "show", "configs/tiny.yaml").stdout)["data"]["interactions"][
+        "columns"
+    ]
     bad = [
         row(**{columns["user"]: ""}),
         row(**{columns["item"]: ""}),

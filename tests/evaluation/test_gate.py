@@ -118,7 +118,7 @@ def test_promote_when_all_blocking_checks_pass() -> None:
         METRICS,
     )
     assert gate["decision"] == "promote"
-    assert gate["reason"] == "Promoted, since 1 of 2 checks passed; advisory only: queries >= 999 failed."
+    assert gate["reason"] == "The gate lets it through: 1 of 2 checks passed; advisory only: queries >= 999 failed."
     assert [check["status"] for check in gate["checks"]] == ["passed", "failed"]
     assert set(gate["checks"][0]) == {"name", "status", "value", "threshold", "reason", "blocking"}
 
@@ -141,7 +141,7 @@ def test_keep_when_the_version_is_the_champion() -> None:
 
 def test_no_check_promotes_and_says_so() -> None:
     assert run_gate([], METRICS) == {
-        "decision": "promote", "reason": "Promoted, since no check is configured.", "checks": []
+        "decision": "promote", "reason": "The gate lets it through: no check is configured.", "checks": []
     }  # fmt: skip
 
 

@@ -182,7 +182,7 @@ class Artefacts:
             },
             "gate": {
                 "decision": "promote",
-                "reason": "Promoted, since 4 of 6 checks passed; 1 had nothing to check; advisory only: recall@10 "
+                "reason": "The gate lets it through: 4 of 6 checks passed; 1 had nothing to check; advisory only: recall@10 "
                 "above personal_frequency failed.",
                 "checks": [
                     check("recall@100 >= 0.2", 0.2949, 0.2, "recall@100 is 0.2949, at least 0.2."),
@@ -352,7 +352,7 @@ def test_sections_stand_in_order(html: str) -> None:
 
 def test_verdict_names_every_check_with_its_status_and_weight(html: str) -> None:
     text = Page(html).text
-    assert text.index("Promoted, since 4 of 6 checks passed") < text.index("Gate checks")
+    assert text.index("The gate lets it through: 4 of 6 checks passed") < text.index("Gate checks")
     assert "fail advisory recall@10 above personal_frequency" in text
     assert "measured −0.0095 threshold 0.0000" in text
     assert "skipped blocking recall@100 not worse than champion" in text
@@ -452,7 +452,7 @@ def test_without_champion_baselines_users_history_and_display_columns(artefacts:
     artefacts.metrics.update(comparisons={}, champion=None, slices={})
     artefacts.metrics["gate"] = {
         "decision": "promote",
-        "reason": "Promoted, since no check is configured.",
+        "reason": "The gate lets it through: no check is configured.",
         "checks": [],
     }
     artefacts.summary.update(users=0, new_users={"validation": 0, "test": 0})

@@ -22,7 +22,9 @@ from two_tower.features.text import Text
 from two_tower.features.timestamp import Timestamp
 from two_tower.features.vector import Vector
 
-words = st.one_of(st.none(), st.text(max_size=8), st.sampled_from(["", " ", "a", "A", "é", "e\u0301", "İ", "ß", "Σς", "\0"]))
+words = st.one_of(
+    st.none(), st.text(max_size=8), st.sampled_from(["", " ", "a", "A", "é", "e\u0301", "İ", "ß", "Σς", "\0"])
+)
 numbers = st.one_of(st.none(), st.floats(), st.sampled_from([0.0, -0.0, 1e308, -1e308, 5e-324, 2.0**53 + 1]))
 times = st.one_of(
     st.none(),
@@ -34,7 +36,11 @@ vectors = st.one_of(st.none(), st.lists(st.floats(width=32), min_size=3, max_siz
 CASES: dict[str, tuple[FeatureType, st.SearchStrategy[Any], pa.DataType]] = {
     "id": (Id(), words, pa.string()),
     "categorical": (Categorical(min_count=2, max_size=3), words, pa.string()),
-    "multi_categorical": (MultiCategorical(max_values=2), st.none() | st.lists(words, max_size=4), pa.list_(pa.string())),
+    "multi_categorical": (
+        MultiCategorical(max_values=2),
+        st.none() | st.lists(words, max_size=4),
+        pa.list_(pa.string()),
+    ),
     "multi_categorical_text": (MultiCategorical(separator=" "), words, pa.string()),
     "numeric": (Numeric(), numbers, pa.float64()),
     "numeric_log": (Numeric(log=True), numbers, pa.float64()),

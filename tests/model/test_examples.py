@@ -28,9 +28,16 @@ SEQUENCES: dict[str, list[Any]] = {
 
 
 def sequences(folder: Path, rows: dict[str, list[Any]]) -> ArtifactReader:
-    kinds = {"user": pa.int32(), "items": pa.int32(), "weights": pa.float32(), "visible": pa.int32(), "context.shop": pa.string()}
+    kinds = {
+        "user": pa.int32(),
+        "items": pa.int32(),
+        "weights": pa.float32(),
+        "visible": pa.int32(),
+        "context.shop": pa.string(),
+    }
     columns = {
-        name: pa.array(values, kinds[name] if name == "user" else pa.list_(kinds[name])) for name, values in rows.items()
+        name: pa.array(values, kinds[name] if name == "user" else pa.list_(kinds[name]))
+        for name, values in rows.items()
     }
     with write_artifact(folder, "prepared_data") as artifact:
         pq.write_table(pa.table(columns), artifact.path("train/part-00000.parquet"))

@@ -35,7 +35,12 @@ def value(loss, rows, positives, weights=None, given=None) -> float:
     weights = np.ones(len(rows)) if weights is None else weights
     run = tf.function(loss.build(given or context()))
     return float(
-        run(tf.constant(QUERIES), tf.constant(rows, tf.int32), tf.constant(positives, tf.int32), tf.constant(weights, tf.float32))
+        run(
+            tf.constant(QUERIES),
+            tf.constant(rows, tf.int32),
+            tf.constant(positives, tf.int32),
+            tf.constant(weights, tf.float32),
+        )
     )
 
 

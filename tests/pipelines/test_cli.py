@@ -21,7 +21,7 @@ def test_help_imports_nothing_heavy():
         "import pipelines.cli\n"
         "try: pipelines.cli.main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'kfp', 'tensorflow', 'apache_beam', 'scann', 'numpy', 'pyarrow', 'polars', 'pydantic', 'matplotlib'}\n"
+        "heavy = {'kfp', 'tensorflow', 'apache_beam', 'scann', 'numpy', 'pyarrow', 'polars', 'pydantic'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -57,6 +57,12 @@ def test_a_changed_line_is_noticed_where_the_step_reaches_it(project, name, expe
     assert changed_by(project, name) is expected
 
 
+def test_a_room_imported_as_a_whole_is_followed_through_all_its_doors(project):
+    step = project / "components/train/component.py"
+    step.write_text("def train():\n    from two_tower import model\n    model.fit()\n")
+    assert changed_by(project, "two_tower/model/loop.py")
+
+
 def test_the_plugins_of_a_section_are_part_of_it(project):
     (project / "two_tower/losses.py").write_text("a = 1\n")
 

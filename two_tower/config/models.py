@@ -209,7 +209,9 @@ class Evaluation(Settings):
     """What is measured on the test queries, and what a version has to reach to be promoted."""
 
     ks: list[Annotated[int, Field(ge=1)]] = Field([10, 100, 1000], min_length=1)
-    exclude_seen: bool = Field(False, description="Whether items of the query's past are left out of the results.")
+    exclude_seen: bool = Field(
+        False, description="Whether items of the query's past are left out, of the results and of what is relevant."
+    )
     baselines: list[AnyBaseline] = []
     gate: list[AnyCheck] = []
     bootstrap_samples: int = Field(1000, ge=100)

@@ -1,1 +1,1 @@
-from .embed import embed as embed
+from .candidates import embed as embed

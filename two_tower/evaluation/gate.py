@@ -27,7 +27,7 @@ def run_gate(checks: Sequence[GateCheck], metrics: dict[str, Any]) -> dict[str, 
     elif metrics["version"] == metrics["champion"]:
         decision, reason = "keep", f"The version is the champion already; {_summary(results)}."
     else:
-        decision, reason = "promote", f"Promoted, since {_summary(results)}."
+        decision, reason = "promote", f"The gate lets it through: {_summary(results)}."
     return {"decision": decision, "reason": reason, "checks": [asdict(result) for result in results]}
 
 

@@ -112,7 +112,9 @@ def load_examples(
     """
     table = prepared.table("train").combine_chunks()
     if table.num_rows == 0 or not (lengths := _lengths(table["items"])).sum():
-        raise TrainingError(f"{prepared.folder}: no event precedes the validation window, so there is nothing to train on")
+        raise TrainingError(
+            f"{prepared.folder}: no event precedes the validation window, so there is nothing to train on"
+        )
     row = np.repeat(np.arange(len(lengths)), lengths)
     start = (np.cumsum(lengths) - lengths)[row]
     event = np.arange(len(row))

@@ -161,7 +161,10 @@ def _save(writer: ArtifactWriter, weights: Any, signatures: Mapping[str, Signatu
     inputs = {name: inputs for name, (_, inputs) in signatures.items()}
     writer.write_json(
         "signature.json",
-        {"inputs": inputs["serving_default"], "signatures": {name: {"inputs": found} for name, found in inputs.items()}},
+        {
+            "inputs": inputs["serving_default"],
+            "signatures": {name: {"inputs": found} for name, found in inputs.items()},
+        },
     )
 
 

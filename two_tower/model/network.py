@@ -65,7 +65,9 @@ class Network:
     def weights(self) -> dict[str, tf.Variable]:
         """Every variable by name, such as `candidate/id/0`."""
         towers = {"candidate": self.candidate, "query": self.query}
-        return {f"{name}/{key}": value for name, tower in towers.items() for key, value in tower.named_weights().items()}
+        return {
+            f"{name}/{key}": value for name, tower in towers.items() for key, value in tower.named_weights().items()
+        }
 
     def features_json(self) -> dict[str, Any]:
         """The content of features.json."""
@@ -79,7 +81,9 @@ class Network:
         """The content of vocabulary.parquet: `item_id` and `user_id`, the shorter one padded with nulls."""
         length = max(len(self.item_ids), len(self.user_ids))
         columns = {"item_id": self.item_ids, "user_id": self.user_ids}
-        return pa.table({name: pa.array([*ids, *[None] * (length - len(ids))], pa.string()) for name, ids in columns.items()})
+        return pa.table(
+            {name: pa.array([*ids, *[None] * (length - len(ids))], pa.string()) for name, ids in columns.items()}
+        )
 
 
 def query_features(content: Mapping[str, Any]) -> dict[str, FittedFeature]:

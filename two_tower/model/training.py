@@ -94,7 +94,10 @@ class TrainingData:
         """The training data of the prepared data."""
         content = reader.json("features.json")
         features = query_features(content)
-        of = {part: {key: value for key, value in features.items() if key.startswith(part)} for part in ("user", "context")}
+        of = {
+            part: {key: value for key, value in features.items() if key.startswith(part)}
+            for part in ("user", "context")
+        }
         history_length = int(reader.manifest.config["query"]["history_length"])
         items, users = reader.table("items.parquet"), reader.table("users.parquet")
         examples = load_examples(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,7 +37,6 @@ class StoredVersion:
         Raises:
             ArtifactError: A part is missing or damaged, or the two do not belong together.
         """
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
         from two_tower.index import load_index

@@ -25,9 +25,7 @@ class FullSoftmax(Loss):
 
         def loss(queries: tf.Tensor, rows: tf.Tensor, positives: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
             candidates = context.candidates(tf.range(context.item_count))
-            every = tf.reduce_logsumexp(
-                tf.matmul(queries, candidates, transpose_b=True) / context.temperature, axis=1
-            )
+            every = tf.reduce_logsumexp(tf.matmul(queries, candidates, transpose_b=True) / context.temperature, axis=1)
             positive = tf.gather(candidates, positives)
             scores = tf.reduce_sum(tf.gather(queries, rows) * positive, axis=1) / context.temperature
             return tf.reduce_sum((tf.gather(every, rows) - scores) * weights) / tf.reduce_sum(weights)

@@ -77,9 +77,7 @@ def hide_positives(
     """The scores `[queries, negatives]`, very low where a negative is a positive of the query."""
     import tensorflow as tf
 
-    columns = tf.tensor_scatter_nd_update(
-        tf.fill([item_count], -1), negatives[:, None], tf.range(tf.size(negatives))
-    )
+    columns = tf.tensor_scatter_nd_update(tf.fill([item_count], -1), negatives[:, None], tf.range(tf.size(negatives)))
     column = tf.gather(columns, positives)
     hits = tf.boolean_mask(tf.stack([rows, column], axis=1), column >= 0)
     return tf.tensor_scatter_nd_add(scores, hits, tf.fill([tf.shape(hits)[0]], MASKED))

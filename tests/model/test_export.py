@@ -1,0 +1,234 @@
+"""The SavedModels: the same numbers as in training, in a process that has TensorFlow and nothing of this project."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+from tiny_towers import COLD, HISTORY, ITEMS, write_tiny
+
+from two_tower.artifacts import open_artifact
+from two_tower.config import Beam, Embedding, Model, Training
+from two_tower.contracts import Float32
+from two_tower.embedding import embed
+from two_tower.errors import ArtifactError
+from two_tower.model import export_candidate_tower, export_query_tower, train
+from two_tower.model.export import embed_items
+from two_tower.model.network import load_network
+from two_tower.model.training import Trainer, TrainingData
+
+MODEL = Model(dim=8, candidate={"hidden": [16]}, query={"hidden": [16], "use_id": True}, history_decay=0.9)
+TRAINING = Training(loss={"type": "full_softmax"}, epochs=4, batch_size=64, learning_rate=0.02, monitor_k=10)
+
+FRESH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("two_tower", "components", "pipelines", "tensorflow_recommenders", "tf_keras"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+import tensorflow as tf
+folder, inputs, signature, out = sys.argv[1:]
+model = tf.saved_model.load(folder)
+given = np.load(inputs, allow_pickle=True)
+serve = model.signatures[signature]
+types = serve.structured_input_signature[1]
+outputs = serve(**{name: tf.constant(given[name], types[name].dtype) for name in given.files})
+np.savez(out, **{name: value.numpy() for name, value in outputs.items()})
+"""
+
+
+@dataclass
+class Exports:
+    """The folders of one training's artefacts."""
+
+    folder: Path
+
+    def __getattr__(self, name: str) -> str:
+        return str(self.folder / name)
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    return run(tmp_path_factory.mktemp("exports"))
+
+
+def run(folder: Path, **data: Any) -> Exports:
+    made = Exports(folder)
+    write_tiny(folder / "prepared", **data)
+    train(made.prepared, made.trained, model=MODEL, training=TRAINING)
+    export_candidate_tower(made.trained, made.candidate_tower)
+    embed(made.candidate_tower, made.prepared, made.embeddings, embedding=Embedding(batch_size=7), beam=Beam())
+    export_query_tower(made.trained, made.embeddings, made.query_tower)
+    return made
+
+
+def inputs_of(tower: str, table: pa.Table, features: dict[str, Any], **given: Any) -> dict[str, Any]:
+    """What signature.json says that each input takes from the prepared table."""
+    spec = json.loads((Path(tower) / "signature.json").read_text())["inputs"]
+    values = {}
+    for name, entry in spec.items():
+        column = entry["column"]
+        values[name] = given[column] if column in given else features[column].raw(table[column])
+    return values
+
+
+def in_a_fresh_process(
+    tower: str, inputs: dict[str, Any], tmp_path: Path, *, signature: str = "serving_default"
+) -> Any:
+    """The outputs of a SavedModel, computed in a process that cannot import the project."""
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    paths = [f"{tower}/saved_model", tmp_path / "inputs.npz", signature, tmp_path / "outputs.npz"]
+    command = [sys.executable, "-P", "-c", FRESH, *map(str, paths)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert done.returncode == 0, done.stderr
+    return np.load(tmp_path / "outputs.npz")
+
+
+def rounded_embeddings(exports: Exports) -> tuple[Float32, TrainingData, pa.Table]:
+    """The training code's validation embeddings, the history's vectors rounded to float16 as in the export."""
+    network, _ = load_network(exports.trained)
+    reader = open_artifact(exports.prepared, "prepared_data")
+    data = TrainingData.load(reader, model=MODEL, training=TRAINING)
+    vectors = embed_items(network, reader.table("items.parquet"))[1].astype(np.float16).astype(np.float32)
+    queries = data.validation
+    mask = (queries.history >= 0).astype(np.float32)
+    history = vectors[np.maximum(queries.history, 0)]
+    features = {name: tf.constant(values) for name, values in queries.features.items()}
+    embeddings = network.query.embed(history, mask, tf.constant(queries.ids), features).numpy()
+    return embeddings, data, reader.table("validation.parquet")
+
+
+def query_inputs(exports: Exports, data: TrainingData, table: pa.Table) -> dict[str, Any]:
+    names = np.array([*(f"item {number}" for number in range(ITEMS)), ""], dtype=object)
+    return inputs_of(
+        exports.query_tower,
+        table,
+        data.network.query_features,
+        history=names[data.validation.history],
+        user_id=np.array(table["user_id"].to_pylist(), dtype=object),
+    )
+
+
+def test_candidates_in_a_fresh_process_equal_the_training_code(exports: Exports, tmp_path: Path) -> None:
+    network, _ = load_network(exports.trained)
+    items = open_artifact(exports.prepared, "prepared_data").table("items.parquet")
+    features = {f"feature.{name}": feature for name, feature in network.item_features.items()}
+    ids = np.array(items["item_id"].to_pylist(), dtype=object)
+    outputs = in_a_fresh_process(
+        exports.candidate_tower, inputs_of(exports.candidate_tower, items, features, item_id=ids), tmp_path
+    )
+    embeddings, vectors = embed_items(network, items)
+    assert outputs["embedding"].dtype == np.float32
+    assert outputs["embedding"].shape == (ITEMS, 8)
+    np.testing.assert_allclose(outputs["embedding"], embeddings, atol=1e-5)
+    np.testing.assert_allclose(outputs["history_vector"], vectors, atol=1e-5)
+
+
+def test_queries_in_a_fresh_process_equal_the_training_code(exports: Exports, tmp_path: Path) -> None:
+    expected, data, table = rounded_embeddings(exports)
+    outputs = in_a_fresh_process(exports.query_tower, query_inputs(exports, data, table), tmp_path)
+    np.testing.assert_allclose(outputs["embedding"], expected, atol=1e-5)
+    assert outputs["unknown_history"].tolist() == [0] * table.num_rows
+
+
+def test_the_trainer_itself_differs_by_the_rounding_alone(exports: Exports) -> None:
+    expected, data, _ = rounded_embeddings(exports)
+    trainer = Trainer(data, TRAINING)
+    network, _ = load_network(exports.trained)
+    for name, variable in trainer.network.weights().items():
+        variable.assign(network.weights()[name])
+    queries = data.validation
+    embeddings = trainer._embed_queries(*trainer._tensors(queries.history, queries.ids, queries.features)).numpy()
+    assert np.abs(embeddings - expected).max() < 2e-3
+    np.testing.assert_allclose(trainer.candidate_embeddings(), exported_embeddings(exports)[0], atol=1e-5)
+
+
+def exported_embeddings(exports: Exports) -> tuple[Float32, Float32]:
+    table = open_artifact(exports.embeddings, "candidate_embeddings").table("part-0000000000.parquet")
+    return tuple(np.array(table[name].to_pylist(), dtype=np.float32) for name in ("embedding", "history_vector"))
+
+
+def test_history_vectors_in_place_of_ids_give_the_same(exports: Exports) -> None:
+    expected, data, table = rounded_embeddings(exports)
+    model = tf.saved_model.load(f"{exports.query_tower}/saved_model")
+    inputs = query_inputs(exports, data, table)
+    del inputs["history"]
+    vectors = exported_embeddings(exports)[1]
+    inputs["history_vectors"] = vectors[np.maximum(data.validation.history, 0)]
+    inputs["history_mask"] = (data.validation.history >= 0).astype(np.float32)
+    serve = model.signatures["from_history_vectors"]
+    types = serve.structured_input_signature[1]
+    outputs = serve(**{name: tf.constant(value, types[name].dtype) for name, value in inputs.items()})
+    np.testing.assert_allclose(outputs["embedding"], expected, atol=1e-5)
+
+
+def test_unknown_history_is_masked_and_counted(exports: Exports) -> None:
+    _, data, table = rounded_embeddings(exports)
+    serve = tf.saved_model.load(f"{exports.query_tower}/saved_model").signatures["serving_default"]
+    types = serve.structured_input_signature[1]
+
+    def outputs(history: list[list[str]]) -> Any:
+        inputs = query_inputs(exports, data, table) | {"history": np.array(history * table.num_rows, dtype=object)}
+        return serve(**{name: tf.constant(value, types[name].dtype) for name, value in inputs.items()})
+
+    known, mixed = outputs([["item 1", "item 2"]]), outputs([["item 1", "no such item", "item 2", ""]])
+    np.testing.assert_allclose(mixed["embedding"], known["embedding"], atol=1e-6)
+    assert set(mixed["unknown_history"].numpy()) == {1}
+    nothing, unknown = outputs([[""]]), outputs([["no such item"]])
+    np.testing.assert_allclose(unknown["embedding"], nothing["embedding"], atol=1e-6)
+    assert np.isfinite(nothing["embedding"]).all()
+    assert outputs([["item 1"] * (HISTORY * 2)])["embedding"].shape == known["embedding"].shape
+
+
+def test_unseen_items_are_told_apart_by_their_features_alone(exports: Exports) -> None:
+    network, _ = load_network(exports.trained)
+    items = open_artifact(exports.prepared, "prepared_data").table("items.parquet")
+    features = {f"feature.{name}": feature for name, feature in network.item_features.items()}
+    unseen = items.slice(ITEMS - COLD)
+    ids = np.array(["brand new", "never seen", "also new", "item 57"], dtype=object)
+    serve = tf.saved_model.load(f"{exports.candidate_tower}/saved_model").signatures["serving_default"]
+    types = serve.structured_input_signature[1]
+    inputs = inputs_of(exports.candidate_tower, unseen, features, item_id=ids)
+    embeddings = serve(**{name: tf.constant(value, types[name].dtype) for name, value in inputs.items()})["embedding"]
+    a, b, c, d = embeddings.numpy()
+    np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(c, d)
+    assert a @ c / np.linalg.norm(a) / np.linalg.norm(c) < 0.99
+
+
+def test_without_users_the_query_tower_has_no_history(tmp_path: Path) -> None:
+    made = run(tmp_path, users=False)
+    signatures = json.loads((Path(made.query_tower) / "signature.json").read_text())["signatures"]
+    assert {name: sorted(entry["inputs"]) for name, entry in signatures.items()} == {
+        "serving_default": ["context_shop", "user_id"]
+    }
+    serve = tf.saved_model.load(f"{made.query_tower}/saved_model").signatures["serving_default"]
+    outputs = serve(context_shop=tf.constant(["shop 1", "", "elsewhere"]), user_id=tf.constant(["", "", ""]))
+    assert outputs["embedding"].shape == (3, 8)
+    assert outputs["unknown_history"].numpy().tolist() == [0, 0, 0]
+
+
+def test_exporting_again_gives_the_same_variables_and_inputs(exports: Exports, tmp_path: Path) -> None:
+    export_query_tower(exports.trained, exports.embeddings, str(tmp_path / "again"))
+    first, again = (open_artifact(path, "query_tower").manifest for path in (exports.query_tower, tmp_path / "again"))
+    assert set(first.files) == set(again.files)
+    for name in ("saved_model/variables/variables.data-00000-of-00001", "signature.json"):
+        assert first.files[name] == again.files[name]
+
+
+def test_towers_and_embeddings_of_two_trainings_do_not_mix(exports: Exports, tmp_path: Path) -> None:
+    train(exports.prepared, str(tmp_path / "other"), model=MODEL, training=TRAINING.model_copy(update={"epochs": 1}))
+    with pytest.raises(ArtifactError, match="not made with the towers"):
+        export_query_tower(str(tmp_path / "other"), exports.embeddings, str(tmp_path / "query_tower"))
