@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import secrets
@@ -13,7 +14,7 @@ from typing import Any, Literal
 
 from two_tower.artifacts import write_json
 from two_tower.config import STEPS
-from two_tower.errors import UserError
+from two_tower.errors import ArtifactError, UserError
 
 PACKAGES = (
     "apache-beam", "kfp", "numpy", "polars", "pyarrow", "scann", "tensorflow", "tensorflow-recommenders", "two-tower",
@@ -66,10 +67,17 @@ class Run:
 
     @classmethod
     def load(cls, folder: Path) -> Run:
-        """The record in a run's folder."""
-        content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        content["steps"] = [StepRecord(**step) for step in content["steps"]]
-        return cls(folder=folder, **content)
+        """The record in a run's folder.
+
+        Raises:
+            ArtifactError: There is none, or another version of this program wrote it.
+        """
+        try:
+            content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            content["steps"] = [StepRecord(**step) for step in content["steps"]]
+            return cls(folder=folder, **content)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ArtifactError(f"{folder / 'run.json'}: not a run's record that this version reads: {error}") from error
 
     def save(self) -> None:
         """Writes the record."""
@@ -100,8 +108,12 @@ class Run:
 
 
 def list_runs(workdir: Path) -> list[Run]:
-    """The runs in `workdir`, oldest first."""
-    return [Run.load(path.parent) for path in sorted(workdir.glob("*/run.json"))]
+    """The runs in `workdir`, oldest first, less those whose record this version does not read."""
+    runs = []
+    for path in sorted(workdir.glob("*/run.json")):
+        with contextlib.suppress(ArtifactError):
+            runs.append(Run.load(path.parent))
+    return runs
 
 
 def find_run(workdir: Path, run_id: str) -> Run:

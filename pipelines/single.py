@@ -79,7 +79,7 @@ def _one_step_pipeline(name: str, config: Config, record: Run, upstream: Run) ->
         folders[key] = step.outputs[key]
     parameters = {key: known[key] for key in inputs if key not in artifacts and key in known}
 
-    @dsl.pipeline(name=name.replace("_", "-"))
+    @dsl.pipeline(name=f"only-{name}".replace("_", "-"))  # with the step's own name kfp would load the step alone
     def one_step():  # type: ignore[no-untyped-def]
         imported = {
             key: dsl.importer(artifact_uri=folder, artifact_class=_artifact_class(artifacts[key].type)).output

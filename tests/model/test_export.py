@@ -220,14 +220,6 @@ def test_without_users_the_query_tower_has_no_history(tmp_path: Path) -> None:
     assert outputs["unknown_history"].numpy().tolist() == [0, 0, 0]
 
 
-def test_exporting_again_gives_the_same_variables_and_inputs(exports: Exports, tmp_path: Path) -> None:
-    export_query_tower(exports.trained, exports.embeddings, str(tmp_path / "again"))
-    first, again = (open_artifact(path, "query_tower").manifest for path in (exports.query_tower, tmp_path / "again"))
-    assert set(first.files) == set(again.files)
-    for name in ("saved_model/variables/variables.data-00000-of-00001", "signature.json"):
-        assert first.files[name] == again.files[name]
-
-
 def test_towers_and_embeddings_of_two_trainings_do_not_mix(exports: Exports, tmp_path: Path) -> None:
     train(exports.prepared, str(tmp_path / "other"), model=MODEL, training=TRAINING.model_copy(update={"epochs": 1}))
     with pytest.raises(ArtifactError, match="not made with the towers"):

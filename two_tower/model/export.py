@@ -158,14 +158,8 @@ def _save(writer: ArtifactWriter, weights: Any, signatures: Mapping[str, Signatu
     folder = writer.path("saved_model/saved_model.pb").parent
     tf.saved_model.save(module, str(folder), signatures=functions)
     (folder / "fingerprint.pb").unlink(missing_ok=True)  # holds a random id, so that equal models would differ
-    inputs = {name: inputs for name, (_, inputs) in signatures.items()}
-    writer.write_json(
-        "signature.json",
-        {
-            "inputs": inputs["serving_default"],
-            "signatures": {name: {"inputs": found} for name, found in inputs.items()},
-        },
-    )
+    signature = {name: {"inputs": inputs} for name, (_, inputs) in signatures.items()}
+    writer.write_json("signature.json", {**signature["serving_default"], "signatures": signature})
 
 
 def _concrete(serve: Callable[[Inputs], Outputs], inputs: Mapping[str, Mapping[str, Any]]) -> Any:

@@ -80,10 +80,11 @@ class Network:
     def vocabulary(self) -> pa.Table:
         """The content of vocabulary.parquet: `item_id` and `user_id`, the shorter one padded with nulls."""
         length = max(len(self.item_ids), len(self.user_ids))
-        columns = {"item_id": self.item_ids, "user_id": self.user_ids}
-        return pa.table(
-            {name: pa.array([*ids, *[None] * (length - len(ids))], pa.string()) for name, ids in columns.items()}
-        )
+
+        def padded(ids: list[str]) -> pa.Array:
+            return pa.array([*ids, *[None] * (length - len(ids))], pa.string())
+
+        return pa.table({"item_id": padded(self.item_ids), "user_id": padded(self.user_ids)})
 
 
 def query_features(content: Mapping[str, Any]) -> dict[str, FittedFeature]:

@@ -52,7 +52,7 @@ def train(prepared: str, out: str, *, model: Model, training: Training) -> None:
         made_from={"prepared_data": content_hash(prepared)},
         extra={"history_length": data.network.history_length},
     ) as writer:
-        np.savez(writer.path("towers.npz"), **trainer.best)
+        np.savez(writer.path("towers.npz"), allow_pickle=False, **trainer.best)
         writer.write_json("features.json", data.network.features_json())
         writer.write_table("vocabulary.parquet", data.network.vocabulary())
         writer.write_json("history.json", trainer.history.to_json(monitor=f"recall@{training.monitor_k}"))
@@ -94,15 +94,15 @@ class TrainingData:
         """The training data of the prepared data."""
         content = reader.json("features.json")
         features = query_features(content)
-        of = {
-            part: {key: value for key, value in features.items() if key.startswith(part)}
-            for part in ("user", "context")
+        context = {
+            name.removeprefix("context."): value for name, value in features.items() if name.startswith("context.")
         }
+        user = {name: value for name, value in features.items() if name.startswith("user.")}
         history_length = int(reader.manifest.config["query"]["history_length"])
         items, users = reader.table("items.parquet"), reader.table("users.parquet")
         examples = load_examples(
             reader,
-            {name.partition(".")[2]: feature for name, feature in of["context"].items()},
+            context,
             history_length=history_length,
             max_per_user=training.max_examples_per_user,
         )
@@ -127,7 +127,7 @@ class TrainingData:
             user_ids=np.append(encoded_ids(seen_users), np.int32(MISSING)),
             user_features={
                 name: np.concatenate([value.encode(users[name.replace("user.", "feature.", 1)]), null_row(value)])
-                for name, value in of["user"].items()
+                for name, value in user.items()
             },
             validation=load_queries(reader, network, encoded_ids(seen_users)),
             sampling_probability=(positives / positives.sum()).astype(np.float32),

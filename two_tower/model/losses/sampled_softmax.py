@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
-from two_tower.contracts import Loss, LossContext
+from two_tower.contracts import Float32, Loss, LossContext
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+Float64 = npt.NDArray[np.float64]
 
 MASKED = -1e9
 
@@ -60,15 +63,17 @@ class SampledSoftmax(Loss):
 
         return loss
 
-    def mixture(self, context: LossContext) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def mixture(self, context: LossContext) -> Float64:
         """Each item's share of the draws, float64 `[items]`."""
         popular = context.sampling_probability.astype(np.float64)
-        return self.popular_share * popular / popular.sum() + (1 - self.popular_share) / context.item_count
+        mixture: Float64 = self.popular_share * popular / popular.sum() + (1 - self.popular_share) / context.item_count
+        return mixture
 
-    def log_chance(self, mixture: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def log_chance(self, mixture: Float64) -> Float32:
         """Log of each item's chance to be among the draws, float32 `[items]`."""
         chance = -np.expm1(self.negatives * np.log1p(-np.minimum(mixture, 1 - 1e-12)))
-        return np.log(np.maximum(chance, 1e-30)).astype(np.float32)
+        logarithm: Float32 = np.log(np.maximum(chance, 1e-30)).astype(np.float32)
+        return logarithm
 
 
 def hide_positives(
