@@ -1,5 +1,7 @@
 """Package metadata and one extra per step image. Tool settings live in pyproject.toml, pins in requirements.lock."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 BEAM = "apache-beam[gcp]==2.77.0"
@@ -33,7 +35,7 @@ setup(
     name="two-tower",
     version="0.1.0",
     description="A two-tower retrieval pipeline: from interaction logs to a promoted, measured retrieval version",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",

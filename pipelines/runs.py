@@ -77,7 +77,9 @@ class Run:
             content["steps"] = [StepRecord(**step) for step in content["steps"]]
             return cls(folder=folder, **content)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ArtifactError(f"{folder / 'run.json'}: not a run's record that this version reads: {error}") from error
+            raise ArtifactError(
+                f"{folder / 'run.json'}: not a run's record that this version reads: {error}"
+            ) from error
 
     def save(self) -> None:
         """Writes the record."""

@@ -29,6 +29,7 @@ class Progress:
     def advance(self, n: int, *, note: str = "") -> None:
         """Adds `n` finished units; `note` (such as the current loss) stands at the end of the line."""
         self.done += n
+        self.total = max(self.total, self.done)  # the total may have been an estimate
         now = time.monotonic()
         if now - self._last < self.every and self.done < self.total:
             return

@@ -169,7 +169,7 @@ def test_broken_rows_are_set_aside_and_counted_in_the_report(project, first_run)
     reasons = {"missing_user", "missing_item", "bad_time", "future_time", "duplicate"}
     assert json.loads((prepared / "summary.json").read_text())["rows"]["set_aside"] == dict.fromkeys(reasons, 1)
     report = (project.folder / "broken" / run["run_id"] / "report.html").read_text()
-    assert all(reason in report for reason in reasons)
+    assert all(reason.replace("_", " ") in report for reason in reasons)
     assert "yesterday" in report
 
     strict = ("--set", "data.interactions.max_bad_share=0.00001")

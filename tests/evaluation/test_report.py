@@ -182,8 +182,8 @@ class Artefacts:
             },
             "gate": {
                 "decision": "promote",
-                "reason": "The gate lets it through: 4 of 6 checks passed; 1 had nothing to check; advisory only: recall@10 "
-                "above personal_frequency failed.",
+                "reason": "The gate lets it through: 4 of 6 checks passed; 1 had nothing to check; advisory only: "
+                "recall@10 above personal_frequency failed.",
                 "checks": [
                     check("recall@100 >= 0.2", 0.2949, 0.2, "recall@100 is 0.2949, at least 0.2."),
                     check("recall@100 above recent_popularity", 0.1451, 0, "It is 0.1451."),

@@ -221,6 +221,7 @@ def test_without_users_the_query_tower_has_no_history(tmp_path: Path) -> None:
 
 
 def test_towers_and_embeddings_of_two_trainings_do_not_mix(exports: Exports, tmp_path: Path) -> None:
-    train(exports.prepared, str(tmp_path / "other"), model=MODEL, training=TRAINING.model_copy(update={"epochs": 1}))
+    plain = write_tiny(tmp_path / "plain", features=False)
+    train(str(plain), str(tmp_path / "other"), model=Model(dim=4), training=TRAINING.model_copy(update={"epochs": 1}))
     with pytest.raises(ArtifactError, match="not made with the towers"):
         export_query_tower(str(tmp_path / "other"), exports.embeddings, str(tmp_path / "query_tower"))

@@ -12,12 +12,14 @@ import tensorflow as tf
 
 from two_tower.artifacts import ArtifactReader, open_artifact
 from two_tower.config import Model
-from two_tower.contracts import Float32, Int32
+from two_tower.contracts import Float32, Int32, Int64
 from two_tower.errors import ArtifactError, TrainingError
 from two_tower.features import FittedFeature, load_features
 from two_tower.model.towers import FIRST, OOV, CandidateTower, QueryTower
 
 KIND = "trained_towers"
+POPULARITY = 0.3
+"""How far the start leans on popularity: about half of a normalised embedding's length."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,31 @@ class Network:
             return pa.array([*ids, *[None] * (length - len(ids))], pa.string())
 
         return pa.table({"item_id": padded(self.item_ids), "user_id": padded(self.user_ids)})
+
+
+def start_from_popularity(network: Network, counts: Int64) -> None:
+    """Sets the untrained towers so that every query ranks by popularity, roughly.
+
+    The first coordinate of an item's id embedding starts at the log of its count, and the query's at a positive
+    value.  Most items are rare: without this, the first epochs go by with pushing each of them down.
+
+    Args:
+        network: The towers.
+        counts: int64 `[known items]`, how often each item of the id vocabulary occurs in training.
+    """
+    if network.model.candidate.use_id:
+        (embedding,) = network.candidate.layers["id"].variables
+        values = embedding.numpy()
+        values[:FIRST, 0] = -POPULARITY
+        values[FIRST:, 0] = POPULARITY * (2 * np.log1p(counts) / np.log1p(counts.max()) - 1)
+        embedding.assign(values)
+    layers = network.query.layers
+    if network.history_length:
+        first = tf.one_hot(0, network.model.dim)
+        layers["history"].empty.assign(POPULARITY * first)
+        layers["history"].kernel.assign(tf.linalg.diag(1 - (1 - POPULARITY) * first))
+    elif "project" in layers:
+        layers["project"].bias.assign(POPULARITY * tf.one_hot(0, network.model.dim))
 
 
 def query_features(content: Mapping[str, Any]) -> dict[str, FittedFeature]:

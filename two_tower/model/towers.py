@@ -152,7 +152,7 @@ def combine_features(layers: Mapping[str, Any], features: Iterable[str], encoded
 
 def id_embedding(vocabulary_size: int, *, dim: int) -> Any:
     """An embedding a known id, one for unknown ids and one for none."""
-    initializer = keras.initializers.RandomNormal(stddev=0.05)
+    initializer = keras.initializers.RandomNormal(stddev=0.025)
     return keras.layers.Embedding(vocabulary_size + FIRST, dim, embeddings_initializer=initializer)
 
 

@@ -19,7 +19,14 @@ from two_tower.contracts import Float32, Int32, LossContext
 from two_tower.errors import TrainingError
 from two_tower.features import load_features
 from two_tower.model.examples import Batch, Encoded, Examples, load_examples, padded_lists
-from two_tower.model.network import KIND, Network, encoded_ids, null_row, query_features
+from two_tower.model.network import (
+    KIND,
+    Network,
+    encoded_ids,
+    null_row,
+    query_features,
+    start_from_popularity,
+)
 from two_tower.model.recall import exact_recall
 from two_tower.model.towers import MISSING, assign, read
 from two_tower.progress import Progress, human_seconds
@@ -107,7 +114,8 @@ class TrainingData:
             max_per_user=training.max_examples_per_user,
         )
         _, events = examples.positives()
-        seen_items = np.bincount(examples.items, minlength=items.num_rows) > 0
+        counts = np.bincount(examples.items, minlength=items.num_rows)
+        seen_items = counts > 0
         seen_users = np.bincount(examples.user[examples.user >= 0], minlength=users.num_rows) > 0
         positives = np.bincount(examples.items[events], weights=examples.weights[events], minlength=items.num_rows)
         item_features = load_features(content["item"])
@@ -119,6 +127,7 @@ class TrainingData:
             user_ids=users["user_id"].filter(pa.array(seen_users)).to_pylist() if model.query.use_id else [],
             history_length=history_length if users.num_rows else 0,
         )
+        start_from_popularity(network, counts[seen_items])
         return cls(
             network=network,
             examples=examples,
@@ -292,7 +301,8 @@ class Trainer:
             queries = self._query_embeddings(history, ids, features, training=True)
             loss = self._loss(queries, rows, positives, weights)
         gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        self._optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
+        dense = [tf.convert_to_tensor(gradient) for gradient in gradients]  # Adam moves every row in any case
+        self._optimizer.apply_gradients(zip(dense, self._variables, strict=True))
         return loss
 
     def _item_vectors(self, numbers: tf.Tensor, *, training: bool = False) -> tf.Tensor:
