@@ -1,12 +1,6 @@
 """The small data set and a finished run of it, shared by the end-to-end tests."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from project import Project
 
 

@@ -20,9 +20,9 @@ from two_tower.config import Beam, Embedding, Model, Training
 from two_tower.contracts import Float32
 from two_tower.embedding import embed
 from two_tower.errors import ArtifactError
+from two_tower.features import OOV, lookup
 from two_tower.model import export_candidate_tower, export_query_tower, train
-from two_tower.model.export import embed_items
-from two_tower.model.network import load_network
+from two_tower.model.network import Network, load_network
 from two_tower.model.training import Trainer, TrainingData
 
 MODEL = Model(dim=8, candidate={"hidden": [16]}, query={"hidden": [16], "use_id": True}, history_decay=0.9)
@@ -39,14 +39,21 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import numpy as np
 import tensorflow as tf
-folder, inputs, signature, out = sys.argv[1:]
-model = tf.saved_model.load(folder)
-given = np.load(inputs, allow_pickle=True)
-serve = model.signatures[signature]
-types = serve.structured_input_signature[1]
-outputs = serve(**{name: tf.constant(given[name], types[name].dtype) for name in given.files})
-np.savez(out, **{name: value.numpy() for name, value in outputs.items()})
+for folder, inputs, out in zip(*[iter(sys.argv[1:])] * 3):
+    serve = tf.saved_model.load(folder).signatures["serving_default"]
+    given = np.load(inputs, allow_pickle=True)
+    types = serve.structured_input_signature[1]
+    outputs = serve(**{name: tf.constant(given[name], types[name].dtype) for name in given.files})
+    np.savez(out, **{name: value.numpy() for name, value in outputs.items()})
 """
+
+
+def embed_items(network: Network, items: pa.Table) -> tuple[Float32, Float32]:
+    """Embeddings and history vectors of candidate table rows, by the Arrow encoding that training uses."""
+    ids = np.maximum(lookup(items["item_id"], network.item_ids), OOV)
+    encoded = {name: feature.encode(items[f"feature.{name}"]) for name, feature in network.item_features.items()}
+    vectors = network.candidate.vectors(tf.constant(ids), encoded)
+    return network.candidate.embed(vectors).numpy(), vectors.numpy()
 
 
 @dataclass
@@ -84,16 +91,21 @@ def inputs_of(tower: str, table: pa.Table, features: dict[str, Any], **given: An
     return values
 
 
-def in_a_fresh_process(
-    tower: str, inputs: dict[str, Any], tmp_path: Path, *, signature: str = "serving_default"
-) -> Any:
-    """The outputs of a SavedModel, computed in a process that cannot import the project."""
-    np.savez(tmp_path / "inputs.npz", **inputs)
-    paths = [f"{tower}/saved_model", tmp_path / "inputs.npz", signature, tmp_path / "outputs.npz"]
-    command = [sys.executable, "-P", "-c", FRESH, *map(str, paths)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"TF_CPP_MIN_LOG_LEVEL": "3"})
+@pytest.fixture(scope="module")
+def fresh(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Both SavedModels' outputs for all items and all validation queries, from one such process."""
+    folder = tmp_path_factory.mktemp("fresh")
+    _, data, queries = rounded_embeddings(exports)
+    items = open_artifact(exports.prepared, "prepared_data").table("items.parquet")
+    given = {"candidate_tower": item_inputs(exports, items), "query_tower": query_inputs(exports, data, queries)}
+    arguments = []
+    for name, inputs in given.items():
+        np.savez(folder / f"{name}.in.npz", **inputs)
+        arguments += [f"{exports.folder / name}/saved_model", f"{folder / name}.in.npz", f"{folder / name}.out.npz"]
+    command = [sys.executable, "-P", "-c", FRESH, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"TF_CPP_MIN_LOG_LEVEL": "3"})
     assert done.returncode == 0, done.stderr
-    return np.load(tmp_path / "outputs.npz")
+    return {name: np.load(f"{folder / name}.out.npz") for name in given}
 
 
 def rounded_embeddings(exports: Exports) -> tuple[Float32, TrainingData, pa.Table]:
@@ -110,6 +122,13 @@ def rounded_embeddings(exports: Exports) -> tuple[Float32, TrainingData, pa.Tabl
     return embeddings, data, reader.table("validation.parquet")
 
 
+def item_inputs(exports: Exports, items: pa.Table, ids: list[str] | None = None) -> dict[str, Any]:
+    network, _ = load_network(exports.trained)
+    features = {f"feature.{name}": feature for name, feature in network.item_features.items()}
+    names = np.array(ids or items["item_id"].to_pylist(), dtype=object)
+    return inputs_of(exports.candidate_tower, items, features, item_id=names)
+
+
 def query_inputs(exports: Exports, data: TrainingData, table: pa.Table) -> dict[str, Any]:
     names = np.array([*(f"item {number}" for number in range(ITEMS)), ""], dtype=object)
     return inputs_of(
@@ -121,14 +140,10 @@ def query_inputs(exports: Exports, data: TrainingData, table: pa.Table) -> dict[
     )
 
 
-def test_candidates_in_a_fresh_process_equal_the_training_code(exports: Exports, tmp_path: Path) -> None:
+def test_candidates_in_a_fresh_process_equal_the_training_code(exports: Exports, fresh: dict[str, Any]) -> None:
     network, _ = load_network(exports.trained)
     items = open_artifact(exports.prepared, "prepared_data").table("items.parquet")
-    features = {f"feature.{name}": feature for name, feature in network.item_features.items()}
-    ids = np.array(items["item_id"].to_pylist(), dtype=object)
-    outputs = in_a_fresh_process(
-        exports.candidate_tower, inputs_of(exports.candidate_tower, items, features, item_id=ids), tmp_path
-    )
+    outputs = fresh["candidate_tower"]
     embeddings, vectors = embed_items(network, items)
     assert outputs["embedding"].dtype == np.float32
     assert outputs["embedding"].shape == (ITEMS, 8)
@@ -136,11 +151,10 @@ def test_candidates_in_a_fresh_process_equal_the_training_code(exports: Exports,
     np.testing.assert_allclose(outputs["history_vector"], vectors, atol=1e-5)
 
 
-def test_queries_in_a_fresh_process_equal_the_training_code(exports: Exports, tmp_path: Path) -> None:
-    expected, data, table = rounded_embeddings(exports)
-    outputs = in_a_fresh_process(exports.query_tower, query_inputs(exports, data, table), tmp_path)
-    np.testing.assert_allclose(outputs["embedding"], expected, atol=1e-5)
-    assert outputs["unknown_history"].tolist() == [0] * table.num_rows
+def test_queries_in_a_fresh_process_equal_the_training_code(exports: Exports, fresh: dict[str, Any]) -> None:
+    expected, _, table = rounded_embeddings(exports)
+    np.testing.assert_allclose(fresh["query_tower"]["embedding"], expected, atol=1e-5)
+    assert fresh["query_tower"]["unknown_history"].tolist() == [0] * table.num_rows
 
 
 def test_the_trainer_itself_differs_by_the_rounding_alone(exports: Exports) -> None:
@@ -193,14 +207,10 @@ def test_unknown_history_is_masked_and_counted(exports: Exports) -> None:
 
 
 def test_unseen_items_are_told_apart_by_their_features_alone(exports: Exports) -> None:
-    network, _ = load_network(exports.trained)
     items = open_artifact(exports.prepared, "prepared_data").table("items.parquet")
-    features = {f"feature.{name}": feature for name, feature in network.item_features.items()}
-    unseen = items.slice(ITEMS - COLD)
-    ids = np.array(["brand new", "never seen", "also new", "item 57"], dtype=object)
     serve = tf.saved_model.load(f"{exports.candidate_tower}/saved_model").signatures["serving_default"]
     types = serve.structured_input_signature[1]
-    inputs = inputs_of(exports.candidate_tower, unseen, features, item_id=ids)
+    inputs = item_inputs(exports, items.slice(ITEMS - COLD), ["brand new", "never seen", "also new", "item 57"])
     embeddings = serve(**{name: tf.constant(value, types[name].dtype) for name, value in inputs.items()})["embedding"]
     a, b, c, d = embeddings.numpy()
     np.testing.assert_array_equal(a, b)

@@ -54,6 +54,7 @@ def test_ids_alone_without_layers_are_a_matrix_factorisation() -> None:
     tower = CandidateTower(Model(dim=3, normalize=False), {}, vocabulary_size=4)
     vectors = tower.vectors(tf.constant([2, 5]), {})
     np.testing.assert_array_equal(tower.embed(vectors), tf.gather(tower.layers["id"].embeddings, [2, 5]))
+    np.testing.assert_array_equal(tower.layers["output"].kernel, np.eye(3))
 
 
 def test_normalised_means_a_length_of_one() -> None:

@@ -18,7 +18,7 @@ from registry_parts import assert_consistent, make_parts, version_of
 
 from two_tower.registry import Registry
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "support"
 WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.copyfile", "shutil.rmtree"}
 FINISHED, FAILED, UNTOUCHED, KILLED = 0, 1, 2, 9
 

@@ -178,7 +178,7 @@ class Training(Settings):
     loss: AnyLoss
     epochs: int = Field(5, ge=1)
     batch_size: int = Field(2048, ge=2)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's, at the start; it falls to none along a cosine.")
     patience: int = Field(2, ge=1, description="Epochs without a better validation recall before training stops.")
     monitor_k: int = Field(100, ge=1, description="The K of the validation Recall@K that early stopping watches.")
     max_examples_per_user: int | None = Field(

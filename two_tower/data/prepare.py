@@ -33,6 +33,8 @@ from two_tower.features import fit_features
 from two_tower.progress import human_seconds, log
 
 DAY = shards.DAY
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The errors of a full disk, an exhausted quota and a file at its size limit; Beam passes them on as text."""
 LONG_TAIL_POINTS = 1000
 FILTERED_NAMES = 20
 """So many of the reasons for which rows were filtered are counted apart."""
@@ -173,8 +175,9 @@ class _Preparation:
             with pipeline(self.beam) as built:
                 stages(built)
         except Exception as error:
-            if os.strerror(errno.ENOSPC) in str(error):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.job.work) from error
+            for number in NO_ROOM:
+                if os.strerror(number) in str(error):
+                    raise OSError(number, os.strerror(number), self.job.work) from error
             raise
 
     def _files(self, pattern: str) -> list[Path]:

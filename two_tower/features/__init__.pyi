@@ -1,5 +1,10 @@
 from .base import (
+    FIRST as FIRST,
+    MISSING as MISSING,
+    OOV as OOV,
     FittedFeature as FittedFeature,
     fit_features as fit_features,
     load_features as load_features,
+    lookup as lookup,
+    lookup_tensor as lookup_tensor,
 )

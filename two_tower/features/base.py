@@ -151,7 +151,7 @@ def mean_embedding(size: int, dim: int, *, name: str) -> Any:
         """The mean of the embeddings of a row's ids."""
 
         def build(self, input_shape: Any) -> None:
-            self.embeddings = self.add_weight(name="embeddings", shape=(size, dim), initializer="uniform")
+            self.embeddings = self.add_weight(name="embeddings", shape=(size, dim), initializer=unit_vectors(dim))
 
         def call(self, ids: tf.Tensor) -> tf.Tensor:
             mask = tf.cast(ids > MISSING, tf.float32)[:, :, None]
@@ -165,7 +165,15 @@ def single_embedding(size: int, dim: int, *, name: str) -> Any:
     """A Keras layer from ids int32 `[batch, 1]` to their embeddings `[batch, dim]`; a missing value has one too."""
     import tf_keras as keras
 
-    return keras.Sequential([keras.layers.Embedding(size, dim), keras.layers.Flatten()], name=name)
+    embedding = keras.layers.Embedding(size, dim, embeddings_initializer=unit_vectors(dim))
+    return keras.Sequential([embedding, keras.layers.Flatten()], name=name)
+
+
+def unit_vectors(dim: int) -> Any:
+    """An initializer whose rows have a length of about 1, as standardised numbers have: no feature starts faint."""
+    import tf_keras as keras
+
+    return keras.initializers.RandomNormal(stddev=dim**-0.5)
 
 
 def identity(*, name: str) -> Any:

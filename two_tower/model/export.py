@@ -13,12 +13,9 @@ import pyarrow as pa
 import tensorflow as tf
 
 from two_tower.artifacts import ArtifactReader, ArtifactWriter, content_hash, open_artifact, write_artifact
-from two_tower.contracts import Float32
 from two_tower.errors import ArtifactError
-from two_tower.features import FittedFeature
-from two_tower.features.base import lookup_tensor
+from two_tower.features import FIRST, OOV, FittedFeature, lookup_tensor
 from two_tower.model.network import Network, load_network
-from two_tower.model.towers import FIRST, OOV
 
 Inputs = Mapping[str, tf.Tensor]
 Outputs = dict[str, tf.Tensor]
@@ -55,15 +52,16 @@ def export_query_tower(trained: str, embeddings: str, out: str) -> None:
         ArtifactError: An input is no complete artefact, or the two come from different trainings.
     """
     network, reader = load_network(trained)
-    facts = _facts(reader)
-    if not network.history_length:
-        weights, signatures = _without_history(network)
-    else:
-        items = open_artifact(embeddings, "candidate_embeddings")
-        if items.manifest.made_from.get("trained_towers") != content_hash(trained):
-            raise ArtifactError(f"{items.folder}: these embeddings were not made with the towers in {reader.folder}")
-        facts["made_from"] = {**items.manifest.made_from, "candidate_embeddings": content_hash(embeddings)}
+    items = open_artifact(embeddings, "candidate_embeddings")
+    if items.manifest.made_from.get("trained_towers") != content_hash(trained):
+        raise ArtifactError(f"{items.folder}: these embeddings were not made with the towers in {reader.folder}")
+    # Named also where there is no history to look up, so that a tower cannot be paired with another one's index.
+    made_from = {**items.manifest.made_from, "candidate_embeddings": content_hash(embeddings)}
+    facts = {**_facts(reader), "made_from": made_from}
+    if network.history_length:
         weights, signatures = _with_history(network, *_history_table(items))
+    else:
+        weights, signatures = _without_history(network)
     with write_artifact(out, "query_tower", **facts) as writer:
         _save(writer, [*network.query.named_weights().values(), *weights], signatures)
 
@@ -165,13 +163,3 @@ def _save(writer: ArtifactWriter, weights: Any, signatures: Mapping[str, Signatu
 def _concrete(serve: Callable[[Inputs], Outputs], inputs: Mapping[str, Mapping[str, Any]]) -> Any:
     specs = {name: tf.TensorSpec(spec["shape"], spec["dtype"], name=name) for name, spec in inputs.items()}
     return tf.function(lambda **tensors: serve(tensors)).get_concrete_function(**specs)
-
-
-def embed_items(network: Network, items: pa.Table) -> tuple[Float32, Float32]:
-    """Embeddings and history vectors of candidate table rows, by the Arrow encoding that training uses."""
-    from two_tower.features.base import lookup
-
-    ids = np.maximum(lookup(items["item_id"], network.item_ids), OOV)
-    encoded = {name: feature.encode(items[f"feature.{name}"]) for name, feature in network.item_features.items()}
-    vectors = network.candidate.vectors(tf.constant(ids), encoded)
-    return network.candidate.embed(vectors).numpy(), vectors.numpy()

@@ -14,8 +14,8 @@ from two_tower.artifacts import ArtifactReader, open_artifact
 from two_tower.config import Model
 from two_tower.contracts import Float32, Int32, Int64
 from two_tower.errors import ArtifactError, TrainingError
-from two_tower.features import FittedFeature, load_features
-from two_tower.model.towers import FIRST, OOV, CandidateTower, QueryTower
+from two_tower.features import FIRST, OOV, FittedFeature, load_features
+from two_tower.model.towers import CandidateTower, QueryTower
 
 KIND = "trained_towers"
 POPULARITY = 0.3
@@ -102,16 +102,15 @@ def start_from_popularity(network: Network, counts: Int64) -> None:
     if network.model.candidate.use_id:
         (embedding,) = network.candidate.layers["id"].variables
         values = embedding.numpy()
-        values[:FIRST, 0] = -POPULARITY
+        values[:FIRST, 0] = 0.0
         values[FIRST:, 0] = POPULARITY * (2 * np.log1p(counts) / np.log1p(counts.max()) - 1)
         embedding.assign(values)
-    layers = network.query.layers
+    layers, first = network.query.layers, tf.one_hot(0, network.model.dim)
+    layers["output"].kernel.assign(tf.linalg.diag(1 - (1 - POPULARITY) * first))  # a history leans on it by itself
     if network.history_length:
-        first = tf.one_hot(0, network.model.dim)
-        layers["history"].empty.assign(POPULARITY * first)
-        layers["history"].kernel.assign(tf.linalg.diag(1 - (1 - POPULARITY) * first))
+        layers["history"].empty.assign(first)
     elif "project" in layers:
-        layers["project"].bias.assign(POPULARITY * tf.one_hot(0, network.model.dim))
+        layers["project"].bias.assign(first)
 
 
 def query_features(content: Mapping[str, Any]) -> dict[str, FittedFeature]:

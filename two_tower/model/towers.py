@@ -15,10 +15,7 @@ import tf_keras as keras
 
 from two_tower.config import Model, Tower
 from two_tower.contracts import Float32
-from two_tower.features import FittedFeature
-
-MISSING, OOV, FIRST = 0, 1, 2
-"""Encoded ids: none, unknown, and the first of the vocabulary, as in the features."""
+from two_tower.features import FIRST, OOV, FittedFeature
 
 Tensors = Mapping[str, tf.Tensor]
 
@@ -40,10 +37,10 @@ class Layers(tf.Module):  # type: ignore[misc]
 
 
 class CandidateTower(Layers):
-    """Items to embeddings: an item vector from id and features, residual hidden layers, L2 normalisation.
+    """Items to embeddings: an item vector from id and features, hidden layers, a linear map, L2 normalisation.
 
     The item vector (`vectors`) is what the query tower's history reads.  Without features and hidden layers it is the
-    id's embedding alone, and the model is a matrix factorisation.
+    id's embedding, and a query tower of user ids alone makes the model a matrix factorisation.
     """
 
     def __init__(self, model: Model, features: Mapping[str, FittedFeature], *, vocabulary_size: int) -> None:
@@ -52,7 +49,7 @@ class CandidateTower(Layers):
         self.layers = feature_layers(features, dim=model.dim)
         if self.settings.use_id:
             self.layers["id"] = id_embedding(vocabulary_size, dim=model.dim)
-        self.layers.update(hidden_layers(self.settings, dim=model.dim))
+        self.layers.update(output_layers(self.settings, dim=model.dim))
 
     def vectors(self, ids: tf.Tensor, features: Tensors, *, training: bool = False) -> tf.Tensor:
         """The item vectors `[n, dim]` of encoded ids int32 `[n]` and encoded features `[n, width]`.
@@ -68,12 +65,12 @@ class CandidateTower(Layers):
 
     def embed(self, vectors: tf.Tensor, *, training: bool = False) -> tf.Tensor:
         """The embeddings `[n, dim]` of item vectors `[n, dim]`."""
-        vectors = apply_hidden(self.layers, self.settings, vectors, training=training)
+        vectors = apply_output(self.layers, self.settings, vectors, training=training)
         return tf.math.l2_normalize(vectors, axis=-1) if self.model.normalize else vectors
 
 
 class QueryTower(Layers):
-    """Queries to embeddings: the pooled history, user and context features and the user id, hidden layers, L2.
+    """Queries to embeddings: the pooled history, user and context features and the user id, and so on.
 
     A user or context feature is known here as `user.NAME` or `context.NAME`.
     """
@@ -88,7 +85,7 @@ class QueryTower(Layers):
             self.layers["history"] = Pool(model)
         if self.settings.use_id:
             self.layers["id"] = id_embedding(vocabulary_size, dim=model.dim)
-        self.layers.update(hidden_layers(self.settings, dim=model.dim))
+        self.layers.update(output_layers(self.settings, dim=model.dim))
 
     def embed(
         self,
@@ -114,18 +111,17 @@ class QueryTower(Layers):
         if self.settings.use_id:
             ids = hide_ids(ids, share=self.settings.id_dropout) if training else ids
             vector += self.layers["id"](ids)
-        vector = apply_hidden(self.layers, self.settings, vector, training=training)
+        vector = apply_output(self.layers, self.settings, vector, training=training)
         return tf.math.l2_normalize(vector, axis=-1) if self.model.normalize else vector
 
 
 class Pool(keras.layers.Layer):  # type: ignore[misc]
-    """The decay-weighted mean of the history's item vectors through a linear map; an empty history is learned."""
+    """The decay-weighted mean of the history's item vectors; an empty history has a learned vector."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.decay = model.history_decay
         self.empty = self.add_weight(name="empty", shape=(model.dim,), initializer="zeros")
-        self.kernel = self.add_weight(name="kernel", shape=(model.dim, model.dim), initializer="identity")
 
     def call(self, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """`[batch, dim]` from vectors `[batch, items, dim]`, oldest first, and a mask `[batch, items]`."""
@@ -133,14 +129,14 @@ class Pool(keras.layers.Layer):  # type: ignore[misc]
         weights = mask * tf.pow(tf.constant(self.decay), newer)
         total = tf.reduce_sum(weights, axis=1, keepdims=True)
         pooled = tf.linalg.matvec(history, weights, transpose_a=True) / tf.maximum(total, 1e-9)
-        return tf.where(total > 0, tf.matmul(pooled, self.kernel), self.empty)
+        return tf.where(total > 0, pooled, self.empty)
 
 
 def feature_layers(features: Mapping[str, FittedFeature], *, dim: int) -> dict[str, Any]:
     """A layer for each feature (`feature.NAME`), and `project`: all of them side by side to `dim`."""
     layers = {f"feature.{name}": feature.layer() for name, feature in features.items()}
     if features:
-        layers["project"] = keras.layers.Dense(dim, kernel_initializer=keras.initializers.RandomNormal(stddev=0.02))
+        layers["project"] = keras.layers.Dense(dim, kernel_initializer=keras.initializers.RandomNormal(stddev=0.005))
     return layers
 
 
@@ -156,24 +152,31 @@ def id_embedding(vocabulary_size: int, *, dim: int) -> Any:
     return keras.layers.Embedding(vocabulary_size + FIRST, dim, embeddings_initializer=initializer)
 
 
-def hidden_layers(tower: Tower, *, dim: int) -> dict[str, Any]:
-    """The layers of a tower's hidden part: relu layers and one back to `dim`; none where `hidden` is empty."""
-    if not tower.hidden:
-        return {}
+def output_layers(tower: Tower, *, dim: int) -> dict[str, Any]:
+    """The layers from a tower's input vector to its embedding: relu layers back to `dim`, and a linear map.
+
+    Both start as if they were not there: what the relu layers add is zero, the linear map is the identity.
+    """
     layers = {f"hidden.{number}": keras.layers.Dense(width, "relu") for number, width in enumerate(tower.hidden)}
-    return {**layers, "output": keras.layers.Dense(dim, kernel_initializer="zeros")}
+    if tower.hidden:
+        layers["residual"] = keras.layers.Dense(dim, kernel_initializer="zeros")
+    return {**layers, "output": keras.layers.Dense(dim, use_bias=False, kernel_initializer="identity")}
 
 
-def apply_hidden(layers: Mapping[str, Any], tower: Tower, vectors: tf.Tensor, *, training: bool) -> tf.Tensor:
-    """`vectors` plus what the hidden layers make of them (a residual, so that training starts from the id's vector)."""
-    if not tower.hidden:
-        return vectors
-    values = vectors
-    for number in range(len(tower.hidden)):
-        values = layers[f"hidden.{number}"](values)
-        if training and tower.dropout:
-            values = tf.nn.dropout(values, tower.dropout)
-    return vectors + layers["output"](values)
+def apply_output(layers: Mapping[str, Any], tower: Tower, vectors: tf.Tensor, *, training: bool) -> tf.Tensor:
+    """`[n, dim]`: the linear map of `vectors` plus what the relu layers make of them.
+
+    A linear map of its own for each tower changes nothing that could be learned without it, but much in how fast:
+    a direction that all items share is scaled by one weight, not by each item's own.
+    """
+    if tower.hidden:
+        values = vectors
+        for number in range(len(tower.hidden)):
+            values = layers[f"hidden.{number}"](values)
+            if training and tower.dropout:
+                values = tf.nn.dropout(values, tower.dropout)
+        vectors += layers["residual"](values)
+    return layers["output"](vectors)
 
 
 def hide_ids(ids: tf.Tensor, *, share: float) -> tf.Tensor:

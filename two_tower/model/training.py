@@ -17,7 +17,7 @@ from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, wri
 from two_tower.config import Model, Training
 from two_tower.contracts import Float32, Int32, LossContext
 from two_tower.errors import TrainingError
-from two_tower.features import load_features
+from two_tower.features import MISSING, load_features
 from two_tower.model.examples import Batch, Encoded, Examples, load_examples, padded_lists
 from two_tower.model.network import (
     KIND,
@@ -28,7 +28,7 @@ from two_tower.model.network import (
     start_from_popularity,
 )
 from two_tower.model.recall import exact_recall
-from two_tower.model.towers import MISSING, assign, read
+from two_tower.model.towers import assign, read
 from two_tower.progress import Progress, human_seconds
 
 log = logging.getLogger("two_tower")
@@ -191,7 +191,9 @@ class Trainer:
         self._item_ids = tf.constant(data.item_ids)
         self._item_features = {name: tf.constant(values) for name, values in data.item_features.items()}
         self._rng = np.random.default_rng(training.seed)
-        self._optimizer = keras.optimizers.Adam(training.learning_rate)
+        steps = training.epochs * data.examples.batch_count(training.batch_size)
+        falling = keras.optimizers.schedules.CosineDecay(training.learning_rate, steps, alpha=0.01)
+        self._optimizer = keras.optimizers.Adam(falling)
         self._variables = list(self.network.weights().values())
         self._optimizer.build(self._variables)
         self._loss = training.loss.build(
