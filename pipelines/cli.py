@@ -228,7 +228,7 @@ def runs_list(workdir: Workdir = DEFAULT_WORKDIR) -> None:
     from pipelines.console import runs_table
     from pipelines.runs import list_runs
 
-    _console().print(runs_table(list_runs(workdir), root=workdir))
+    _console().print(runs_table(list_runs(workdir)))
 
 
 @runs_app.command("show")
@@ -245,6 +245,10 @@ def runs_show(
     console.print(f"[bold]{found.name}[/] run {found.run_id}, {found.state}, started {found.started}", highlight=False)
     console.print(LiveWatcher(found))
     _print_figures(found, console)
+    if found.metrics:
+        console.print(f"\n{found.metrics['gate']['reason']}", highlight=False, markup=False, soft_wrap=True)
+    if found.report:
+        console.print(f"report: {_shown(found.report)}", highlight=False, soft_wrap=True)
 
 
 @runs_app.command("compare")

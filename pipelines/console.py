@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -124,7 +123,7 @@ def gate_table(gate: Mapping[str, Any]) -> Table:
     return table
 
 
-def runs_table(runs: list[Run], *, root: Path) -> Table:
+def runs_table(runs: list[Run]) -> Table:
     """One row a run, newest first."""
     table = Table()
     for name in ("run", "config", "state", "decision", "version", "recall@100", "time", "report"):
