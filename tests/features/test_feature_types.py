@@ -62,6 +62,12 @@ def test_lists_and_separated_texts_are_the_same() -> None:
     assert by_list.raw(lists).tolist() == [["x", "y"], ["y", ""], ["", ""], ["", ""]]
 
 
+def test_a_column_without_any_value_has_no_lists() -> None:
+    feature = MultiCategorical()
+    column = feature.cast(pa.chunked_array([pa.nulls(3)]))
+    assert feature.encode(column, feature.fit(column)).tolist() == [[0], [0], [0]]
+
+
 def test_values_beyond_the_width_are_left_out() -> None:
     feature = MultiCategorical(max_values=1)
     cast, statistics = fitted(feature, [["x", "y"], ["y"]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,6 @@ class EmbedShard(apache_beam.DoFn):  # type: ignore[misc]
 
     def setup(self) -> None:
         """Loads the SavedModel, once a worker."""
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
         self._features: dict[str, FittedFeature] = load_features(self._feature_entries)

@@ -31,6 +31,8 @@ class MultiCategorical(FeatureType):
         Raises:
             DataError: It is neither a list nor a text, or a text without a `separator`.
         """
+        if pa.types.is_null(column.type):  # a column without any value has no type of its own
+            column = column.cast(pa.list_(pa.string()))
         if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
             lists = column.combine_chunks()
         elif self.separator is None:
