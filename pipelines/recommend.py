@@ -94,15 +94,20 @@ def _prepared_of(version: Version, workdir: Path) -> Prepared:
 
 def _user_query(prepared: Prepared, user: str) -> dict[str, Any]:
     """The user's latest known query: history as item ids, and the user's features."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     ids = prepared.items(["item_id"])["item_id"]
+
+    def named(numbers: list[int]) -> list[str]:
+        return ids.take(pa.array(numbers, pa.int32())).to_pylist()
+
     for split in ("test", "validation"):
         queries = prepared.queries(split)  # type: ignore[arg-type]
         rows = queries.filter(pc.equal(queries["user_id"], user))
         if rows.num_rows:
             query = rows.slice(0, 1).to_pylist()[0]
-            query["history"] = ids.take(query["history"]).to_pylist()
+            query["history"] = named(query["history"])
             return {
                 name: value
                 for name, value in query.items()
@@ -119,5 +124,5 @@ def _user_query(prepared: Prepared, user: str) -> dict[str, Any]:
         for name, value in users.slice(number, 1).to_pylist()[0].items()
         if name.startswith("feature.")
     }
-    history = ids.take(rows[0]["items"]).to_pylist() if rows else []
+    history = named(rows[0]["items"]) if rows else []
     return {"user_id": user, "history": history, **features}
