@@ -1,3 +1,3 @@
-"""Makes the helpers beside this file importable from every test."""
+"""Shared by every test."""
 
-import two_tower.model  # noqa: F401  before any test imports TensorFlow: TFRS needs its setting of Keras 2
+import two_tower  # noqa: F401  before any test imports TensorFlow: TFRS needs its setting of Keras 2

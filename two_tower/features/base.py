@@ -181,3 +181,33 @@ def identity(*, name: str) -> Any:
     import tf_keras as keras
 
     return keras.layers.Activation("linear", name=name)
+
+
+class SingleValue(FeatureType):
+    """What `id` and `categorical` share: a text that is looked up in a vocabulary, with an embedding a known value."""
+
+    dim: int
+
+    def cast(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Strings; the empty string is missing."""
+        return cast_text(column, kind=self.type)
+
+    def encode(self, column: pa.ChunkedArray, statistics: Statistics) -> Int32:
+        """Ids `[rows, 1]`."""
+        return lookup(column, statistics["vocabulary"])[:, None]
+
+    def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+        """Strings `[rows]`."""
+        return raw_text(column)
+
+    def raw_spec(self, statistics: Statistics) -> tuple[str, tuple[int | None, ...]]:
+        """Strings `[batch]`."""
+        return "string", (None,)
+
+    def encode_tensor(self, raw: Any, statistics: Statistics) -> Any:
+        """Ids `[batch, 1]`."""
+        return lookup_tensor(raw, statistics["vocabulary"])[:, None]
+
+    def layer(self, statistics: Statistics, *, name: str) -> Any:
+        """One embedding a known value, one for unknown values and one for a missing value."""
+        return single_embedding(len(statistics["vocabulary"]) + FIRST, self.dim, name=name)
