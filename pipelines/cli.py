@@ -297,7 +297,7 @@ def registry_show(
     console.print(f"[bold]{registry.folder.name}[/] version {found.id}, {found.status}\n{_shown(found.folder)}",
                   highlight=False, soft_wrap=True)  # fmt: skip
     metrics = json.loads((found.evaluation / "metrics.json").read_text(encoding="utf-8"))
-    console.print(metrics_table(metrics))
+    console.print(metrics_table(metrics, width=console.width))
     console.print(gate_table(metrics["gate"]))
 
 
@@ -390,7 +390,7 @@ def _print_figures(record: Run, console: Console) -> None:
     metrics = record.metrics
     if metrics is None:
         return
-    console.print(metrics_table(metrics))
+    console.print(metrics_table(metrics, width=console.width))
     console.print(gate_table(metrics["gate"]))
 
 

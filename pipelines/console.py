@@ -93,21 +93,27 @@ def watching(run: Run, console: Console) -> Iterator[PlainWatcher | LiveWatcher]
         yield watcher
 
 
-def metrics_table(metrics: Mapping[str, Any]) -> Table:
-    """The recall table of a metrics.json: one row a system, recall with its interval at every K."""
+def metrics_table(metrics: Mapping[str, Any], *, width: int) -> Table:
+    """The recall table of a metrics.json: one row a system, recall with its interval at every K.
+
+    In a console of less than 150 columns the intervals stand on lines of their own, below 110 the other metrics go.
+    """
     confidence = round(100 * metrics["confidence"])
-    table = Table(title=f"{metrics['queries']:,} test queries, {metrics['candidates']:,} candidates, "
-                  f"{confidence} % intervals", title_justify="left", title_style="bold")  # fmt: skip
-    table.add_column("system", no_wrap=True)
+    title = f"{metrics['queries']:,} test queries, {metrics['candidates']:,} candidates, {confidence} % intervals"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("system", overflow="fold")
     for k in metrics["ks"]:
         table.add_column(f"recall@{k}", justify="right", no_wrap=True)
     top = metrics["ks"][min(1, len(metrics["ks"]) - 1)]
-    for name in ("hit_rate", "mrr", "ndcg"):
-        table.add_column(f"{name}@{top}", justify="right", no_wrap=True)
+    others = [f"{name}@{top}" for name in ("hit_rate", "mrr", "ndcg")] if width >= 110 else []
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
     for system, figures in metrics["systems"].items():
-        cells = [_interval(figures["metrics"].get(f"recall@{k}")) for k in metrics["ks"]]
-        cells += [_value(figures["metrics"].get(f"{name}@{top}")) for name in ("hit_rate", "mrr", "ndcg")]
-        table.add_row(system, *cells, style="bold" if system == "two_tower" else "")
+        found = figures["metrics"]
+        cells = [_interval(found.get(f"recall@{k}"), between=" " if width >= 150 else "\n") for k in metrics["ks"]]
+        table.add_row(
+            system, *cells, *[_value(found.get(name)) for name in others], style="bold" if system == "two_tower" else ""
+        )
     return table
 
 
@@ -154,5 +160,5 @@ def _value(figure: Mapping[str, float] | None) -> str:
     return f"{figure['value']:.4f}" if figure else ""
 
 
-def _interval(figure: Mapping[str, float] | None) -> str:
-    return f"{figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}]" if figure else ""
+def _interval(figure: Mapping[str, float] | None, *, between: str = " ") -> str:
+    return f"{figure['value']:.4f}{between}[{figure['low']:.4f}, {figure['high']:.4f}]" if figure else ""
