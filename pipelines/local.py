@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from components.runtime import LINE_MARK, RUN_FOLDER, RUNNER_PID
-from pipelines.runs import Run
+from pipelines.runs import Run, mark_interrupted
 from two_tower.errors import UserError
 
 _PR_SET_PDEATHSIG = 1
@@ -79,6 +79,8 @@ def run_pipeline(run: Run, pipeline_file: Path, arguments: Mapping[str, str], *,
 def exclusive(workdir: Path) -> Iterator[None]:
     """Keeps a second run out of `workdir` while this one goes on; the lock goes with the process, however it ends.
 
+    Runs there that were cut off before are marked as interrupted.
+
     Raises:
         UserError: Another run is going on there.
     """
@@ -95,6 +97,7 @@ def exclusive(workdir: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        mark_interrupted(workdir)
         yield
 
 

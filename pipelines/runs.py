@@ -48,7 +48,7 @@ class Run:
     code: str
     versions: dict[str, str]
     steps: list[StepRecord]
-    state: Literal["running", "finished", "failed"] = "running"
+    state: Literal["running", "finished", "failed", "interrupted"] = "running"
     decision: str | None = None
     version: str | None = None
     seconds: float = 0.0
@@ -116,6 +116,14 @@ def list_runs(workdir: Path) -> list[Run]:
         with contextlib.suppress(ArtifactError):
             runs.append(Run.load(path.parent))
     return runs
+
+
+def mark_interrupted(workdir: Path) -> None:
+    """Marks the runs that were cut off; to be called by whoever holds the folder, so that none of them goes on."""
+    for run in list_runs(workdir):
+        if run.state == "running":
+            run.state = "interrupted"
+            run.save()
 
 
 def find_run(workdir: Path, run_id: str) -> Run:
