@@ -44,7 +44,7 @@ Overrides = Annotated[
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Runs every step, whatever the cache holds.")]
 DEFAULT_WORKDIR = Path("runs")
 
-EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 3
+EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
 @app.command()
@@ -63,8 +63,13 @@ def run(
 
     loaded = _load(config, overrides)
     workdir = workdir.resolve()
-    with exclusive(workdir):
-        raise typer.Exit(_run_dag(loaded, config, workdir, cache=not no_cache))
+    try:
+        with exclusive(workdir):
+            code = _run_dag(loaded, config, workdir, cache=not no_cache)
+    except KeyboardInterrupt:
+        print("interrupted; the finished steps are kept, the same command goes on from there", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -332,9 +337,6 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; the finished steps are kept, the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
 
 
 def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool) -> int:
