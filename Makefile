@@ -18,7 +18,7 @@ run: $(INSTALLED) ## Run the whole DAG for CONFIG; fetches its data set first
 	@$(BIN)/two-tower data $(notdir $(basename $(CONFIG)))
 	@$(BIN)/two-tower run $(CONFIG) $(ARGS)
 
-report: $(INSTALLED) ## Print the path of the newest run's report
+report: $(INSTALLED) ## Show the newest run: steps, figures, verdict, where its report is
 	@$(BIN)/two-tower runs show latest
 
 test: $(INSTALLED) ## Run all tests but the slow ones, a run of the DAG included

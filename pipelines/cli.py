@@ -381,7 +381,7 @@ def _print_verdict(record: Run, registry: Path, config_file: Path, console: Cons
     console.print(f"champion: {record.version}", highlight=False)
     from pipelines.recommend import example_query
 
-    console.print(f"next: two-tower recommend --config {config_file} {example_query(record)}", highlight=False,
+    console.print(f"next: {_command()} recommend --config {config_file} {example_query(record)}", highlight=False,
                   markup=False, soft_wrap=True)  # fmt: skip
     return 0
 
@@ -467,6 +467,13 @@ def _find_version(workdir: Path, version: str) -> tuple[Registry, Version]:
         problem = "no stored version starts with" if not found else "several stored versions start with"
         raise RegistryError(f"{problem} {version!r}; `two-tower registry list` shows them")
     return found[0]
+
+
+def _command() -> str:
+    """How this command is called from here: by its name where it is on the PATH, else by its path."""
+    import shutil
+
+    return "two-tower" if shutil.which("two-tower") else _shown(Path(sys.executable).parent / "two-tower")
 
 
 def _shown(path: Path | None) -> str:
