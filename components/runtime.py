@@ -24,7 +24,8 @@ RUN_FOLDER = "TWO_TOWER_RUN_FOLDER"
 LINE_MARK = "[two-tower] "
 """What the step's own log lines start with, so that they can be told from those of the libraries."""
 
-_PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1
+"""Linux's number for "send this process a signal when its parent dies"."""
 
 
 @contextlib.contextmanager
@@ -66,7 +67,7 @@ def _die_with_runner() -> None:
     runner = os.environ.get(RUNNER_PID)
     if not runner:
         return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     try:
         os.kill(int(runner), 0)
     except ProcessLookupError:

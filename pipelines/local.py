@@ -20,11 +20,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from components.runtime import LINE_MARK, RUN_FOLDER, RUNNER_PID
+from components.runtime import LINE_MARK, PR_SET_PDEATHSIG, RUN_FOLDER, RUNNER_PID
 from pipelines.runs import Run, mark_interrupted
 from two_tower.errors import UserError
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Watcher(Protocol):
@@ -164,7 +162,7 @@ def _run_logged(command: list[str], *, environment: Mapping[str, str], log: Path
             text=True,
             encoding="utf-8",
             errors="replace",
-            preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
+            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
         ) as process,
     ):
         assert process.stdout is not None
