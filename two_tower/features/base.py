@@ -1,6 +1,7 @@
-"""What the feature types share: vocabularies and their lookups, and a feature together with its statistics.
+"""What the feature types share: vocabularies, hashes, layers, and a feature together with its statistics.
 
 Encoded ids are 0 for missing or padding, 1 for a value outside the vocabulary (OOV), 2 and up for the vocabulary.
+Hashed ids are 0 for missing or padding, 1 and up for the buckets.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 MISSING, OOV, FIRST = 0, 1, 2
 """The encoded ids of a missing value, of a value outside the vocabulary, and of the vocabulary's first value."""
+CHUNK = 65536
+"""Strings that are given to TensorFlow at once."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,10 @@ class FittedFeature:
 
     def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
         """A cast column as the array that the exported towers take."""
-        return self.settings.raw(column)
+        raw, shape = self.settings.raw(column), self.raw_spec()[1]
+        if raw.dtype.kind == "f" and raw.ndim == 2 and raw.shape[1] != shape[1] and np.isnan(raw).all():
+            return np.full((len(raw), shape[1] or 1), np.nan, raw.dtype)  # a batch of null vectors has no width
+        return raw
 
     def raw_spec(self) -> tuple[str, tuple[int | None, ...]]:
         """The dtype and the shape of the exported towers' raw input."""
@@ -91,7 +97,24 @@ def cast_text(column: pa.ChunkedArray, *, kind: str) -> pa.ChunkedArray:
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
-def raw_text(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+def cast_number(column: pa.ChunkedArray, *, kind: str) -> pa.ChunkedArray:
+    """The column as float64; integers beyond 2^53 are rounded.
+
+    Raises:
+        DataError: It is no number, nor text that reads as one.
+    """
+    try:
+        return column.cast(pa.float64(), safe=not pa.types.is_integer(column.type))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f"a column of type {column.type} cannot be a {kind} feature: {error}") from error
+
+
+def raw_number(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """float64 `[rows]`, null as NaN."""
+    return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def raw_text(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
     """Strings as an object array `[rows]`, null as the empty string."""
     return np.array(pc.fill_null(column, "").to_pylist(), dtype=object)
 
@@ -139,6 +162,36 @@ def lookup_tensor(raw: tf.Tensor, vocabulary: list[str]) -> tf.Tensor:
     return tf.where(missing, MISSING, tf.reshape(found, tf.shape(raw)))
 
 
+def hash_ids(values: pa.ChunkedArray | pa.Array, buckets: int) -> Int32:
+    """The hashed ids `[rows]` of strings: 0 for null and the empty string, 1 to `buckets` for the others.
+
+    TensorFlow hashes, each distinct string once: its hash is the only one that the exported towers can have.
+    """
+    import tensorflow as tf
+
+    coded = pc.dictionary_encode(values)
+    coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
+    ids = np.full(len(coded.dictionary) + 1, MISSING, dtype=np.int32)  # the last one stands for null
+    with tf.device("CPU"):
+        for start in range(0, len(coded.dictionary), CHUNK):
+            words = coded.dictionary.slice(start, CHUNK)
+            hashed = hash_ids_tensor(tf.constant(raw_text(words), tf.string), buckets)
+            ids[start : start + len(words)] = hashed.numpy()
+    found: Int32 = ids[np.asarray(pc.fill_null(coded.indices, len(coded.dictionary)))]
+    return found
+
+
+def hash_ids_tensor(raw: tf.Tensor, buckets: int) -> tf.Tensor:
+    """The TensorFlow twin of `hash_ids`: ids int32 in the shape of `raw`.
+
+    The hash is FarmHash's Fingerprint64 modulo `buckets`, which is the same on every machine and in every version.
+    """
+    import tensorflow as tf
+
+    hashed = tf.cast(tf.strings.to_hash_bucket_fast(raw, buckets), tf.int32) + 1
+    return tf.where(tf.equal(raw, ""), MISSING, hashed)
+
+
 def mean_embedding(size: int, dim: int, *, name: str) -> Any:
     """A Keras layer from ids int32 `[batch, width]` to the mean `[batch, dim]` of the embeddings of the ids above 0.
 
@@ -184,7 +237,7 @@ def identity(*, name: str) -> Any:
 
 
 class SingleValue(FeatureType):
-    """What `id` and `categorical` share: a text that is looked up in a vocabulary, with an embedding a known value."""
+    """What features of one text share: unless overridden it is looked up in a vocabulary, an embedding a value."""
 
     dim: int
 

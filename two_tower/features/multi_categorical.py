@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from two_tower.contracts import FeatureType, Int32, Statistics
 from two_tower.errors import DataError
-from two_tower.features.base import FIRST, cast_text, fit_vocabulary, lookup, lookup_tensor, mean_embedding
+from two_tower.features.base import (
+    FIRST,
+    cast_text,
+    fit_vocabulary,
+    hash_ids,
+    hash_ids_tensor,
+    lookup,
+    lookup_tensor,
+    mean_embedding,
+)
 
 
 class MultiCategorical(FeatureType):
@@ -24,6 +33,15 @@ class MultiCategorical(FeatureType):
     min_count: int = Field(1, ge=1, description="Values that occur fewer times than this count as unknown.")
     max_size: int | None = Field(None, ge=1, description="Only this many of the most frequent values are known.")
     max_values: int = Field(16, ge=1, description="A row's values beyond this many are left out.")
+    hash_buckets: int | None = Field(
+        None, ge=1, description="Number of embeddings that the values are hashed into; a vocabulary if not given."
+    )
+
+    @model_validator(mode="after")
+    def _hashes_or_counts(self) -> Self:
+        if self.hash_buckets is not None and (self.min_count > 1 or self.max_size is not None):
+            raise ValueError("with hash_buckets there is no vocabulary that min_count or max_size could cut")
+        return self
 
     def cast(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         """Lists of trimmed strings without empty ones; an empty list is missing.
@@ -44,18 +62,25 @@ class MultiCategorical(FeatureType):
         return pa.chunked_array([_without_empty(lists)])
 
     def fit(self, column: pa.ChunkedArray) -> Statistics:
-        """The vocabulary, and the width: the longest row's number of values, at most `max_values`."""
+        """The width (the longest row's number of values, at most `max_values`) and, unless hashed, the vocabulary."""
         longest = pc.max(pc.list_value_length(column)).as_py() or 1
+        width = min(longest, self.max_values)
+        if self.hash_buckets is not None:
+            return {"width": width}
         values = pc.list_flatten(column)
         vocabulary = fit_vocabulary(values, min_count=self.min_count, max_size=self.max_size)
-        return {"vocabulary": vocabulary, "width": min(longest, self.max_values)}
+        return {"vocabulary": vocabulary, "width": width}
 
     def encode(self, column: pa.ChunkedArray, statistics: Statistics) -> Int32:
         """Ids `[rows, width]`, padded with 0."""
         row, place, values = _entries(column)
         keep = place < statistics["width"]
         ids = np.zeros((len(column), statistics["width"]), dtype=np.int32)
-        ids[row[keep], place[keep]] = lookup(values, statistics["vocabulary"])[keep]
+        if self.hash_buckets is not None:
+            found = hash_ids(values, self.hash_buckets)
+        else:
+            found = lookup(values, statistics["vocabulary"])
+        ids[row[keep], place[keep]] = found[keep]
         return ids
 
     def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
@@ -74,12 +99,17 @@ class MultiCategorical(FeatureType):
         import tensorflow as tf
 
         width = statistics["width"]
-        ids = lookup_tensor(raw[:, :width], statistics["vocabulary"])
+        if self.hash_buckets is not None:
+            ids = hash_ids_tensor(raw[:, :width], self.hash_buckets)
+        else:
+            ids = lookup_tensor(raw[:, :width], statistics["vocabulary"])
         ids = tf.pad(ids, [[0, 0], [0, width - tf.shape(ids)[1]]])
         return tf.ensure_shape(ids, [None, width])
 
     def layer(self, statistics: Statistics, *, name: str) -> Any:
         """The mean of the values' embeddings."""
+        if self.hash_buckets is not None:
+            return mean_embedding(self.hash_buckets + 1, self.dim, name=name)
         return mean_embedding(len(statistics["vocabulary"]) + FIRST, self.dim, name=name)
 
 

@@ -10,8 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from two_tower.contracts import FeatureType, Float32, Statistics
-from two_tower.errors import DataError
-from two_tower.features.base import identity
+from two_tower.features.base import cast_number, identity, raw_number
 
 LIMIT = 10.0
 """Standardised values are clipped to this many standard deviations, against stray values."""
@@ -29,10 +28,7 @@ class Numeric(FeatureType):
         Raises:
             DataError: It is no number, nor text that reads as one.
         """
-        try:
-            return column.cast(pa.float64(), safe=not pa.types.is_integer(column.type))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(f"a column of type {column.type} cannot be a numeric feature: {error}") from error
+        return cast_number(column, kind="numeric")
 
     def fit(self, column: pa.ChunkedArray) -> Statistics:
         """Mean and standard deviation of the finite values, after the logarithm if there is one."""
@@ -64,7 +60,7 @@ class Numeric(FeatureType):
 
     def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
         """float64 `[rows]`, null as NaN."""
-        return np.asarray(column.to_numpy(), dtype=np.float64)
+        return raw_number(column)
 
     def raw_spec(self, statistics: Statistics) -> tuple[str, tuple[int | None, ...]]:
         """float64 `[batch]`."""

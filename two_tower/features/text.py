@@ -10,24 +10,36 @@ import pyarrow as pa
 from pydantic import Field
 
 from two_tower.contracts import FeatureType, Int32, Statistics
-from two_tower.features.base import cast_text, mean_embedding, raw_text
-
-CHUNK = 65536
-"""Rows that are tokenised at once."""
+from two_tower.features.base import CHUNK, cast_text, mean_embedding, raw_text
 
 
 class Text(FeatureType):
-    """Lower-cased words (runs of letters, marks and digits) and pairs of neighbours, hashed into buckets.
+    """Lower-cased words (runs of letters, marks and digits), their n-grams and their characters', hashed into buckets.
 
     Hashing needs no vocabulary, so that new words have an embedding too: Weinberger et al., "Feature Hashing for
-    Large Scale Multitask Learning", 2009.
+    Large Scale Multitask Learning", 2009.  Character n-grams give misspelt and inflected words an embedding near the
+    word's: Bojanowski et al., "Enriching Word Vectors with Subword Information", 2017 (fastText).
     """
 
     type: Literal["text"] = "text"
     dim: int = Field(32, ge=1, description="Width of the embedding.")
     buckets: int = Field(10_000, ge=1, description="Number of embeddings that the words are hashed into.")
-    bigrams: bool = Field(False, description="Whether pairs of neighbouring words are hashed too.")
-    max_tokens: int = Field(32, ge=1, description="Words and pairs beyond this many are left out, the pairs first.")
+    ngrams: int = Field(
+        1, ge=1, le=5, description="Up to this many neighbouring words are hashed together too: 2 adds the pairs."
+    )
+    character_ngrams: int | None = Field(
+        None,
+        ge=2,
+        le=8,
+        description="Runs of this many characters of each word are hashed too, with < and > as the word's ends: "
+        "with 3, cat gives <ca, cat, at>.",
+    )
+    max_tokens: int = Field(
+        32,
+        ge=1,
+        description="A text's tokens beyond this many are left out; words come first, then pairs, triples and so on, "
+        "then the characters' n-grams.",
+    )
 
     def cast(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         """Strings; the empty string is missing."""
@@ -66,9 +78,15 @@ class Text(FeatureType):
 
         text = tf.strings.lower(raw, encoding="utf-8")
         words = tf.strings.split(tf.strings.regex_replace(text, r"[^\pL\pM\pN]+", " "))
-        tokens = words
-        if self.bigrams:
-            tokens = tf.concat([words, tf.strings.ngrams(words, 2, separator=" ")], axis=1)
+        kinds = [words]
+        kinds += [tf.strings.ngrams(words, size, separator=" ") for size in range(2, self.ngrams + 1)]
+        if self.character_ngrams is not None:
+            characters = tf.strings.unicode_split(tf.strings.join(["<", words.flat_values, ">"]), "UTF-8")
+            pieces = tf.strings.ngrams(characters, self.character_ngrams, separator="")
+            # the mark keeps the word `cat` and the piece `cat` of `scatter` apart
+            marked = tf.ragged.map_flat_values(lambda piece: tf.strings.join(["#", piece]), pieces)
+            kinds.append(words.with_values(marked).merge_dims(1, 2))
+        tokens = tf.concat(kinds, axis=1)
         hashed = tf.ragged.map_flat_values(tf.strings.to_hash_bucket_fast, tokens, self.buckets)
         ids = tf.cast(hashed + 1, tf.int32).to_tensor(default_value=0, shape=[None, self.max_tokens])
         return tf.ensure_shape(ids, [None, self.max_tokens])

@@ -15,7 +15,10 @@ from two_tower.features.base import identity
 
 
 class Vector(FeatureType):
-    """A list of numbers, of one length in the whole column; a missing vector and missing numbers become zeros."""
+    """A list of numbers, of one length in the whole column.
+
+    Missing vectors (null or empty) and numbers that are missing, NaN or infinite in float32 become zeros.
+    """
 
     type: Literal["vector"] = "vector"
 
@@ -26,31 +29,37 @@ class Vector(FeatureType):
             DataError: It is no list of numbers, or the lengths differ.
         """
         try:
-            lists = column.cast(pa.list_(pa.float32()))
+            lists = column.cast(pa.list_(pa.float32()), safe=False)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(f"a column of type {column.type} cannot be a vector feature: {error}") from error
-        lengths = pc.unique(pc.list_value_length(lists)).drop_null().to_pylist()
-        if len(lengths) > 1:
-            raise DataError(f"a vector feature needs lists of one length, found the lengths {sorted(lengths)[:5]}")
+            raise DataError(
+                f"a column of type {column.type} cannot be a vector feature, which needs lists of numbers as Parquet "
+                f"and JSON have them: {error}"
+            ) from error
+        _width(lists)
         return lists
 
     def fit(self, column: pa.ChunkedArray) -> Statistics:
-        """The vectors' width."""
-        return {"width": pc.max(pc.list_value_length(column)).as_py() or 1}
+        """The vectors' width, 1 if there is no vector."""
+        return {"width": _width(column) or 1}
 
     def encode(self, column: pa.ChunkedArray, statistics: Statistics) -> Float32:
-        """The vectors `[rows, width]`."""
+        """The vectors `[rows, width]`.
+
+        Raises:
+            DataError: They are longer or shorter than those it was fitted on.
+        """
+        expected, found = statistics["width"], _width(column)
+        if not found:
+            return np.zeros((len(column), expected), dtype=np.float32)
+        if found != expected:
+            raise DataError(f"a vector feature was fitted on lists of length {expected}, found lists of length {found}")
         vectors = self.raw(column)
-        if vectors.shape[1] != statistics["width"]:
-            vectors = np.full((len(column), statistics["width"]), np.nan, dtype=np.float32)
-            if pc.max(pc.list_value_length(column)).as_py() is not None:
-                raise DataError(f"a vector feature was fitted on lists of length {statistics['width']}, found another")
         return np.where(np.isfinite(vectors), vectors, np.float32(0))
 
     def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
         """float32 `[rows, width]`, a missing vector as NaN."""
         lengths = np.asarray(pc.fill_null(pc.list_value_length(column), 0), dtype=np.int64)
-        vectors = np.full((len(column), max(1, int(lengths.max(initial=0)))), np.nan, dtype=np.float32)
+        vectors = np.full((len(column), _width(column) or 1), np.nan, dtype=np.float32)
         vectors[lengths > 0] = np.asarray(pc.list_flatten(column).to_numpy(), np.float32).reshape(-1, vectors.shape[1])
         return vectors
 
@@ -67,3 +76,11 @@ class Vector(FeatureType):
     def layer(self, statistics: Statistics, *, name: str) -> Any:
         """The vector as it is."""
         return identity(name=name)
+
+
+def _width(column: pa.ChunkedArray) -> int:
+    """The length that all the lists have, apart from null and empty ones; 0 if there are no others."""
+    lengths = sorted(set(pc.unique(pc.list_value_length(column)).to_pylist()) - {None, 0})
+    if len(lengths) > 1:
+        raise DataError(f"a vector feature needs lists of one length, found the lengths {lengths[:5]}")
+    return int(lengths[0]) if lengths else 0
