@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
+import os
+
 import apache_beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from two_tower.config import Beam
 from two_tower.errors import ConfigError
 
-RUNNERS = ("DataflowRunner", "FlinkRunner", "PortableRunner", "SparkRunner")
+LOCAL = {"in_process": "multi_threading", "multi_process": "multi_processing"}
+REMOTE = ("DataflowRunner", "FlinkRunner", "PortableRunner", "SparkRunner")
+MOST_WORKERS = 8
+"""Each of them holds a shard in memory."""
 
 
 def pipeline(beam: Beam) -> apache_beam.Pipeline:
     """An empty pipeline on the configured runner, to be used as a context manager.
 
-    `in_process` names the FnApiRunner explicitly: the DirectRunner may try to fetch another runner first.
+    The local runners are the FnApiRunner by name: the DirectRunner may try to fetch another runner first.
 
     Raises:
-        ConfigError: There is no such runner.
+        ConfigError: There is no such runner, or it lacks an option that it cannot do without.
     """
-    options = PipelineOptions.from_dictionary(beam.options)
-    if beam.runner == "in_process":
+    if mode := LOCAL.get(beam.runner):
         from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-        return apache_beam.Pipeline(runner=FnApiRunner(), options=options)
-    if beam.runner not in RUNNERS:
-        raise ConfigError(f"beam.runner: no runner {beam.runner!r}; expected in_process or one of {', '.join(RUNNERS)}")
-    return apache_beam.Pipeline(runner=beam.runner, options=options)
+        workers = beam.workers or min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+        local = {"direct_num_workers": workers, "direct_running_mode": mode}
+        if workers == 1 and beam.runner == "in_process":
+            local = {}
+        return apache_beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions.from_dictionary(local | beam.options))
+    if beam.runner not in REMOTE:
+        known = ", ".join((*LOCAL, *REMOTE))
+        raise ConfigError(f"beam.runner: no runner {beam.runner!r}; expected one of {known}")
+    if beam.runner == "DataflowRunner":
+        _require_dataflow_options(beam)
+    return apache_beam.Pipeline(runner=beam.runner, options=PipelineOptions.from_dictionary(beam.options))
+
+
+def _require_dataflow_options(beam: Beam) -> None:
+    """Checks what Dataflow would refuse only after minutes, or what would leave its workers without this code."""
+    missing = [name for name in ("project", "region", "temp_location") if not beam.options.get(name)]
+    if missing:
+        raise ConfigError(f"beam.options: DataflowRunner needs {' and '.join(missing)}")
+    if not (beam.options.get("sdk_container_image") or beam.options.get("setup_file")):
+        raise ConfigError(
+            "beam.options: DataflowRunner needs sdk_container_image (the prep image) or setup_file (this project's "
+            "setup.py), so that its workers have this code"
+        )
+    if not (beam.work or "").startswith("gs://"):
+        raise ConfigError("beam.work: DataflowRunner needs a gs:// folder that all its workers reach")

@@ -107,8 +107,10 @@ def test_the_errors_of_all_sections_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_missing_key_is_named_at_its_section(tmp_path: Path) -> None:
+    path, line = broken(tmp_path, "    id: item_id\n", "")
+    assert complaint(path) == f"{path}:{line - 2}: data.items.id: this key is required"
     path, line = broken(tmp_path, "  items:\n    path: items.parquet\n", "  items:\n")
-    assert complaint(path) == f"{path}:{line}: data.items.path: this key is required"
+    assert complaint(path) == f"{path}:{line}: data.items: needs a path, or bigquery instead of it"
 
 
 def test_a_misspelt_section_is_named_beside_the_one_it_lacks(tmp_path: Path) -> None:
@@ -159,7 +161,7 @@ def test_a_section_that_is_no_mapping_is_named(tmp_path: Path, content: str) -> 
     ],
 )
 def test_filters_need_what_their_operator_needs(tmp_path: Path, filters: str, expected: str) -> None:
-    path, _ = broken(tmp_path, "    event_weights:", f"    filters: [{filters}]\n    event_weights:")
+    path, _ = broken(tmp_path, "    events:", f"    filters: [{filters}]\n    events:")
     assert f"data.interactions.{expected}" in complaint(path)
 
 
@@ -169,7 +171,7 @@ def test_filters_need_what_their_operator_needs(tmp_path: Path, filters: str, ex
         (["evaluation.ks=[10]"], "evaluation: gate.1 asks for recall@100, which is not measured (ks: 10)"),
         (["evaluation.baselines=[]"], "gate.1 asks for recent_popularity, which is not measured (baselines: none)"),
         (["data.interactions.columns.user=null"], "data: users needs interactions.columns.user"),
-        (["data.interactions.columns.event=null"], "data: interactions.event_weights needs interactions.columns.event"),
+        (["data.interactions.columns.event=null"], "data.interactions: events needs columns.event"),
         (["data.interactions.columns.user=null", "data.users=null", "data.split={type: leave_last_out}"],
          "data: split needs interactions.columns.user"),
     ],

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from prepared_logs import contents, event, ordinary_log, run, run_rows, settings, write_rows
+from pydantic import ValidationError
 
 from two_tower.config import Beam
 from two_tower.data import prepare, resolve_sources
-from two_tower.errors import ArtifactError, ConfigError, DataError
+from two_tower.errors import ArtifactError, DataError
 
 DAYS = {"type": "global_time", "test": "6d", "validation": "6d"}
 
@@ -53,6 +54,7 @@ def test_relative_paths_are_found_in_the_data_folder_first(tmp_path: Path, monke
         "interactions": [
             {
                 "path": str(own),
+                "name": "log.csv",
                 "format": "csv",
                 "bytes": facts.st_size,
                 "generation": str(facts.st_mtime_ns),
@@ -155,7 +157,7 @@ def test_nothing_left_after_the_filters(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "log.csv", ordinary_log())
     log = {"filters": [{"column": "amount", "op": ">", "value": 1000}]}
     refused(tmp_path, "of 90 rows none is left after the filters .*amount > 1000: 90", settings(path, log=log))
-    log = {"columns": {"user": "user", "item": "item", "time": "time", "event": "user"}, "event_weights": {"buy": 1}}
+    log = {"columns": {"user": "user", "item": "item", "time": "time", "event": "user"}, "events": {"buy": 1}}
     refused(tmp_path, r"none is left after the filters \(event u0: 15, event u1: 15", settings(path, log=log))
 
 
@@ -224,14 +226,16 @@ def test_empty_windows_say_what_the_logs_span(tmp_path: Path) -> None:
     refused(tmp_path, "the validation window is empty; the logs span 29", settings(path, split=DAYS))
     rows = [event(f"u{n}", "i", n) for n in range(20)]
     path = write_rows(tmp_path / "short.csv", rows)
-    refused(tmp_path, "no user has three events", settings(path, split={"type": "leave_last_out"}))
+    refused(tmp_path, "no user has 3 positive events", settings(path, split={"type": "leave_last_out"}))
 
 
 def test_settings_that_contradict_each_other(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "log.csv", ordinary_log())
     columns = {"item": "item", "time": "time"}
-    refused(tmp_path, "data.query.context: without", settings(path, log={"columns": columns}), ConfigError)
-    refused(tmp_path, "no time zone 'Mars/Base'", settings(path, log={"timezone": "Mars/Base"}), ConfigError)
+    with pytest.raises(ValidationError, match=r"query\.context: without interactions\.columns\.user"):
+        settings(path, log={"columns": columns})
+    with pytest.raises(ValidationError, match="no time zone 'Mars/Base'"):
+        settings(path, log={"timezone": "Mars/Base"})
 
 
 def test_a_table_with_a_broken_row(tmp_path: Path) -> None:
@@ -255,7 +259,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("two_tower.data.shards.write_arrow", full)
+    monkeypatch.setattr("two_tower.data.work.Work.write", full)
     with pytest.raises(ArtifactError, match="cannot write the prepared_data: No space left on device"):
         run_rows(tmp_path, ordinary_log())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.parquet"]

@@ -14,7 +14,7 @@ import pytest
 from prepared_logs import START, event, ordinary_log, run, run_rows, settings, write_rows
 
 from two_tower.config import Filter
-from two_tower.data.values import id_text, meets, microseconds, row_digests, stable_hash
+from two_tower.data.values import column_hashes, id_text, meets, microseconds, row_digests, stable_hash
 from two_tower.errors import DataError
 
 NOON = int(datetime(2020, 3, 1, 12, tzinfo=UTC).timestamp()) * 1_000_000
@@ -111,7 +111,7 @@ def test_filters_and_unknown_events_are_counted_and_not_set_aside(tmp_path: Path
         rows,
         log={
             "columns": {"user": "user", "item": "item", "time": "time", "event": "event"},
-            "event_weights": {"view": 0.5, "buy": 3},
+            "events": {"view": 0.5, "buy": 3},
             "filters": [
                 {"column": "amount", "op": "<", "value": 29},
                 {"column": "item", "op": "not_in", "value": ["i3"]},
@@ -255,7 +255,7 @@ def test_hashes() -> None:
     spread = stable_hash(pa.array([str(n) for n in range(8000)])) % 8
     assert min(pl.Series(spread).value_counts()["count"]) > 850
     frame = pl.DataFrame({"a": [1, 2, 1, 2], "b": [2, 1, 2, 2]})
-    assert len(set(row_digests(frame).tolist())) == 3
+    assert len(set(row_digests(frame, column_hashes(frame)).tolist())) == 3
 
 
 def test_ids_that_only_differ_in_blanks_or_zeros_stay_apart(tmp_path: Path) -> None:

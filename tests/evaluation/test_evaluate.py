@@ -75,7 +75,7 @@ def run(
 
 def test_without_a_champion(world: Path, tmp_path: Path, log: Log) -> None:
     decision, metrics = run(world, tmp_path / "evaluation")
-    queries = pq.read_table(world / "prepared/test.parquet")
+    queries = pq.read_table(world / "prepared/test")
     assert decision == metrics["gate"]["decision"] == "promote"
     assert [check["status"] for check in metrics["gate"]["checks"]] == ["passed", "passed", "skipped"]
     assert metrics["queries"] == len(queries) and metrics["candidates"] == ITEMS and metrics["ks"] == KS
@@ -108,7 +108,7 @@ def test_without_a_champion(world: Path, tmp_path: Path, log: Log) -> None:
 def test_recall_is_that_of_counting_by_hand(world: Path, tmp_path: Path) -> None:
     _, metrics = run(world, tmp_path / "evaluation")
     vectors = vectors_of(0)
-    rows = pq.read_table(world / "prepared/test.parquet").to_pylist()
+    rows = pq.read_table(world / "prepared/test").to_pylist()
     expected: dict[str, list[float]] = {}
     for row in rows:
         query = sum((vectors[item] for item in row["history"]), np.zeros(8)) + 1e-3
@@ -167,7 +167,7 @@ def test_an_unreadable_champion_fails_its_check(world: Path, tmp_path: Path, dam
 
 def test_exclude_seen_is_about_new_items_alone(world: Path, tmp_path: Path) -> None:
     _, metrics = run(world, tmp_path / "evaluation", exclude_seen=True)
-    rows = pq.read_table(world / "prepared/test.parquet").to_pylist()
+    rows = pq.read_table(world / "prepared/test").to_pylist()
     left = [number for number, row in enumerate(rows) if set(row["relevant"]) - set(row["seen"])]
     assert 0 < len(left) < len(rows) and metrics["queries"] == len(left) and metrics["exclude_seen"]
     assert metrics["slices"]["repeated"] == {"queries": 0, "recall@5": None, "recall@20": None, "recall@1000": None}

@@ -222,7 +222,9 @@ class Artefacts:
             ids = [str(n) for n in range(len(counts))]
             display = {f"display.{name}": ids for name in self.display}
             writer.write_table("items.parquet", pa.table({"item_id": ids, "train_count": counts, **display}))
-            writer.write_table("test.parquet", pa.table({"relevant": pa.array(self.relevant, pa.list_(pa.int32()))}))
+            writer.write_table(
+                "test/part-00000.parquet", pa.table({"relevant": pa.array(self.relevant, pa.list_(pa.int32()))})
+            )
             schema = pa.schema({"file": pa.string(), "row": pa.int64(), "reason": pa.string(), "content": pa.string()})
             writer.write_table("set_aside.parquet", pa.Table.from_pylist(self.set_aside, schema=schema))
             writer.write_json("summary.json", self.summary)

@@ -22,7 +22,9 @@ SEQUENCES: dict[str, list[Any]] = {
     "user": [0, 2],
     "items": [[5, 6, 7, 5, 8, 9], [1, 2]],
     "weights": [[1.0, 1.0, 2.0, 1.0, 1.0, 1.0], [1.0, 3.0]],
+    "roles": [[0, 0, 0, 0, 0, 0], [0, 0]],
     "visible": [[0, 0, 2, 2, 4, 4], [0, 1]],
+    "targets": [[True] * 6, [True] * 2],
     "context.shop": [["a", "a", "a", "a", "b", "a"], ["b", None]],
 }
 
@@ -32,21 +34,23 @@ def sequences(folder: Path, rows: dict[str, list[Any]]) -> ArtifactReader:
         "user": pa.int32(),
         "items": pa.int32(),
         "weights": pa.float32(),
+        "roles": pa.int8(),
         "visible": pa.int32(),
+        "targets": pa.bool_(),
         "context.shop": pa.string(),
     }
     columns = {
         name: pa.array(values, kinds[name] if name == "user" else pa.list_(kinds[name]))
         for name, values in rows.items()
     }
-    with write_artifact(folder, "prepared_data") as artifact:
+    with write_artifact(folder, "prepared_data", config={"query": {"history_roles": ["positive"]}}) as artifact:
         pq.write_table(pa.table(columns), artifact.path("train/part-00000.parquet"))
     return open_artifact(folder, "prepared_data")
 
 
-def load(folder: Path, *, history_length: int = 3, max_per_user: int | None = None, context: bool = False) -> Examples:
-    reader = sequences(folder, SEQUENCES)
-    return load_examples(reader, SHOP if context else {}, history_length=history_length, max_per_user=max_per_user)
+def load(folder: Path, *, history_length: int = 3, context: bool = False, **changes: list[Any]) -> Examples:
+    reader = sequences(folder, SEQUENCES | changes)
+    return load_examples(reader, SHOP if context else {}, shape="sequences", history_length=history_length)
 
 
 def everything(examples: Examples) -> Batch:
@@ -73,11 +77,26 @@ def test_without_a_history_none_is_read(tmp_path: Path) -> None:
     assert everything(load(tmp_path, history_length=0)).history.shape == (5, 0)
 
 
-def test_the_latest_examples_of_a_user_are_kept_with_their_whole_history(tmp_path: Path) -> None:
-    batch = everything(load(tmp_path, max_per_user=3))
+def test_only_targets_are_positives_and_the_others_stay_in_the_history(tmp_path: Path) -> None:
+    batch = everything(load(tmp_path, targets=[[False] * 3 + [True] * 3, [True] * 2]))
     assert batch.positives.tolist() == [5, 8, 9, 1, 2]
     assert batch.rows.tolist() == [0, 1, 1, 2, 3]
     assert batch.history[0].tolist() == [5, 6, -1]
+
+
+def test_events_of_other_roles_are_neither_positives_nor_in_the_history(tmp_path: Path) -> None:
+    roles = {"roles": [[0, 2, 0, 0, 0, 1], [2, 0]], "targets": [[True, False, True, True, True, False], [False, True]]}
+    batch = everything(load(tmp_path, **roles))
+    assert batch.positives.tolist() == [5, 7, 5, 8, 2]
+    assert batch.rows.tolist() == [0, 1, 1, 2, 3]
+    assert batch.history.tolist() == [[-1, -1, -1], [5, -1, -1], [5, 7, 5], [-1, -1, -1]]
+
+
+def test_an_unordered_history_is_all_the_rest_without_the_target(tmp_path: Path) -> None:
+    batch = everything(load(tmp_path, history_length=10, visible=[[-1] * 6, [-1] * 2]))
+    assert batch.positives.tolist() == [5, 6, 7, 5, 8, 9, 1, 2]
+    assert batch.history[0].tolist() == [6, 7, 8, 9, -1, -1]
+    assert batch.history[-1].tolist() == [1, -1, -1, -1, -1, -1]
 
 
 def test_an_epoch_holds_every_positive_once_in_a_seeded_order(tmp_path: Path) -> None:
@@ -94,9 +113,10 @@ def test_an_epoch_holds_every_positive_once_in_a_seeded_order(tmp_path: Path) ->
 
 @pytest.mark.parametrize("items", [[], [[]]])
 def test_nothing_to_train_on(tmp_path: Path, items: list[Any]) -> None:
-    empty = {"user": [0] * len(items), "items": items, "weights": items, "visible": items}
+    lists = dict.fromkeys(("items", "weights", "roles", "visible", "targets"), items)
+    empty = {"user": [0] * len(items), **lists}
     with pytest.raises(TrainingError, match="nothing to train on"):
-        load_examples(sequences(tmp_path, empty), {}, history_length=3, max_per_user=None)
+        load_examples(sequences(tmp_path, empty), {}, shape="sequences", history_length=3)
 
 
 def test_padded_lists_keep_the_latest() -> None:

@@ -119,7 +119,7 @@ def rounded_embeddings(exports: Exports) -> tuple[Float32, TrainingData, pa.Tabl
     history = vectors[np.maximum(queries.history, 0)]
     features = {name: tf.constant(values) for name, values in queries.features.items()}
     embeddings = network.query.embed(history, mask, tf.constant(queries.ids), features).numpy()
-    return embeddings, data, reader.table("validation.parquet")
+    return embeddings, data, reader.table("validation")
 
 
 def item_inputs(exports: Exports, items: pa.Table, ids: list[str] | None = None) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def test_items_of_the_same_basket_and_later_ones_do_not_change_a_query(tmp_path:
     examples = trainer.data.examples
 
     def embedding(items: Int32) -> Float32:
-        batch = replace(examples, items=items).batch(np.array([3]))  # the first user's fourth basket
+        batch = replace(examples, items=items, shown=items).batch(np.array([3]))  # the first user's fourth basket
         return trainer._embed_queries(*trainer._inputs(batch)[:3]).numpy()
 
     first, last = int(examples.seen_from[3]), int(examples.first[3])

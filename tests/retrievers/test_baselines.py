@@ -37,7 +37,7 @@ def baseline(prepared: Path, split: Literal["validation", "test"], **settings: o
 
 
 def queries(prepared: Path, split: str) -> pa.Table:
-    return open_artifact(prepared, "prepared_data").table(f"{split}.parquet")
+    return open_artifact(prepared, "prepared_data").table(split)
 
 
 def counts(log: Log, start: int, end: int) -> list[int]:

@@ -37,7 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, vectors: np.ndarray) -> Path
 
 @pytest.fixture(scope="module")
 def queries(world: Path) -> pa.Table:
-    return open_artifact(world / "prepared", "prepared_data").table("test.parquet")
+    return open_artifact(world / "prepared", "prepared_data").table("test")
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def write_prepared(folder: Path, log: Log, *, items: int, history_length: int = 
         train = artifact.path("train/part-00000.parquet")
         pq.write_table(_sequences([event for event in log if event[2] < VALIDATION_FROM], users), train)
         for split, start, end in (("validation", VALIDATION_FROM, TEST_FROM), ("test", TEST_FROM, 200 * DAY)):
-            artifact.write_table(f"{split}.parquet", _queries(log, start, end, history_length))
+            artifact.write_table(f"{split}/part-00000.parquet", _queries(log, start, end, history_length))
         artifact.write_json("features.json", {"item": {}, "user": {"age": AGE}, "context": {}})
     return folder
 
@@ -62,6 +62,7 @@ def _items(log: Log, items: int) -> pa.Table:
             "test_count": counts(TEST_FROM, 200 * DAY),
             "recent_count_validation": counts(VALIDATION_FROM - RECENT, VALIDATION_FROM),
             "recent_count_test": counts(TEST_FROM - RECENT, TEST_FROM),
+            "available": [True] * items,
             "display.title": [f"Title of {item}" for item in range(items)],
         }
     )
@@ -74,6 +75,7 @@ def _sequences(log: Log, users: int) -> pa.Table:
             "user": pa.array([user for user in range(users) if own[user]], pa.int32()),
             "items": pa.array([[item for _, item, _ in past] for past in own if past], pa.list_(pa.int32())),
             "times": pa.array([[time for *_, time in past] for past in own if past], pa.list_(pa.int64())),
+            "roles": pa.array([[0] * len(past) for past in own if past], pa.list_(pa.int8())),
         }
     )
 
@@ -90,6 +92,7 @@ def _queries(log: Log, start: int, end: int, history_length: int) -> pa.Table:
                 "cutoff": start,
                 "history": [item for _, item, _ in latest],
                 "history_times": [time for *_, time in latest],
+                "history_roles": [0] * len(latest),
                 "seen": sorted({item for _, item, _ in past}),
                 "relevant": sorted({item for u, item, time in log if u == user and start <= time < end}),
                 "user.age": None if user % 5 == 0 else 20.0 + user,
@@ -103,6 +106,7 @@ def _queries(log: Log, start: int, end: int, history_length: int) -> pa.Table:
             ("cutoff", pa.int64()),
             ("history", pa.list_(pa.int32())),
             ("history_times", pa.list_(pa.int64())),
+            ("history_roles", pa.list_(pa.int8())),
             ("seen", pa.list_(pa.int32())),
             ("relevant", pa.list_(pa.int32())),
             ("user.age", pa.float64()),

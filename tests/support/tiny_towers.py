@@ -48,14 +48,17 @@ def write_tiny(folder: Path, *, features: bool = True, users: bool = True, seed:
         "user": fit_features(USER_FEATURES if features and users else {}, people, prefix="feature"),
         "context": fit_features(CONTEXT_FEATURES, pa.table({"context.shop": _shops(SHELVES)}), prefix="context"),
     }
-    config = {"query": {"history_length": HISTORY}}
+    config = {
+        "query": {"history_length": HISTORY, "history_roles": ["positive"]},
+        "examples": {"shape": "sequences"},
+    }
     with write_artifact(folder, "prepared_data", config=config, data_seen_until=BASKETS * DAY) as artifact:
         artifact.write_table("items.parquet", items)
         artifact.write_table("users.parquet", people)
         sequences = _sequences(baskets) if users else _rows(baskets)
         pq.write_table(sequences, artifact.path("train/part-00000.parquet"))
         for split in ("validation", "test"):
-            artifact.write_table(f"{split}.parquet", _queries(baskets, people, users=users))
+            artifact.write_table(f"{split}/part-00000.parquet", _queries(baskets, people, users=users))
         content = {part: {name: value.to_json() for name, value in found.items()} for part, found in parts.items()}
         artifact.write_json("features.json", content)
     return folder
@@ -103,23 +106,23 @@ def _sequences(baskets: list[tuple[int, int, list[int]]]) -> pa.Table:
     for user, day, items in baskets:
         if day == BASKETS - 1:
             continue
-        row = rows.setdefault(
-            user, {"user": user, "items": [], "times": [], "weights": [], "visible": [], "context.shop": []}
-        )
+        row = rows.setdefault(user, {name: user if name == "user" else [] for name in _sequence_schema().names})
         before = len(row["items"])
         for item in items:
             row["items"].append(item)
             row["times"].append(day * DAY)
             row["weights"].append(1.0)
+            row["roles"].append(0)
             row["visible"].append(before)
+            row["targets"].append(True)
             row["context.shop"].append(f"shop {user % SHELVES}")
     return pa.Table.from_pylist(list(rows.values()), schema=_sequence_schema())
 
 
 def _rows(baskets: list[tuple[int, int, list[int]]]) -> pa.Table:
     rows = [
-        {"user": -1, "items": [item], "times": [day * DAY], "weights": [1.0], "visible": [0],
-         "context.shop": [f"shop {user % SHELVES}"]}
+        {"user": -1, "items": [item], "times": [day * DAY], "weights": [1.0], "roles": [0], "visible": [0],
+         "targets": [True], "context.shop": [f"shop {user % SHELVES}"]}
         for user, day, items in baskets if day < BASKETS - 1 for item in items
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, schema=_sequence_schema())
@@ -132,7 +135,9 @@ def _sequence_schema() -> pa.Schema:
             "items": pa.list_(pa.int32()),
             "times": pa.list_(pa.int64()),
             "weights": pa.list_(pa.float32()),
+            "roles": pa.list_(pa.int8()),
             "visible": pa.list_(pa.int32()),
+            "targets": pa.list_(pa.bool_()),
             "context.shop": pa.list_(pa.string()),
         }
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import zoneinfo
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from two_tower.contracts import FeatureType, GateCheck, Loss, RetrieverSettings
+from two_tower.contracts import FeatureType, GateCheck, Loss, RetrieverSettings, Role
 from two_tower.settings import Duration, Settings, one_of
 
 if TYPE_CHECKING:
@@ -24,16 +25,41 @@ else:
 Features = dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], AnyFeature]
 
 
+class BigQuery(Settings):
+    """A BigQuery table or query, exported to Parquet files before it is read."""
+
+    table: str | None = Field(None, description="PROJECT.DATASET.TABLE.")
+    query: str | None = Field(None, description="A SELECT statement, instead of `table`.")
+    export_to: str = Field(description="A gs:// folder for the exported files; equal content is exported once.")
+    project: str | None = Field(None, description="The project that pays; that of the credentials if not given.")
+    location: str | None = Field(None, description="The location of the data, such as EU.")
+
+    @model_validator(mode="after")
+    def _table_or_query(self) -> BigQuery:
+        if (self.table is None) == (self.query is None):
+            raise PydanticCustomError("bigquery", "give either table or query")
+        return self
+
+
 class Source(Settings):
     """Files of one table."""
 
-    path: str | list[str] = Field(
+    path: str | list[str] | None = Field(
+        None,
         description="A file, a glob or a folder, local or gs://; or a list of them. A relative path is looked up in "
-        "data/NAME, then in $TWO_TOWER_DATA/NAME, NAME being the configuration's name (or `dataset`)."
+        "data/NAME, then in $TWO_TOWER_DATA/NAME, NAME being the configuration's name (or `dataset`). Folders named "
+        "KEY=VALUE below it are columns.",
     )
+    bigquery: BigQuery | None = Field(None, description="Where the rows come from, instead of `path`.")
     format: Literal["auto", "parquet", "csv", "jsonl"] = Field(
         "auto", description="`auto` goes by the file name's ending."
     )
+
+    @model_validator(mode="after")
+    def _path_or_bigquery(self) -> Self:
+        if (self.path is None) == (self.bigquery is None):
+            raise PydanticCustomError("source", "needs a path, or bigquery instead of it")
+        return self
 
 
 class Columns(Settings):
@@ -41,13 +67,20 @@ class Columns(Settings):
 
     user: str | None = Field(None, description="The user's id. Without it every row is a query of its own.")
     item: str = Field(description="The item's id.")
-    time: str = Field(description="The event's time: a timestamp, ISO 8601 text, or epoch seconds (s, ms, us or ns).")
-    event: str | None = Field(None, description="The kind of event, which `event_weights` maps to a weight.")
+    time: str | None = Field(
+        None,
+        description="The event's time: a timestamp, ISO 8601 text, or epoch seconds (s, ms, us or ns).",
+    )
+    order: str | None = Field(
+        None,
+        description="Instead of a time: a whole number that orders a user's events. Without either there is no order.",
+    )
+    event: str | None = Field(None, description="The kind of event, which `events` maps to a role and a weight.")
     weight: str | None = Field(None, description="A number that multiplies the event's weight.")
 
 
 class Filter(Settings):
-    """A condition that a log row has to meet to be used; rows that do not are counted, not set aside."""
+    """A condition that a row has to meet to be used; rows that do not are counted, not set aside."""
 
     column: str
     op: Literal["==", "!=", ">", ">=", "<", "<=", "in", "not_in", "starts_with", "not_starts_with", "not_null"]
@@ -62,18 +95,95 @@ class Filter(Settings):
         return self
 
 
+class Event(Settings):
+    """What one kind of event means. Only positive events are targets and counted as popularity."""
+
+    role: Role = "positive"
+    weight: float = Field(1.0, ge=0)
+
+
+class Range(Settings):
+    """The values that a column may have; rows with others are set aside. A missing value is in every range."""
+
+    min: float | str | None = Field(None, description="The smallest value, or, in a column of times, the first moment.")
+    max: float | str | None = None
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Range:
+        if self.min is None and self.max is None:
+            raise PydanticCustomError("range", "give min, max or both")
+        return self
+
+
+class Rate(Settings):
+    """A rate that no person reaches: the events of a user beyond it are set aside."""
+
+    events: int = Field(ge=1)
+    per: Duration = "1d"  # type: ignore[assignment]
+
+
+class KCore(Settings):
+    """Only users and items with so many training events, both counted after the other was cut, are trained on."""
+
+    user: int = Field(1, ge=1)
+    item: int = Field(1, ge=1)
+
+
+def _event(value: Any) -> Any:
+    """A bare number is the weight of a positive event."""
+    return {"weight": value} if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
 class Interactions(Source):
     """The interaction logs."""
 
     columns: Columns
     filters: list[Filter] = []
-    event_weights: dict[str, float] = Field(
-        {}, description="Weight per value of the event column; rows of other events are filtered out."
+    events: dict[str, Annotated[Event, BeforeValidator(_event, json_schema_input_type=Event | float)]] = Field(
+        {},
+        description="What each value of the event column means: {role: ..., weight: ...}, or just the weight of a "
+        "positive event. Rows of other events are filtered out.",
     )
+    ranges: dict[str, Range] = Field({}, description="The values that columns may have.")
     timezone: str = Field("UTC", description="The time zone of times that carry none.")
+    max_rate: Rate | None = Field(None, description="Against bots: the events of a user beyond it are set aside.")
+    repeats: Literal["keep", "first"] = Field(
+        "keep", description="`first`: of a user's events with one item in one role only the first is used."
+    )
+    k_core: KCore | None = Field(
+        None, description="Leaves rare users and items out of training; queries and candidates stay complete."
+    )
     max_bad_share: float = Field(
         0.05, ge=0, le=1, description="Largest share of rows that may be set aside as bad before the step fails."
     )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise PydanticCustomError("timezone", "no time zone {name}", {"name": repr(name)}) from error
+        return name
+
+    @model_validator(mode="after")
+    def _needed_columns(self) -> Interactions:
+        for setting, column in (("events", "event"), ("max_rate", "user"), ("max_rate", "time"), ("repeats", "user")):
+            wanted = getattr(self, setting) not in (None, {}, "keep")
+            if wanted and getattr(self.columns, column) is None:
+                raise PydanticCustomError(
+                    "no_column",
+                    "{setting} needs columns.{column}, which is not set",
+                    {"setting": setting, "column": column},
+                )
+        if self.columns.time and self.columns.order:
+            raise PydanticCustomError("time_and_order", "columns: give time or order, not both")
+        if self.events and not any(event.role == "positive" for event in self.events.values()):
+            raise PydanticCustomError("no_positive", "events: none has the role positive, so there is nothing to learn")
+        return self
+
+
+Unknown = Literal["keep", "set_aside"]
 
 
 class ItemTable(Source):
@@ -82,6 +192,12 @@ class ItemTable(Source):
     id: str = Field(description="The column with the item's id.")
     features: Features = {}
     display: list[str] = Field([], description="Columns shown to people next to the id, in reports and `recommend`.")
+    available: list[Filter] = Field(
+        [],
+        description="Conditions on the table's columns. Items that do not meet them are learned from and may stand in "
+        "histories, but are never retrieved.",
+    )
+    unknown: Unknown = Field("keep", description="What becomes of log rows whose item the table lacks.")
 
 
 class UserTable(Source):
@@ -89,6 +205,7 @@ class UserTable(Source):
 
     id: str = Field(description="The column with the user's id.")
     features: Features = {}
+    unknown: Unknown = Field("keep", description="What becomes of log rows whose user the table lacks.")
 
 
 class Query(Settings):
@@ -97,6 +214,7 @@ class Query(Settings):
     history_length: int = Field(
         50, ge=0, le=1000, description="How many of the user's latest items the query carries; 0 for none."
     )
+    history_roles: list[Role] = Field(["positive"], min_length=1, description="The roles of the events in the history.")
     context: Features = Field(
         {}, description="Features of the event row that are known at request time, such as a search text."
     )
@@ -115,6 +233,54 @@ class LeaveLastOut(Settings):
 
     type: Literal["leave_last_out"] = "leave_last_out"
 
+    @property
+    def k(self) -> int:
+        return 1
+
+
+class LeaveLastK(Settings):
+    """Each user's last `k` items are the test targets, the `k` before them the validation targets.
+
+    A user with fewer than 2 k + 1 positive events has neither.
+    """
+
+    type: Literal["leave_last_k"] = "leave_last_k"
+    k: int = Field(ge=1)
+
+
+class Given(Settings):
+    """A split that comes with the data, in files of its own or in a column."""
+
+    type: Literal["given"] = "given"
+    column: str | None = Field(
+        None,
+        description="The column that tells; without it `test` and `validation` are globs that the files' paths meet.",
+    )
+    test: str = Field(description="The column's value for test rows, or a glob such as `test*.parquet`.")
+    validation: str | None = Field(None, description="The same for validation rows.")
+    validation_share: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="Without `validation`: the share of the other rows that validates, by a hash of user and item.",
+    )
+
+
+class Examples(Settings):
+    """The shape of the training examples."""
+
+    shape: Literal["sequences", "pairs"] = Field(
+        "sequences",
+        description="`sequences`: one row a user with a target at every position. `pairs`: beside them one row a "
+        "positive with its history at that moment, which takes as many times the room as a history is long.",
+    )
+    max_per_user: int | None = Field(
+        None, ge=1, description="At most this many of a user's latest positives are targets, against heavy users."
+    )
+
+
+AnySplit = Annotated[GlobalTime | LeaveLastOut | LeaveLastK | Given, Field(discriminator="type")]
+
 
 class Data(Settings):
     """Where the logs and tables are and how they become examples and queries."""
@@ -123,24 +289,40 @@ class Data(Settings):
     items: ItemTable | None = Field(None, description="Without it the candidates are the items of the logs.")
     users: UserTable | None = None
     query: Query = Query()
-    split: Annotated[GlobalTime | LeaveLastOut, Field(discriminator="type")]
+    examples: Examples = Examples()
+    split: AnySplit
     recent: Duration = Field(
         "28d",  # type: ignore[assignment]
         description="The window before a cut-off that counts as recent popularity.",
     )
-    shards: int = Field(8, ge=1, le=4096, description="How many shards of users the logs are split into.")
+    shards: int = Field(
+        8, ge=1, le=4096, description="How many shards of users the logs are split into; memory goes by the largest."
+    )
+    incremental: bool = Field(
+        False,
+        description="Keeps the checked events beside the prepared data, so that the next preparation reads only the "
+        "files that are new.",
+    )
 
     @model_validator(mode="after")
     def _columns_that_others_need(self) -> Data:
         columns = self.interactions.columns
-        if columns.user is None and (self.users is not None or isinstance(self.split, LeaveLastOut)):
-            needs = "users" if self.users is not None else "split"
+        if columns.user is None:
+            by_user = not isinstance(self.split, GlobalTime)
+            if self.users is not None or by_user:
+                needs = "users" if self.users is not None else "split"
+                raise PydanticCustomError(
+                    "no_user", "{needs} needs interactions.columns.user, which is not set", {"needs": needs}
+                )
+            if not self.query.context:
+                raise PydanticCustomError(
+                    "no_query", "query.context: without interactions.columns.user a query needs a context feature"
+                )
+        if columns.time is None and isinstance(self.split, GlobalTime):
+            raise PydanticCustomError("no_time", "split global_time needs interactions.columns.time, which is not set")
+        if columns.time is None and columns.order is None and not isinstance(self.split, Given):
             raise PydanticCustomError(
-                "no_user", "{needs} needs interactions.columns.user, which is not set", {"needs": needs}
-            )
-        if columns.event is None and self.interactions.event_weights:
-            raise PydanticCustomError(
-                "no_event", "interactions.event_weights needs interactions.columns.event, which is not set"
+                "no_order", "split: without interactions.columns.time or order only a given split is possible"
             )
         return self
 
@@ -181,9 +363,6 @@ class Training(Settings):
     learning_rate: float = Field(1e-3, gt=0, description="Adam's, at the start; it falls to none along a cosine.")
     patience: int = Field(2, ge=1, description="Epochs without a better validation recall before training stops.")
     monitor_k: int = Field(100, ge=1, description="The K of the validation Recall@K that early stopping watches.")
-    max_examples_per_user: int | None = Field(
-        None, ge=1, description="At most this many of a user's latest examples a epoch, against heavy users."
-    )
     seed: int = 42
 
 
@@ -241,7 +420,21 @@ class Evaluation(Settings):
 class Beam(Settings):
     """The runner of the Beam steps."""
 
-    runner: str = Field("in_process", description="`in_process`, or the name of a Beam runner.")
+    runner: str = Field(
+        "in_process",
+        description="`in_process` (threads), `multi_process`, DataflowRunner; FlinkRunner, SparkRunner and "
+        "PortableRunner are passed through, untested.",
+    )
+    workers: int = Field(
+        0,
+        ge=0,
+        description="Threads or processes of the two local runners; 0 for as many as there are cores, 8 at most.",
+    )
+    work: str | None = Field(
+        None,
+        description="The folder for the files between the stages, which every worker must reach (gs:// on Dataflow); "
+        "beside the artefact if not given.",
+    )
     options: dict[str, Any] = Field({}, description="Pipeline options, by their Beam names.")
 
 

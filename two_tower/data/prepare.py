@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
-import json
 import os
-import shutil
+import threading
 import time
-import zoneinfo
 from collections import Counter
-from collections.abc import Callable, Iterable
-from pathlib import Path, PurePath
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,15 +21,18 @@ import pyarrow.parquet as pq
 from two_tower.artifacts import ArtifactWriter, write_artifact
 from two_tower.config import Beam, Data
 from two_tower.data import shards, splits
-from two_tower.data.arrow import read_arrow, write_arrow
-from two_tower.data.prepared import KIND
+from two_tower.data.incremental import STATE, EarlierRun, display_names, find_earlier, state_of
+from two_tower.data.prepared import KIND, PROFILE_KIND
+from two_tower.data.profile import Sketch, describe, merge, sketch
 from two_tower.data.reading import Unit, plan_units, require_columns
 from two_tower.data.rows import BAD_ROWS, REASONS, source_columns
 from two_tower.data.sources import SourceFile
-from two_tower.data.tables import EntityTable, Numbering, load_entities, number
-from two_tower.errors import ConfigError, DataError
+from two_tower.data.tables import EntityTable, Numbering, available, load_entities, number
+from two_tower.data.values import column_hashes, row_digests, row_keys
+from two_tower.data.work import Work
+from two_tower.errors import DataError
 from two_tower.features import fit_features
-from two_tower.progress import human_seconds, log
+from two_tower.progress import Progress, human_seconds, log
 
 DAY = shards.DAY
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -38,59 +40,72 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONG_TAIL_POINTS = 1000
 FILTERED_NAMES = 20
 """So many of the reasons for which rows were filtered are counted apart."""
+CORE_ROUNDS = 100
+LOOK_EVERY = 2.0
+"""Seconds between two looks at how far the workers are."""
 
 
-def prepare(sources: dict[str, list[SourceFile]], out: str | Path, *, data: Data, beam: Beam) -> None:
+def prepare(
+    sources: dict[str, list[SourceFile]],
+    out: str | Path,
+    *,
+    data: Data,
+    beam: Beam,
+    profile: str | Path | None = None,
+    previous: str | Path | None = None,
+) -> None:
     """Writes the `prepared_data` artefact of docs/artefacts.md into the folder `out`.
 
-    The same files and settings give the same bytes, on whatever runner and in whatever order its bundles run.
+    The same files and settings give the same bytes, on whatever runner, in whatever order its bundles run, and
+    whether everything is read or, with `previous`, only what is new.
 
     Args:
         sources: The files as `resolve_sources` lists them.
-        out: The artefact's folder; a hidden folder beside it holds the shards meanwhile.
+        out: The artefact's folder; a hidden folder beside it holds the shards meanwhile, unless `beam.work` says where.
         data: The configuration's `data` section.
         beam: The runner.
+        profile: Where the `data_profile` artefact goes, if it is wanted.
+        previous: Earlier prepared data, from which the files that have not changed need not be read again; with
+            `data.incremental`, and as long as the settings are the same.
 
     Raises:
         DataError: The files cannot be used: unreadable, a column missing, too many bad rows, nothing left, an
             empty window.
-        ConfigError: The settings contradict each other.
     """
-    _check_settings(data)
     out = Path(out)
-    work = out.parent / f".{out.name}.work"
-    shutil.rmtree(work, ignore_errors=True)  # what a killed run left
-    try:
-        with write_artifact(out, KIND, config=data.model_dump(mode="json")) as writer:
-            work.mkdir(parents=True)
-            _Preparation(sources, writer, work, data, beam).run()
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _check_settings(data: Data) -> None:
-    """Refuses settings that contradict each other."""
-    if data.interactions.columns.user is None and not data.query.context:
-        raise ConfigError("data.query.context: without data.interactions.columns.user a query needs a context feature")
-    try:
-        zoneinfo.ZoneInfo(data.interactions.timezone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigError(f"data.interactions.timezone: no time zone {data.interactions.timezone!r}") from error
+    work = Work(f"{beam.work.rstrip('/')}/{out.name}.work" if beam.work else str(out.parent / f".{out.name}.work"))
+    earlier = find_earlier(previous, sources, data)
+    work.remove()  # what a killed run left
+    with contextlib.ExitStack() as stack:
+        stack.callback(work.remove)
+        config = data.model_dump(mode="json")
+        writer = stack.enter_context(write_artifact(out, KIND, config=config))
+        about = stack.enter_context(write_artifact(profile, PROFILE_KIND, config=config)) if profile else None
+        work.make()
+        _Preparation(sources, writer, about, work, data, beam, earlier).run()
 
 
 class _Preparation:
     """One run of `prepare`: its stages in order."""
 
     def __init__(
-        self, sources: dict[str, list[SourceFile]], writer: ArtifactWriter, work: Path, data: Data, beam: Beam
+        self,
+        sources: dict[str, list[SourceFile]],
+        writer: ArtifactWriter,
+        about: ArtifactWriter | None,
+        work: Work,
+        data: Data,
+        beam: Beam,
+        earlier: EarlierRun | None,
     ) -> None:
-        self.sources, self.writer, self.data, self.beam = sources, writer, data, beam
+        self.sources, self.writer, self.about, self.work = sources, writer, about, work
+        self.data, self.beam, self.earlier = data, beam, earlier
         self.logs = sources["interactions"]
-        self.has_users = data.interactions.columns.user is not None
+        self.columns = data.interactions.columns
         # The files' own age bounds what their rows can know, and unlike the clock it is the same in a repeated run.
         # The day allows for time zones and for clocks that differ.
         newest = max(file["modified"] for file in self.logs) + DAY
-        self.job = shards.Job(data=data, work=str(work), newest=newest)
+        self.job = shards.Job(data=data, work=work, newest=newest, earlier=earlier.events if earlier else None)
 
     def run(self) -> None:
         """All the stages."""
@@ -98,74 +113,117 @@ class _Preparation:
         require_columns(self.logs, source_columns(self.data))
         items = load_entities(self.sources["items"], self.data.items, key="data.items")
         users = load_entities(self.sources["users"], self.data.users, key="data.users")
-        units = plan_units(self.logs)
-        log.info("prepare_data: reading %d files in %d parts", len(self.logs), len(units))
-        self._read(units)
-        rows = self._check_rows()
+        self.work.write("known-item.arrow", pa.table({"id": items.ids}))
+        self.work.write("known-user.arrow", pa.table({"id": users.ids}))
+        units = self._read()
+        rows, all_filtered = self._check_rows()
         merged = self._reports("merged")
-        windows = self._windows(merged)
+        end = max(report["last"] for report in merged)
+        windows = splits.Windows.of(self.data, end=end)
         log.info("prepare_data: %s of %s rows kept", f"{rows['kept']:,}", f"{rows['read']:,}")
         item_numbers = self._number("items", items)
-        user_numbers = self._number("users", users) if self.has_users else number(_no_ids(), pa.array([], pa.string()))
+        user_numbers = self._number("users", users) if self.columns.user else number(_no_ids(), _NO_TEXTS)
         self._write_users(users, user_numbers)
+        self._shrink_to_core(windows, items=len(item_numbers.ids))
         self._encode(windows, units)
         encoded = self._reports("encoded")
         events = {name: sum(report["events"][name] for report in encoded) for name in splits.SPLITS}
+        if self.data.interactions.k_core is not None:
+            rows["outside_core"] = sum(report["outside_core"] for report in encoded)
         splits.require_events(events, windows, first=min(report["first"] for report in merged))
         log.info("prepare_data: writing %s candidates", f"{len(item_numbers.ids):,}")
         counts = self._write_items(items, item_numbers)
-        for split in ("validation", "test"):
-            self._write_queries(split)
+        for name in ("train", "pairs", "validation", "test", "events"):
+            self._take_parts(name)
         self._write_set_aside()
         self._write_features(items, users)
+        per_day = self._per_day(merged, items=len(item_numbers.ids))
+        self._write_profile(items, users, per_day)
+        if self.data.incremental:
+            state = state_of(self.sources, read=rows["read"], filtered=all_filtered)
+            self.writer.write_json(STATE, state)
         self._write_summary(
-            rows, merged, encoded, windows, counts, items=items, users=users, known=(item_numbers, user_numbers)
+            rows, per_day, encoded, windows, counts, items=items, users=users, known=(item_numbers, user_numbers)
         )
         log.info("prepare_data: done in %s", human_seconds(time.monotonic() - started))
 
-    def _read(self, units: list[Unit]) -> None:
-        """Stage 1: files to shards, shards to merged shards."""
+    def _read(self) -> list[Unit]:
+        """Stage 1: files to shards, shards to merged shards. Returns all units, also those that were read earlier."""
         import apache_beam as beam
+
+        units = plan_units(self.logs)
+        known = set(self.earlier.files) if self.earlier else set()
+        new = [unit for unit in units if unit.file not in known]
+        log.info("prepare_data: reading %d files in %d parts", len(self.logs) - len(known), len(new))
+        read = functools.partial(shards.read_unit, job=self.job)
+        merge_shard = functools.partial(shards.merge_shard, job=self.job)
+        earlier = [(shard, "") for shard in self.earlier.events.shards] if self.earlier else []
+
+        def stages(pipeline: Any) -> None:
+            pieces = (
+                pipeline | "Units" >> beam.Create(new) | "To workers" >> beam.Reshuffle() | "Read" >> beam.FlatMap(read)
+            )
+            if earlier:
+                pieces = (pieces, pipeline | "Earlier shards" >> beam.Create(earlier)) | beam.Flatten()
+            _ = pieces | "By shard" >> beam.GroupByKey() | "Merge" >> beam.Map(merge_shard)
+
+        with self._watched("reading", "read-*.json", total=len(new), unit="parts"):
+            self._run(stages)
+        return units
+
+    def _encode(self, windows: splits.Windows, units: list[Unit]) -> None:
+        """Stage 2: merged shards to sequences and queries; beside it, the content of what the shards set aside."""
+        import apache_beam as beam
+
+        aside = pa.concat_tables(self.work.read(name) for name in self.work.names("aside-*.arrow"))
+        if self.earlier:
+            known = pl.DataFrame(self.earlier.bad).select("file", "row", "reason")
+            aside = pl.DataFrame(aside).join(known, on=["file", "row", "reason"], how="anti").to_arrow()
+        self.work.write("aside.arrow", aside)
+        holding = set(pa.compute.unique(aside["file"]).to_pylist())
+        encode = functools.partial(shards.encode_shard, job=self.job, windows=windows)
+        again = functools.partial(shards.describe_aside, job=self.job)
+        numbers = self._shards()
 
         def stages(pipeline: Any) -> None:
             _ = (
                 pipeline
-                | "Units" >> beam.Create(units)
-                | "Read" >> beam.FlatMap(functools.partial(shards.read_unit, job=self.job))
-                | "By shard" >> beam.GroupByKey()
-                | "Merge" >> beam.Map(functools.partial(shards.merge_shard, job=self.job))
+                | "Shards" >> beam.Create(numbers)
+                | "To workers" >> beam.Reshuffle()
+                | "Encode" >> beam.Map(encode)
             )
+            if holding:
+                of_these = [unit for unit in units if unit.file in holding]
+                created = pipeline | "Units" >> beam.Create(of_these) | "Units to workers" >> beam.Reshuffle()
+                _ = created | "Describe what was set aside" >> beam.Map(again)
 
-        self._run(stages)
+        with self._watched("encoding", "encoded-*.json", total=len(numbers), unit="shards"):
+            self._run(stages)
 
-    def _encode(self, windows: splits.Windows, units: list[Unit]) -> None:
-        """Stage 2: merged shards to sequences and queries; beside it, the content of the duplicates."""
+    def _shrink_to_core(self, windows: splits.Windows, *, items: int) -> None:
+        """Finds the items of the core: leaves out rare ones, then users, until nothing more falls out."""
         import apache_beam as beam
 
-        numbers = [int(path.stem.rpartition("-")[2]) for path in self._files("merged-*.json")]
-        duplicates = pa.concat_tables(read_arrow(path) for path in self._files("duplicates-*.arrow"))
-        listed = self.job.path("duplicates.arrow")
-        write_arrow(duplicates, listed)
-        holding = set(pa.compute.unique(duplicates["file"]).to_pylist())
-        encode = functools.partial(
-            shards.encode_shard,
-            job=self.job,
-            windows=windows,
-            train=str(self.writer.path("train/part").parent),
-            users=str(self.writer.path("users.parquet")),
-        )
-        describe = functools.partial(shards.describe_duplicates, job=self.job, rows=str(listed))
+        if (settings := self.data.interactions.k_core) is None:
+            return
+        count = functools.partial(shards.count_core, job=self.job, windows=windows)
+        core = np.arange(items, dtype=np.int32)
 
         def stages(pipeline: Any) -> None:
-            _ = pipeline | "Shards" >> beam.Create(numbers) | "Encode" >> beam.Map(encode)
-            if holding:
-                _ = (
-                    pipeline
-                    | "Units" >> beam.Create([unit for unit in units if unit.file in holding])
-                    | "Describe duplicates" >> beam.Map(describe)
-                )
+            _ = pipeline | "Shards" >> beam.Create(self._shards()) | "To workers" >> beam.Reshuffle() | beam.Map(count)
 
-        self._run(stages)
+        for _ in range(CORE_ROUNDS):
+            self.work.write("core.arrow", pa.table({"item": core}))
+            self._run(stages)
+            counts = np.zeros(items, dtype=np.int64)
+            for name in self.work.names("core-*.arrow"):
+                table = self.work.read(name)
+                counts[table["item"].to_numpy()] += table["count"].to_numpy()
+            smaller = np.flatnonzero(counts >= settings.item).astype(np.int32)
+            if len(smaller) == len(core):
+                break
+            core = smaller
+        log.info("prepare_data: the core has %s of %s items", f"{len(core):,}", f"{items:,}")
 
     def _run(self, stages: Callable[[Any], None]) -> None:
         """Runs a pipeline; a full disk comes out as the `OSError` that it was."""
@@ -177,17 +235,35 @@ class _Preparation:
         except Exception as error:
             for number in NO_ROOM:
                 if os.strerror(number) in str(error):
-                    raise OSError(number, os.strerror(number), self.job.work) from error
+                    raise OSError(number, os.strerror(number), self.work.root) from error
             raise
 
-    def _files(self, pattern: str) -> list[Path]:
-        return sorted(Path(self.job.work).glob(pattern))
+    @contextlib.contextmanager
+    def _watched(self, what: str, pattern: str, *, total: int, unit: str) -> Iterator[None]:
+        """Logs how many of the files that the workers leave are there, on whatever runner they are."""
+        progress, done = Progress(f"prepare_data: {what}", total=total, unit=unit), threading.Event()
+
+        def look() -> None:
+            while not done.wait(LOOK_EVERY):
+                if new := len(self.work.names(pattern)) - progress.done:
+                    progress.advance(new)
+
+        watcher = threading.Thread(target=look, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
+    def _shards(self) -> list[int]:
+        return [int(name.rpartition("-")[2].removesuffix(".json")) for name in self.work.names("merged-*.json")]
 
     def _reports(self, stage: str) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text(encoding="utf-8")) for path in self._files(f"{stage}-*.json")]
+        return [self.work.read_json(name) for name in self.work.names(f"{stage}-*.json")]
 
-    def _check_rows(self) -> dict[str, Any]:
-        """The row counts of summary.json, checked."""
+    def _check_rows(self) -> tuple[dict[str, Any], Counter[str]]:
+        """The row counts of summary.json, checked, and how many rows each filter took out."""
         reports, merged = self._reports("read"), self._reports("merged")
         for report in reports:
             if report["error"]:
@@ -195,24 +271,34 @@ class _Preparation:
         read = sum(report["read"] for report in reports)
         filtered = _sum(report["filtered"] for report in reports)
         set_aside = _sum(report["set_aside"] for report in reports)
-        if duplicates := sum(report["duplicates"] for report in merged):
-            set_aside["duplicate"] = duplicates
+        if self.earlier:
+            read += self.earlier.state["read"]
+            filtered += self.earlier.filtered
+            earlier = Counter(self.earlier.bad["reason"].to_pylist())
+            del earlier["rate_limit"]  # the shards look at all the events again
+            set_aside += earlier
+        set_aside["duplicate"] += sum(report["duplicates"] for report in merged)
+        set_aside["rate_limit"] += sum(report["rate_limit"] for report in merged)
+        by_filter = Counter(filtered)
+        if repeats := sum(report["repeats"] for report in merged):
+            filtered["repeats"] = repeats
         kept = sum(report["kept"] for report in merged)
         if not read:
             raise DataError(f"data.interactions: the logs have no rows ({self._names()})")
-        self._refuse_too_many_bad(set_aside, used=read - sum(filtered.values()), examples=reports)
+        self._refuse_too_many_bad(set_aside, used=read - by_filter.total(), examples=reports)
         if not kept:
             counts = ", ".join(f"{name}: {count:,}" for name, count in list(_largest(filtered).items())[:5])
             raise DataError(
                 f"data.interactions: of {read:,} rows none is left after the filters ({counts}); "
-                "check data.interactions.filters and event_weights"
+                "check data.interactions.filters and events"
             )
-        return {
+        rows = {
             "read": read,
             "kept": kept,
             "filtered": _largest(filtered),
             "set_aside": {reason: set_aside[reason] for reason in REASONS if set_aside[reason]},
         }
+        return rows, by_filter
 
     def _refuse_too_many_bad(self, set_aside: Counter[str], *, used: int, examples: list[dict[str, Any]]) -> None:
         """Raises a DataError when the share of bad rows, of those not filtered out, is above the configured one."""
@@ -241,62 +327,117 @@ class _Preparation:
         paths = [file["path"] for file in self.logs]
         return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
-    def _windows(self, merged: list[dict[str, Any]]) -> splits.Windows:
-        end = max(report["last"] for report in merged)
-        return splits.Windows.of(self.data.split, end=end, recent=splits.span(self.data.recent))
-
     def _number(self, name: str, table: EntityTable) -> Numbering:
         """The numbering of the items or users, left in the work folder for the workers."""
-        seen = pl.concat(pl.DataFrame(read_arrow(path)) for path in self._files(f"{name}-*.arrow"))
+        seen = pl.concat(pl.DataFrame(self.work.read(path)) for path in self.work.names(f"{name}-*.arrow"))
         numbering = number(seen, table.ids)
-        write_arrow(pa.table({"id": numbering.ids}), self.job.path(f"{name}.arrow"))
+        self.work.write(f"{name}.arrow", pa.table({"id": numbering.ids}))
         return numbering
 
     def _write_users(self, table: EntityTable, numbering: Numbering) -> None:
-        self.writer.write_table("users.parquet", pa.table({"user_id": numbering.ids, **table.rows_of(numbering.ids)}))
+        users = pa.table({"user_id": numbering.ids, **table.rows_of(numbering.ids, "feature.")})
+        self.writer.write_table("users.parquet", users)
+        self.work.write("user-table.arrow", users)
 
     def _write_items(self, table: EntityTable, numbering: Numbering) -> pa.Table:
         """Writes the candidate table; its counts are returned."""
-        counted = pl.concat(pl.DataFrame(read_arrow(path)) for path in self._files("counts-*.arrow"))
+        counted = pl.concat(pl.DataFrame(self.work.read(path)) for path in self.work.names("counts-*.arrow"))
         counted = counted.group_by("item").sum()
         numbers = pl.DataFrame({"item": np.arange(len(numbering.ids), dtype=np.int32)})
         counts = (
             numbers.join(counted, on="item", how="left", maintain_order="left").drop("item").fill_null(0).to_arrow()
         )
-        columns = {"item_id": numbering.ids, "first_seen": numbering.first_seen}
+        first_seen = numbering.first_seen if self.columns.time else pa.nulls(len(numbering.ids), pa.int64())
+        columns = {"item_id": numbering.ids, "first_seen": first_seen}
         columns |= dict(zip(counts.column_names, counts.columns, strict=True))
-        self.writer.write_table("items.parquet", pa.table(columns | table.rows_of(numbering.ids)))
+        columns["available"] = available(
+            table, numbering.ids, self.data.items, timezone=self.data.interactions.timezone
+        )
+        columns |= table.rows_of(numbering.ids, "feature.") | table.rows_of(numbering.ids, "display.")
+        self.writer.write_table("items.parquet", pa.table(columns))
         return counts
 
-    def _write_queries(self, split: str) -> None:
-        """Joins the shards' queries into one file, a row group a shard."""
-        name, sink, rows = f"{split}.parquet", None, 0
-        for path in self._files(f"{split}-*.parquet"):
-            table = pq.read_table(path)
-            sink = sink or pq.ParquetWriter(self.writer.path(name), table.schema, compression="zstd")
-            sink.write_table(table)
-            rows += table.num_rows
-        assert sink is not None
-        sink.close()
-        self.writer.manifest.rows[split] = rows
+    def _take_parts(self, name: str) -> None:
+        """Moves the shards' Parquet files into a folder of the artefact and counts their rows."""
+        rows = 0
+        for part in self.work.names(f"{name}-*.parquet"):
+            path = self.writer.path(f"{name}/part-{part.rpartition('-')[2]}")
+            self.work.take(part, path)
+            rows += pq.read_metadata(path).num_rows
+        if rows or name in splits.SPLITS:
+            self.writer.manifest.rows[name] = rows
 
     def _write_set_aside(self) -> None:
-        """Joins the bad rows, in the order of the files and rows; a file goes by its path inside the logs' folder."""
-        parts = [pq.read_table(path) for path in self._files("bad-*.parquet")]
+        """Joins the bad rows, in the order of the files and rows."""
+        parts = [self.work.read(name) for name in self.work.names("bad-*.arrow")]
+        if self.earlier:
+            limited = pa.concat_tables(self.work.read(name) for name in self.work.names("aside-*.arrow"))
+            still = pl.DataFrame(limited).filter(pl.col("reason") == "rate_limit").select("file", "row")
+            bad = pl.DataFrame(self.earlier.bad)
+            mine = bad.filter(pl.col("reason") != "rate_limit")
+            again = bad.filter(pl.col("reason") == "rate_limit").join(still, on=["file", "row"], how="semi")
+            parts.append(pl.concat([mine, again]).to_arrow().cast(BAD_ROWS))
         table = pa.concat_tables([BAD_ROWS.empty_table(), *parts]).sort_by(
             [("file", "ascending"), ("row", "ascending")]
         )
-        folder = os.path.commonpath([str(PurePath(file["path"]).parent) for file in self.logs])
-        names = pa.array([os.path.relpath(file["path"], folder) for file in self.logs], pa.string())
+        names = pa.array(display_names([file["path"] for file in self.logs]), pa.string())
         self.writer.write_table(
             "set_aside.parquet", table.set_column(0, "file", names.take(table["file"].combine_chunks()))
         )
+
+    def _per_day(self, merged: list[dict[str, Any]], *, items: int) -> dict[str, list[Any]]:
+        """The days of the logs with their events, users and items; empty lists where there are no times."""
+        counts: dict[int, list[int]] = {}
+        for report in merged:
+            for day, (events, users) in report["per_day"].items():
+                total = counts.setdefault(int(day), [0, 0, 0])
+                total[0] += events
+                total[1] += users  # a user is in one shard only
+        days = sorted(counts)
+        place = {day: number for number, day in enumerate(days)}
+        seen = np.zeros((len(days), items // 8 + 1), dtype=np.uint8)
+        for name in self.work.names("days-*.arrow"):
+            table = self.work.read(name)
+            of_day = pl.Series(table["day"]).replace_strict(place, return_dtype=pl.Int64).to_numpy()
+            item = table["item"].to_numpy()
+            np.bitwise_or.at(seen, (of_day, item // 8), np.left_shift(1, item % 8).astype(np.uint8))
+        for day, bits in zip(days, seen, strict=True):
+            counts[day][2] = int(np.bitwise_count(bits).sum())
+        return {
+            "day": [str(np.datetime64(day, "D")) for day in days],
+            **{name: [counts[day][n] for day in days] for n, name in enumerate(("events", "users", "items"))},
+        }
+
+    def _write_profile(self, items: EntityTable, users: EntityTable, per_day: dict[str, list[Any]]) -> None:
+        """Writes the profile of the logs and tables, and the sketch that the next preparation goes on from."""
+        if self.about is None and not self.data.incremental:
+            return
+        parts = [self.earlier.sketch] if self.earlier else []
+        for name in self.work.names("sketch-*.parquet"):
+            with self.work.source(name) as source:
+                parts.append(Sketch.read(source))
+        logs = merge(parts)
+        if self.data.incremental:
+            logs.write(self.writer.path("sketch.parquet"))
+        if self.about is None:
+            return
+        tables = {"interactions": describe(logs)}
+        for key, table in (("items", items), ("users", users)):
+            if table.columns:
+                tables[key] = describe(_sketch_of(table, key))
+        self.about.write_json("profile.json", {"tables": tables, "per_day": per_day, "not_compared": self._moving()})
+
+    def _moving(self) -> dict[str, str]:
+        """The columns of the logs whose values differ from one day's logs to the next's whatever happens."""
+        reasons = {"time": "times move on", "order": "the order moves on", "user": "ids", "item": "ids"}
+        columns = self.columns.model_dump()
+        return {f"interactions.{columns[role]}": reason for role, reason in reasons.items() if columns[role]}
 
     def _write_features(self, items: EntityTable, users: EntityTable) -> None:
         """Fits the statistics: of items and users on their tables, which carry no time, of the context on training."""
         context = self.data.query.context
         names = [f"context.{name}" for name in context]
-        trained = pq.read_table(self.writer.path("train/part").parent, columns=names) if names else pa.table({})
+        trained = pq.read_table(self.writer.folder / "train", columns=names) if names else pa.table({})
         flat = pa.table({name: pa.compute.list_flatten(trained[name]) for name in names})
         of_items = self.data.items.features if self.data.items else {}
         of_users = self.data.users.features if self.data.users else {}
@@ -311,7 +452,7 @@ class _Preparation:
     def _write_summary(
         self,
         rows: dict[str, Any],
-        merged: list[dict[str, Any]],
+        per_day: dict[str, list[Any]],
         encoded: list[dict[str, Any]],
         windows: splits.Windows,
         counts: pa.Table,
@@ -322,7 +463,6 @@ class _Preparation:
     ) -> None:
         """Writes summary.json and sets the manifest's facts."""
         spans = {name: _span(report["span"][name] for report in encoded) for name in splits.SPLITS}
-        per_day = sorted(_sum(report["per_day"] for report in merged).items(), key=lambda day: int(day[0]))
         trained = np.sort(counts["train_count"].to_numpy())[::-1]
         trained = trained[trained > 0]
         places = np.unique(np.linspace(0, len(trained) - 1, min(len(trained), LONG_TAIL_POINTS)).astype(np.int64))
@@ -337,11 +477,8 @@ class _Preparation:
             "items": len(known[0].ids),
             "items_seen": known[0].seen,
             "events": {name: sum(report["events"][name] for report in encoded) for name in splits.SPLITS},
-            "windows": spans,
-            "per_day": {
-                "day": [str(np.datetime64(int(day), "D")) for day, _ in per_day],
-                "events": [count for _, count in per_day],
-            },
+            "windows": spans if self.columns.time else {},
+            "per_day": per_day,
             "item_counts": trained[places].tolist(),
             "cold_items": {
                 split: int((is_cold & (counts[f"{split}_count"].to_numpy() > 0)).sum())
@@ -352,13 +489,26 @@ class _Preparation:
             summary[key] = {split: sum(report[key][split] for report in encoded) for split in ("validation", "test")}
         self.writer.write_json("summary.json", summary)
         manifest = self.writer.manifest
-        manifest.rows["train"] = sum(report["sequences"] for report in encoded)
-        manifest.data_seen_until = spans["train"][1]
+        manifest.data_seen_until = spans["train"][1] if self.columns.time else None
         manifest.extra = {
             "validation_from": windows.validation_from,
             "test_from": windows.test_from,
-            "end": windows.end,
+            "end": windows.end if self.columns.time else None,
+            "order": "time" if self.columns.time else "order" if self.columns.order else "none",
         }
+        if self.about is not None:
+            self.about.manifest.data_seen_until = manifest.data_seen_until
+
+
+_NO_TEXTS = pa.array([], pa.string())
+
+
+def _sketch_of(table: EntityTable, key: str) -> Sketch:
+    """A sketch of the columns of the item or user table."""
+    columns = {name.partition(".")[2]: column for name, column in table.columns.items() if name.startswith("feature.")}
+    frame = pl.DataFrame(pa.table(columns))
+    hashes = column_hashes(frame)
+    return sketch(frame, hashes=hashes, keys=row_keys(key, np.arange(frame.height), row_digests(frame, hashes)))
 
 
 def _no_ids() -> pl.DataFrame:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KIND = "prepared_data"
+PROFILE_KIND = "data_profile"
 
 
 class Prepared:
@@ -44,7 +45,7 @@ class Prepared:
 
     def queries(self, split: Literal["validation", "test"], columns: list[str] | None = None) -> pa.Table:
         """The queries of the split."""
-        return self._reader.table(f"{split}.parquet", columns)
+        return self._reader.table(split, columns)
 
     def set_aside(self) -> pa.Table:
         """The bad log rows with their reasons."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
@@ -34,6 +35,10 @@ class Unit:
     file: int
     path: str
     format: str
+    name: str = ""
+    """The path below the configured folder."""
+    folders: tuple[tuple[str, str | None], ...] = ()
+    """The columns that folders named KEY=VALUE give."""
     row_group: int | None = None
     first_row: int = 0
 
@@ -57,7 +62,8 @@ def plan_units(files: list[SourceFile]) -> list[Unit]:
     """
     units: list[Unit] = []
     for number, file in enumerate(files):
-        facts = {"file": number, "path": file["path"], "format": file["format"]}
+        facts = {"file": number} | {key: file[key] for key in ("path", "format", "name")}
+        facts["folders"] = tuple(folder_columns(file["path"]).items())
         if file["format"] != "parquet":
             units.append(Unit(number=len(units), **facts))
             continue
@@ -80,6 +86,7 @@ def require_columns(files: list[SourceFile], columns: dict[str, str]) -> None:
     """
     for file in files:
         present = _columns_of(file)
+        present += [name for name in folder_columns(file["path"]) if present and name not in present]
         missing = [column for column in columns if column not in present]
         if missing and (present or file["bytes"]):
             close = difflib.get_close_matches(missing[0], present, n=1, cutoff=0.4)
@@ -88,6 +95,16 @@ def require_columns(files: list[SourceFile], columns: dict[str, str]) -> None:
                 f"{file['path']}: no column {missing[0]!r}, which {columns[missing[0]]} names{hint} "
                 f"(columns that are there: {', '.join(present)})"
             )
+
+
+def folder_columns(path: str) -> dict[str, str | None]:
+    """The columns that a path's folders give, named KEY=VALUE as Hive and Spark do."""
+    found = {}
+    for part in PurePath(path).parts[:-1]:
+        key, equals, value = part.partition("=")
+        if key and equals:
+            found[unquote(key)] = None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
+    return found
 
 
 def read_batches(unit: Unit) -> Iterator[Batch]:
@@ -118,8 +135,9 @@ def read_table(files: list[SourceFile], columns: list[str]) -> pa.Table:
                 raise DataError(f"{unit.path}: row {row} does not parse: {text[:200]!r}; mend or remove it")
             absent = [name for name in columns if name not in batch.table.column_names]
             table = batch.table
-            for name in absent:  # a JSON Lines block may leave out a key that is null throughout
-                table = table.append_column(name, pa.nulls(table.num_rows))
+            folders = dict(unit.folders)
+            for name in absent:  # a folder's, or a key that is null throughout a JSON Lines block
+                table = table.append_column(name, pa.array([folders.get(name)] * table.num_rows, pa.string()))
             parts.append(table.select(columns))
     if not parts:
         return pa.table({name: pa.nulls(0) for name in columns})

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from two_tower.config import Data, Interactions
-from two_tower.contracts import FeatureType, Int64
+from two_tower.config import Data, Given, Interactions
+from two_tower.contracts import ROLES, FeatureType, Float32, Int64
 from two_tower.data.reading import Batch, Unit
-from two_tower.data.values import id_text, is_missing, meets, microseconds, row_digests, weights_of
+from two_tower.data.splits import TEST, TRAIN, VALIDATION, Int8
+from two_tower.data.values import (
+    UInt64,
+    column_hashes,
+    id_text,
+    in_range,
+    is_missing,
+    meets,
+    microseconds,
+    row_digests,
+    row_keys,
+    share_hash,
+    weights_of,
+    whole_numbers,
+)
 from two_tower.errors import DataError
 
 REASONS = (
@@ -23,7 +39,12 @@ REASONS = (
     "bad_time",
     "future_time",
     "bad_weight",
+    "out_of_range",
+    "bad_split",
+    "unknown_user",
+    "unknown_item",
     "duplicate",
+    "rate_limit",
 )
 """Why a row is set aside; the first that holds counts."""
 
@@ -35,12 +56,19 @@ class CheckedRows:
     """What one batch came to."""
 
     kept: pa.Table
-    """`user` (without a user column: the context as JSON, so that equal queries meet in one shard), `item`, `time`,
-    `weight`, `digest` of the whole source row, `file`, `row`, `context.NAME`."""
+    """`user` (without a user column: the context as JSON, so that equal queries meet in one shard), `item`, `time`
+    (or the order's number, or 0), `weight`, `role` (a number in `ROLES`), `part` where the split is given, `digest` of
+    the whole source row, `file`, `row`, `context.NAME`."""
     bad: pa.Table
     """The rows that are set aside, as `BAD_ROWS`."""
     read: int
-    filtered: dict[str, int] = field(default_factory=dict)
+    filtered: dict[str, int]
+    used: pl.DataFrame
+    """The rows that the filters left, good and bad, as they came."""
+    hashes: dict[str, UInt64]
+    """Of every column of `used`, a hash of each value."""
+    keys: UInt64
+    """A number for each row of `used` that looks random and is the same in every run."""
 
 
 def source_columns(data: Data) -> dict[str, str]:
@@ -52,12 +80,18 @@ def source_columns(data: Data) -> dict[str, str]:
             found.setdefault(column, f"data.interactions.columns.{key}")
     for condition in log.filters:
         found.setdefault(condition.column, "data.interactions.filters")
+    for column in log.ranges:
+        found.setdefault(column, f"data.interactions.ranges.{column}")
+    if isinstance(data.split, Given) and data.split.column:
+        found.setdefault(data.split.column, "data.split.column")
     for name, feature in data.query.context.items():
         found.setdefault(feature.column or name, f"data.query.context.{name}")
     return found
 
 
-def check_rows(batch: Batch, unit: Unit, *, data: Data, newest: int) -> CheckedRows:
+def check_rows(
+    batch: Batch, unit: Unit, *, data: Data, newest: int, known: Mapping[str, pa.Array] | None = None
+) -> CheckedRows:
     """The batch's rows: kept, set aside with a reason, or filtered out.
 
     Args:
@@ -65,12 +99,13 @@ def check_rows(batch: Batch, unit: Unit, *, data: Data, newest: int) -> CheckedR
         unit: Where they come from.
         data: The configuration's `data` section.
         newest: The latest time, in microseconds, that is not in the future.
+        known: The ids of the `item` or `user` table, where others are to be set aside.
 
     Raises:
         DataError: A column's type does not fit its role.
     """
-    log = data.interactions
-    frame = _frame(batch, source_columns(data))
+    log, known = data.interactions, known or {}
+    frame = _frame(batch, source_columns(data), unit)
     wanted, filtered = _filter(frame, log)
     frame = frame.filter(wanted)
     rows = batch.rows[wanted.to_numpy()]
@@ -78,34 +113,48 @@ def check_rows(batch: Batch, unit: Unit, *, data: Data, newest: int) -> CheckedR
 
     item = id_text(frame[log.columns.item], untyped=untyped)
     user = id_text(frame[log.columns.user], untyped=untyped) if log.columns.user else None
-    time = microseconds(frame[log.columns.time], timezone=log.timezone)
+    time = _times(frame, log)
     weight = _weights(frame, log)
+    part = _given_parts(frame, data.split, unit, user, item) if isinstance(data.split, Given) else None
+    never = pl.Series([False]).new_from_index(0, frame.height)
     reason = _reasons(
         {
-            "missing_user": user.is_null() if user is not None else item.is_null() & False,
+            "missing_user": user.is_null() if user is not None else never,
             "missing_item": item.is_null(),
-            "missing_time": is_missing(frame[log.columns.time]),
+            "missing_time": is_missing(frame[moment]) if (moment := log.columns.time or log.columns.order) else never,
             "bad_time": time.is_null(),
-            "future_time": (time > newest).fill_null(False),
+            "future_time": (time > newest).fill_null(False) if log.columns.time else never,
             "bad_weight": pl.Series(np.isnan(weight)),
+            "out_of_range": _out_of_range(frame, log) if log.ranges else never,
+            "bad_split": pl.Series(part < 0) if part is not None else never,
+            "unknown_user": _unknown(user, known["user"]) if "user" in known and user is not None else never,
+            "unknown_item": _unknown(item, known["item"]) if "item" in known else never,
         }
     )
     good = reason.is_null()
-    kept = frame.filter(good)
+    every = bool(good.all())
+    kept = frame if every else frame.filter(good)
+    mask = good.to_numpy()
     context = _context(kept, data.query.context, unit)
-    table = pa.table(
-        {
-            "user": _text(user.filter(good)) if user is not None else _query_keys(context, kept.height),
-            "item": _text(item.filter(good)),
-            "time": pa.array(time.filter(good).to_numpy()),
-            "weight": pa.array(weight[good.to_numpy()]),
-            "digest": pa.array(row_digests(kept)),
-            "file": pa.array(np.full(kept.height, unit.file, dtype=np.int32)),
-            "row": pa.array(rows[good.to_numpy()]),
-            **{f"context.{name}": column for name, column in context.items()},
-        }
-    )
-    bad = bad_rows(frame.filter(~good), rows[~good.to_numpy()], reason.filter(~good).to_list(), file=unit.file)
+    hashes = column_hashes(frame)
+    digests = row_digests(frame, hashes)
+    columns = {
+        "user": _text(user.filter(good)) if user is not None else _query_keys(context, kept.height),
+        "item": _text(item.filter(good)),
+        "time": pa.array(time.filter(good).to_numpy()),
+        "weight": pa.array(weight[mask]),
+        "role": pa.array(_roles(kept, log)),
+    }
+    if part is not None:
+        digests ^= part.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # a training row may stand in the test too
+        columns["part"] = pa.array(part[mask])
+    columns |= {
+        "digest": pa.array(digests[mask]),
+        "file": pa.array(np.full(kept.height, unit.file, dtype=np.int32)),
+        "row": pa.array(rows[mask]),
+        **{f"context.{name}": column for name, column in context.items()},
+    }
+    bad = bad_rows(frame.filter(~good), rows[~mask], reason.filter(~good).to_list(), file=unit.file)
     broken = pa.table(
         {
             "file": [unit.file] * len(batch.malformed),
@@ -116,7 +165,8 @@ def check_rows(batch: Batch, unit: Unit, *, data: Data, newest: int) -> CheckedR
         schema=BAD_ROWS,
     )
     read = batch.table.num_rows + len(batch.malformed)
-    return CheckedRows(table, pa.concat_tables([broken, bad]), read, filtered)
+    keys = row_keys(unit.name, rows, digests)
+    return CheckedRows(pa.table(columns), pa.concat_tables([broken, bad]), read, filtered, frame, hashes, keys)
 
 
 def bad_rows(frame: pl.DataFrame, rows: Int64, reasons: list[str], *, file: int) -> pa.Table:
@@ -129,9 +179,11 @@ def bad_rows(frame: pl.DataFrame, rows: Int64, reasons: list[str], *, file: int)
     return pa.table([files, rows, reasons, content.to_list()], schema=BAD_ROWS)
 
 
-def _frame(batch: Batch, needed: dict[str, str]) -> pl.DataFrame:
-    """The batch in polars, with nulls for needed columns that a JSON Lines block leaves out."""
+def _frame(batch: Batch, needed: dict[str, str], unit: Unit) -> pl.DataFrame:
+    """The batch in polars, with columns from the file's folders, and nulls for what a JSON Lines block lacks."""
     frame = pl.DataFrame(batch.table)
+    given = [(name, value) for name, value in unit.folders if name in needed and name not in frame.columns]
+    frame = frame.with_columns(pl.lit(value, pl.String).alias(name) for name, value in given)
     return frame.with_columns(pl.lit(None).alias(name) for name in needed if name not in frame.columns)
 
 
@@ -146,9 +198,9 @@ def _filter(frame: pl.DataFrame, log: Interactions) -> tuple[pl.Series, dict[str
             np.count_nonzero(wanted.to_numpy() & ~left.to_numpy())
         )
         wanted = left
-    if log.columns.event and log.event_weights:
+    if log.columns.event and log.events:
         events = id_text(frame[log.columns.event])
-        known = events.is_in(list(log.event_weights)).fill_null(False)
+        known = events.is_in(list(log.events)).fill_null(False)
         others = events.filter(wanted & ~known).fill_null("(missing)").value_counts()
         for name, count in others.iter_rows():
             filtered[f"event {name}"] = count
@@ -156,18 +208,68 @@ def _filter(frame: pl.DataFrame, log: Interactions) -> tuple[pl.Series, dict[str
     return wanted, filtered
 
 
-def _weights(frame: pl.DataFrame, log: Interactions) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def _times(frame: pl.DataFrame, log: Interactions) -> pl.Series:
+    """Microseconds; without times the order's number; without an order 0."""
+    if log.columns.time:
+        return microseconds(frame[log.columns.time], timezone=log.timezone)
+    if log.columns.order:
+        return whole_numbers(frame[log.columns.order])
+    return pl.Series([0]).new_from_index(0, frame.height)
+
+
+def _weights(frame: pl.DataFrame, log: Interactions) -> Float32:
     """The event's weight times the weight column's; NaN where that is no number from 0 up."""
     weight = np.ones(frame.height, dtype=np.float32)
-    if log.columns.event and log.event_weights:
-        names = list(log.event_weights)
-        of_event = id_text(frame[log.columns.event]).replace_strict(
-            names, [log.event_weights[name] for name in names], return_dtype=pl.Float32
-        )
+    if log.columns.event and log.events:
+        weights = [event.weight for event in log.events.values()]
+        of_event = id_text(frame[log.columns.event]).replace_strict(list(log.events), weights, return_dtype=pl.Float32)
         weight *= of_event.to_numpy()
     if log.columns.weight:
         weight *= weights_of(frame[log.columns.weight])
     return weight
+
+
+def _roles(kept: pl.DataFrame, log: Interactions) -> Int8:
+    """The number of each row's role."""
+    if not (log.columns.event and log.events):
+        return np.zeros(kept.height, dtype=np.int8)
+    roles = [ROLES.index(event.role) for event in log.events.values()]
+    numbers: Int8 = (
+        id_text(kept[log.columns.event]).replace_strict(list(log.events), roles, return_dtype=pl.Int8).to_numpy()
+    )
+    return numbers
+
+
+def _out_of_range(frame: pl.DataFrame, log: Interactions) -> pl.Series:
+    """Which rows have a value that its column's range does not allow."""
+    outside = pl.Series([False]).new_from_index(0, frame.height)
+    for column, bounds in log.ranges.items():
+        are_times = column == log.columns.time
+        outside |= ~in_range(frame[column], bounds, timezone=log.timezone, are_times=are_times)
+    return outside
+
+
+def _unknown(ids: pl.Series, known: pa.Array) -> pl.Series:
+    return ~ids.is_in(pl.Series(known).implode()).fill_null(True)
+
+
+def _given_parts(frame: pl.DataFrame, split: Given, unit: Unit, user: pl.Series | None, item: pl.Series) -> Int8:
+    """The split that each row is given to, -1 where it has none; validation is cut from training if not given."""
+    if split.column is None:
+        path = PurePosixPath(unit.path)
+        is_test, is_validation = (bool(glob and path.match(glob)) for glob in (split.test, split.validation))
+        part = np.full(frame.height, TEST if is_test else VALIDATION if is_validation else TRAIN, dtype=np.int8)
+    else:
+        values = id_text(frame[split.column])
+        part = np.where(values.is_null().to_numpy(), -1, TRAIN).astype(np.int8)
+        part[(values == split.test).fill_null(False).to_numpy()] = TEST
+        if split.validation is not None:
+            part[(values == split.validation).fill_null(False).to_numpy()] = VALIDATION
+    if split.validation is None and user is not None:
+        pairs = user.fill_null("") + "\0" + item.fill_null("")
+        chosen = share_hash(_text(pairs)) < split.validation_share
+        part[chosen & (part == TRAIN)] = VALIDATION
+    return part
 
 
 def _reasons(checks: dict[str, pl.Series]) -> pl.Series:

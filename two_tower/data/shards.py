@@ -1,26 +1,24 @@
-"""The three pieces of work that Beam hands out: read a unit, merge a shard, encode a shard.
+"""The pieces of work that Beam hands out: read a unit, merge a shard, count a shard's core, encode a shard.
 
-They talk through files in the job's work folder, under names that depend on the unit or the shard alone: a repeated
-bundle writes the same file again, and only file names go through a shuffle.
+They talk through files in the job's work folder; only the files' names go through a shuffle.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from two_tower.config import Data
-from two_tower.contracts import Int32, Int64
-from two_tower.data.arrow import read_arrow, write_arrow
+from two_tower.config import Data, Interactions
+from two_tower.contracts import ROLES, Int32, Int64
+from two_tower.data.profile import Sketcher
 from two_tower.data.reading import Unit, read_batches
 from two_tower.data.rows import BAD_ROWS, bad_rows, check_rows
 from two_tower.data.splits import (
@@ -28,21 +26,35 @@ from two_tower.data.splits import (
     TEST,
     TRAIN,
     VALIDATION,
+    Bool,
     Int8,
     QueryRows,
     Ranges,
     Windows,
     assign,
     query_rows,
+    span,
     visible_counts,
 )
 from two_tower.data.tables import numbers_of
 from two_tower.data.values import stable_hash
+from two_tower.data.work import Work
 from two_tower.errors import DataError
 
 EXAMPLES = 2
 """How many bad rows of each reason a unit reports for the error message."""
 DAY = 86_400_000_000
+POSITIVE, IMPRESSION = ROLES.index("positive"), ROLES.index("impression")
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The checked events of an earlier preparation."""
+
+    shards: dict[int, str]
+    """The Parquet file of each shard."""
+    files: tuple[int, ...]
+    """The number that each of the earlier files has now."""
 
 
 @dataclass(frozen=True)
@@ -50,149 +62,251 @@ class Job:
     """What every worker needs to know."""
 
     data: Data
-    work: str
-    """The folder for the files between the stages."""
+    work: Work
     newest: int
     """The latest time, in microseconds, that is not in the future."""
-
-    def path(self, name: str) -> Path:
-        """The path of a file in the work folder."""
-        return Path(self.work) / name
+    earlier: Earlier | None = None
 
 
 def read_unit(unit: Unit, *, job: Job) -> Iterator[tuple[int, str]]:
-    """The (shard, file) pairs of the unit's good rows; `read-*.json` counts the rest, `bad-*.parquet` holds it."""
+    """The (shard, file) pairs of the unit's good rows.
+
+    `read-*.json` counts the rest, `bad-*.arrow` holds it, `sketch-*.parquet` says what the columns hold.
+    """
     report: dict[str, Any] = {"read": 0, "filtered": {}, "set_aside": {}, "examples": [], "error": None}
     filtered: Counter[str] = Counter()
     bad: list[pa.Table] = []
     pieces: list[tuple[int, str]] = []
+    sketcher = Sketcher()
+    known = {
+        name: job.work.read(f"known-{name}.arrow")["id"].combine_chunks()
+        for name, table in (("item", job.data.items), ("user", job.data.users))
+        if table is not None and table.unknown == "set_aside"
+    }
     try:
         for number, batch in enumerate(read_batches(unit)):
-            checked = check_rows(batch, unit, data=job.data, newest=job.newest)
+            checked = check_rows(batch, unit, data=job.data, newest=job.newest, known=known)
             report["read"] += checked.read
             filtered.update(checked.filtered)
             bad.append(checked.bad)
+            sketcher.add(checked.used, hashes=checked.hashes, keys=checked.keys)
             pieces += _write_pieces(checked.kept, job, f"{unit.number:06d}-{number:06d}")
     except DataError as error:  # an exception would come out of Beam as text
         report["error"] = str(error)
     aside = pa.concat_tables(bad) if bad else BAD_ROWS.empty_table()
     if aside.num_rows:
-        pq.write_table(aside, job.path(f"bad-{unit.number:06d}.parquet"))
+        job.work.write(f"bad-{unit.number:06d}.arrow", aside)
+    with job.work.sink(f"sketch-{unit.number:06d}.parquet") as sink:
+        sketcher.sketch().write(sink)
     report["filtered"] = dict(filtered)
     report["set_aside"] = dict(Counter(aside["reason"].to_pylist()))
     report["examples"] = _examples(aside)
-    job.path(f"read-{unit.number:06d}.json").write_text(json.dumps(report), encoding="utf-8")
+    job.work.write_json(f"read-{unit.number:06d}.json", report)
     yield from pieces
 
 
 def merge_shard(shard_and_files: tuple[int, list[str]], *, job: Job) -> None:
-    """Joins the pieces of a shard into `merged-*.arrow`, without duplicates and with the ids as codes.
+    """Joins the pieces of a shard into `merged-*.arrow`, with the ids as codes, sorted by (user, given split, time).
 
-    The codes' ids with the time when each was first seen are in `users-*.arrow` and `items-*.arrow`, the duplicates
-    in `duplicates-*.arrow`, the counts in `merged-*.json`.
+    Duplicates and what goes beyond the rate limit are listed in `aside-*.arrow`, the codes' ids with the time when
+    each was first seen in `users-*.arrow` and `items-*.arrow`, the counts in `merged-*.json`; for the next preparation
+    the checked events are in `events-*.parquet`.
     """
     shard, files = shard_and_files
-    table = pa.concat_tables(read_arrow(path) for path in sorted(files))  # sorted names: the order of the source
+    log = job.data.interactions
+    tables = [job.work.read(name) for name in sorted(files) if name]  # sorted names: the order of the source
+    if job.earlier is not None and shard in job.earlier.shards:
+        table = _in_source_order(pa.concat_tables([_earlier_events(shard, job.earlier), *tables]))
+    else:
+        table = pa.concat_tables(tables)
     first = pl.Series(table["digest"]).is_first_distinct().to_numpy()
-    write_arrow(table.filter(pa.array(~first)).select(["file", "row"]), job.path(f"duplicates-{shard:06d}.arrow"))
-    table = table.filter(pa.array(first)).drop_columns(["digest", "file", "row"])
+    aside = [_listed(table, ~first, "duplicate")]
+    if not first.all():
+        table = table.filter(pa.array(first))
+    coded = {name: table[name].combine_chunks().dictionary_encode() for name in ("user", "item")}
+    order = _order(coded["user"].indices, table)
+    table = table.drop_columns(["user", "item"]).take(order)
+    codes = {name: column.indices.take(order).to_numpy() for name, column in coded.items()}
+    if job.data.incremental:
+        ids = {name: pa.DictionaryArray.from_arrays(codes[name], column.dictionary) for name, column in coded.items()}
+        job.work.write_parquet(f"events-{shard:05d}.parquet", pa.table(ids | dict(_columns(table))))
+    allowed = _within_rate(codes["user"], table["time"].to_numpy(), log)
+    aside.append(_listed(table, ~allowed, "rate_limit"))
+    kept = allowed & _first_of_repeats(codes, table, allowed, log)
+    job.work.write(f"aside-{shard:06d}.arrow", pa.concat_tables(aside))
+    table = table.drop_columns(["digest", "file", "row"])
+    if not kept.all():
+        table = table.filter(pa.array(kept))
+        codes = {name: column[kept] for name, column in codes.items()}
     time = table["time"].to_numpy()
-    for name in ("user", "item"):
-        coded = table[name].combine_chunks().dictionary_encode()
-        codes = coded.indices.to_numpy()
-        seen = pl.DataFrame({"code": codes, "time": time}).group_by("code").agg(pl.col("time").min()).sort("code")
-        ids = pa.table({"id": coded.dictionary.cast(pa.string()), "first_seen": seen["time"].to_arrow()})
-        write_arrow(ids, job.path(f"{name}s-{shard:06d}.arrow"))
-        table = table.set_column(table.column_names.index(name), name, pa.array(codes, pa.int32()))
-    write_arrow(table, job.path(f"merged-{shard:06d}.arrow"))
-    days, counts = np.unique(time // DAY, return_counts=True)
+    for name, column in coded.items():
+        seen = pl.DataFrame({"code": codes[name], "time": time if log.columns.time else np.zeros_like(time)})
+        seen = seen.group_by("code").agg(pl.col("time").min()).sort("code")
+        ids = pa.table({"id": column.dictionary.take(seen["code"].to_arrow()), "first_seen": seen["time"].to_arrow()})
+        job.work.write(f"{name}s-{shard:06d}.arrow", ids)
+        used = np.zeros(len(column.dictionary), dtype=np.int32)
+        used[seen["code"].to_numpy()] = np.arange(seen.height, dtype=np.int32)
+        table = table.append_column(name, pa.array(used[codes[name]]))
+        codes[name] = used[codes[name]]
+    job.work.write(f"merged-{shard:06d}.arrow", table)
     report = {
         "duplicates": int((~first).sum()),
+        "rate_limit": int((~allowed).sum()),
+        "repeats": int((allowed & ~kept).sum()),
         "kept": len(time),
-        "first": int(time.min()),
-        "last": int(time.max()),
-        "per_day": dict(zip(days.tolist(), counts.tolist(), strict=True)),
+        "first": int(time.min(initial=np.iinfo(np.int64).max)),
+        "last": int(time.max(initial=np.iinfo(np.int64).min)),
+        "per_day": _per_day(time, codes["user"]) if log.columns.time else {},
     }
-    job.path(f"merged-{shard:06d}.json").write_text(json.dumps(report), encoding="utf-8")
+    job.work.write_json(f"merged-{shard:06d}.json", report)
 
 
-def describe_duplicates(unit: Unit, *, job: Job, rows: str) -> None:
-    """Reads the unit once more for the content of its duplicates, into `bad-duplicates-*.parquet`.
+def describe_aside(unit: Unit, *, job: Job) -> None:
+    """Reads the unit once more for the content of the rows that the shards set aside, into `bad-again-*.arrow`.
 
     Only a digest of each row went through the shards.
     """
-    listed = read_arrow(rows)
-    wanted = listed.filter(pa.compute.equal(listed["file"], unit.file))["row"].to_numpy()
-    parts = []
+    listed = job.work.read("aside.arrow")
+    listed = listed.filter(pc.equal(listed["file"], unit.file)).sort_by("row")
+    wanted, reasons = listed["row"].to_numpy(), listed["reason"].to_pylist()
+    parts = [BAD_ROWS.empty_table()]
     for batch in read_batches(unit):
-        mine = np.isin(batch.rows, wanted)
+        place = np.minimum(np.searchsorted(wanted, batch.rows), max(0, len(wanted) - 1))
+        mine = wanted[place] == batch.rows
+        if not mine.any():
+            continue
         frame = pl.DataFrame(batch.table.filter(pa.array(mine)))
-        parts.append(bad_rows(frame, batch.rows[mine], ["duplicate"] * frame.height, file=unit.file))
-    pq.write_table(pa.concat_tables(parts), job.path(f"bad-duplicates-{unit.number:06d}.parquet"))
+        parts.append(bad_rows(frame, batch.rows[mine], [reasons[n] for n in place[mine]], file=unit.file))
+    job.work.write(f"bad-again-{unit.number:06d}.arrow", pa.concat_tables(parts))
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A merged shard with its numbers, sorted by (group, time, order in the source)."""
+    """A merged shard with its numbers, sorted by (group, given split, time, order in the source)."""
 
     table: pa.Table
     item: Int32
     time: Int64
+    role: Int8
     part: Int8
     starts: Int64
     """The groups' first rows, and the number of rows at the end."""
     group_user: Int32
     """`[groups]`: user numbers, or -1."""
+    has_users: bool
+    """Whether the groups are users, not query texts."""
 
     @property
-    def has_users(self) -> bool:
-        """Whether the groups are users, not query texts."""
-        return bool(len(self.group_user)) and self.group_user[0] >= 0
+    def positive(self) -> Bool:
+        """Which events `[rows]` may be targets."""
+        positive: Bool = self.role == POSITIVE
+        return positive
+
+    def where(self, kept: Bool) -> Shard:
+        """The events for which `kept` is true, less the groups that are left without any."""
+        if kept.all():
+            return self
+        counts = np.diff(np.concatenate([[0], np.cumsum(kept)])[self.starts])
+        columns = {name: getattr(self, name)[kept] for name in ("item", "time", "role", "part")}
+        starts = np.concatenate([[0], np.cumsum(counts[counts > 0])]).astype(np.int64)
+        users = self.group_user[counts > 0]
+        return replace(self, table=self.table.filter(pa.array(kept)), starts=starts, group_user=users, **columns)
 
 
-def encode_shard(shard: int, *, job: Job, windows: Windows, train: str, users: str) -> None:
-    """Writes the shard's sequences into the folder `train`, its queries and counts into the work folder.
+def count_core(shard: int, *, job: Job, windows: Windows) -> None:
+    """Writes the training events of each item, as far as users and items are still in the core, to `core-*.arrow`.
 
-    Args:
-        shard: Its number.
-        job: The job.
-        windows: Of the split.
-        train: The folder of the artefact's `train/part-*.parquet`.
-        users: The artefact's finished `users.parquet`.
+    The items that still are stand in `core.arrow`.
     """
-    events = _load(shard, job, windows)
-    report: dict[str, Any] = {"events": {}, "span": {}, "queries": {}, "new_users": {}}
+    events = load_shard(shard, job, windows)
+    items = events.item[_core(events, job)]
+    numbers, counts = np.unique(items, return_counts=True)
+    job.work.write(f"core-{shard:06d}.arrow", pa.table({"item": numbers, "count": counts}))
+
+
+def encode_shard(shard: int, *, job: Job, windows: Windows) -> None:
+    """Writes the shard's sequences, pairs and queries, its counts and its report.
+
+    They are `train-*.parquet`, `pairs-*.parquet`, `validation-*.parquet`, `test-*.parquet`, `counts-*.arrow`,
+    `days-*.arrow` (the items of each day) and `encoded-*.json`.
+    """
+    events = load_shard(shard, job, windows)
+    dropped = 0
+    if job.data.interactions.k_core is not None:
+        outside = (events.part == TRAIN) & ~_core(events, job)
+        dropped = int(outside.sum())
+    report: dict[str, Any] = {"events": {}, "span": {}, "queries": {}, "new_users": {}, "outside_core": dropped}
+    trained = events.where((events.part == TRAIN) & ~outside if dropped else events.part == TRAIN)
     for split, name in enumerate(SPLITS):
-        times = events.time[events.part == split]
-        report["events"][name] = len(times)
+        times = trained.time if split == TRAIN else events.time[events.part == split]
+        positive = trained.positive if split == TRAIN else events.positive[events.part == split]
+        report["events"][name] = int(positive.sum())
         report["span"][name] = [int(times.min()), int(times.max())] if len(times) else None
-    sequences = _sequences(events, by_order=windows.test_from is None)
-    pq.write_table(sequences, Path(train) / f"part-{shard:05d}.parquet", compression="zstd")
-    report["sequences"] = sequences.num_rows
-    user_table = pq.read_table(users, memory_map=True)
+    user_table = job.work.read("user-table.arrow")
     for split in (VALIDATION, TEST):
         queries = _queries(events, split, job.data, windows, user_table)
-        pq.write_table(queries, job.path(f"{SPLITS[split]}-{shard:06d}.parquet"))
+        job.work.write_parquet(f"{SPLITS[split]}-{shard:05d}.parquet", queries)
         report["queries"][SPLITS[split]] = queries.num_rows
-        report["new_users"][SPLITS[split]] = pa.compute.sum(queries["new_user"], min_count=0).as_py() or 0
-    write_arrow(_item_counts(events, windows), job.path(f"counts-{shard:06d}.arrow"))
-    job.path(f"encoded-{shard:06d}.json").write_text(json.dumps(report), encoding="utf-8")
+        report["new_users"][SPLITS[split]] = pc.sum(queries["new_user"], min_count=0).as_py() or 0
+    job.work.write(f"counts-{shard:06d}.arrow", _item_counts(events, trained, windows))
+    if job.data.interactions.columns.time:
+        job.work.write(f"days-{shard:06d}.arrow", _items_of_days(events))
+    del events
+    targets = _targets(trained, job.data.examples.max_per_user)
+    sequences = _sequences(trained, targets, windows)
+    job.work.write_parquet(f"train-{shard:05d}.parquet", sequences)
+    report["sequences"] = sequences.num_rows
+    if job.data.examples.shape == "pairs":
+        pairs = _pairs(trained, targets, job.data, windows)
+        job.work.write_parquet(f"pairs-{shard:05d}.parquet", pairs)
+        report["pairs"] = pairs.num_rows
+    job.work.write_json(f"encoded-{shard:06d}.json", report)
+
+
+def load_shard(shard: int, job: Job, windows: Windows) -> Shard:
+    """The merged shard with numbers for codes, its groups in the order of the numbers."""
+    table = job.work.read(f"merged-{shard:06d}.arrow")
+    items = job.work.read("items.arrow")["id"].combine_chunks()
+    item_of = numbers_of(job.work.read(f"items-{shard:06d}.arrow")["id"], items)
+    codes = table["user"].to_numpy()
+    has_users = job.data.interactions.columns.user is not None
+    bounds = np.append(np.flatnonzero(np.diff(codes, prepend=-1)), len(codes)).astype(np.int64)
+    if has_users:
+        users = job.work.read("users.arrow")["id"].combine_chunks()
+        group_user = numbers_of(job.work.read(f"users-{shard:06d}.arrow")["id"], users)
+        by_number = np.argsort(group_user)  # a code a group, both from 0
+        groups = Ranges(bounds[:-1], bounds[1:]).take(by_number)
+        rows, bounds, group_user = groups.rows(), groups.offsets(), group_user[by_number]
+        table = table.take(pa.array(rows))
+    else:
+        group_user = np.full(len(bounds) - 1, -1, dtype=np.int32)
+    time, role = table["time"].to_numpy(), table["role"].to_numpy()
+    given = "part" in table.column_names
+    return Shard(
+        table=table,
+        item=item_of[table["item"].to_numpy()],
+        time=time,
+        role=role,
+        part=table["part"].to_numpy() if given else assign(time, role == POSITIVE, bounds, windows),
+        starts=bounds,
+        group_user=group_user,
+        has_users=has_users,
+    )
 
 
 def _write_pieces(table: pa.Table, job: Job, name: str) -> list[tuple[int, str]]:
     """One file for each shard that has rows in the batch."""
     coded = table["user"].combine_chunks().dictionary_encode()
-    shard_of = (stable_hash(coded.dictionary) % np.uint64(job.data.shards)).astype(np.int64)
-    shards = shard_of[coded.indices.to_numpy()] if table.num_rows else np.empty(0, np.int64)
+    shard_of = (stable_hash(coded.dictionary) % np.uint64(job.data.shards)).astype(np.int16)
+    shards = shard_of[coded.indices.to_numpy()] if table.num_rows else np.empty(0, np.int16)
     order = np.argsort(shards, kind="stable")
     table = table.take(pa.array(order))
     bounds = np.searchsorted(shards[order], np.arange(job.data.shards + 1))
     pieces = []
     for shard in np.flatnonzero(np.diff(bounds)).tolist():
-        path = job.path(f"pieces-{shard:06d}/{name}.arrow")
-        path.parent.mkdir(exist_ok=True)
-        write_arrow(table.slice(bounds[shard], bounds[shard + 1] - bounds[shard]), path)
-        pieces.append((shard, str(path)))
+        piece = f"pieces-{shard:06d}/{name}.arrow"
+        job.work.write(piece, table.slice(bounds[shard], bounds[shard + 1] - bounds[shard]))
+        pieces.append((shard, piece))
     return pieces
 
 
@@ -203,30 +317,80 @@ def _examples(aside: pa.Table) -> list[dict[str, Any]]:
     )
 
 
-def _load(shard: int, job: Job, windows: Windows) -> Shard:
-    """The merged shard with numbers for codes, sorted."""
-    table = read_arrow(job.path(f"merged-{shard:06d}.arrow"))
-    items = read_arrow(job.path("items.arrow"))["id"].combine_chunks()
-    item_of = numbers_of(read_arrow(job.path(f"items-{shard:06d}.arrow"))["id"], items)
-    codes = table["user"].to_numpy()
-    time = table["time"].to_numpy()
-    if job.data.interactions.columns.user:
-        users = read_arrow(job.path("users.arrow"))["id"].combine_chunks()
-        group_of = numbers_of(read_arrow(job.path(f"users-{shard:06d}.arrow"))["id"], users)
-    else:
-        group_of = np.arange(int(codes.max()) + 1, dtype=np.int32)  # codes go by first appearance
-    group = group_of[codes]
-    order = np.lexsort((time, group))  # stable, so that equal times stay in the order of the source
-    group, time = group[order], time[order]
-    starts = np.append(np.flatnonzero(np.diff(group, prepend=-1)), len(group)).astype(np.int64)
-    return Shard(
-        table=table.take(pa.array(order)),
-        item=item_of[table["item"].to_numpy()[order]],
-        time=time,
-        part=assign(time, starts, windows),
-        starts=starts,
-        group_user=group[starts[:-1]] if job.data.interactions.columns.user else np.full(len(starts) - 1, -1, np.int32),
-    )
+def _columns(table: pa.Table) -> Iterator[tuple[str, Any]]:
+    return zip(table.column_names, table.columns, strict=True)
+
+
+def _earlier_events(shard: int, earlier: Earlier) -> pa.Table:
+    """The shard's events of the earlier preparation, with the numbers that its files have now."""
+    table = pq.read_table(earlier.shards[shard])
+    files = np.array(earlier.files, dtype=np.int32)[table["file"].to_numpy()]
+    for name in ("user", "item"):
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.string()))
+    return table.set_column(table.column_names.index("file"), "file", pa.array(files))
+
+
+def _in_source_order(table: pa.Table) -> pa.Table:
+    keys = pl.DataFrame({"file": table["file"].to_numpy(), "row": table["row"].to_numpy()})
+    return table.take(keys.select(pl.arg_sort_by("file", "row")).to_series().to_arrow())
+
+
+def _order(users: pa.Array, table: pa.Table) -> pa.Array:
+    """The rows by (user, given split, time); equal ones stay in the order of the source."""
+    keys = {"user": users.to_numpy(), "time": table["time"].to_numpy()}
+    if "part" in table.column_names:
+        keys = {"user": keys["user"], "part": table["part"].to_numpy(), "time": keys["time"]}
+    order = pl.DataFrame(keys).select(pl.arg_sort_by(*keys, maintain_order=True)).to_series()
+    return order.to_arrow()
+
+
+def _listed(table: pa.Table, chosen: Bool, reason: str) -> pa.Table:
+    """Where the chosen rows lie in the source, and the reason for which they are set aside."""
+    rows = table.select(["file", "row"]).filter(pa.array(chosen))
+    return rows.append_column("reason", pa.array([reason] * rows.num_rows, pa.string()))
+
+
+def _within_rate(user: Int32, time: Int64, log: Interactions) -> Bool:
+    """Which of the sorted events `[rows]` are not beyond the rate limit.
+
+    An event is beyond it when `events` other ones of its user lie within the time `per` before it, whatever became of
+    them: this looks back only, so that what comes later cannot change what is trained on.
+    """
+    within = np.ones(len(time), dtype=bool)
+    if (rate := log.max_rate) is not None and len(time) > rate.events:
+        same = user[rate.events :] == user[: -rate.events]
+        within[rate.events :] = ~(same & (time[rate.events :] - time[: -rate.events] < span(rate.per)))
+    return within
+
+
+def _first_of_repeats(codes: dict[str, Int32], table: pa.Table, allowed: Bool, log: Interactions) -> Bool:
+    """Which of the sorted events are their user's first with the item in the role, if only those are wanted."""
+    first = np.ones(table.num_rows, dtype=bool)
+    if log.repeats == "first":
+        keys = pl.DataFrame({**codes, "role": table["role"].to_numpy()}).filter(pl.Series(allowed))
+        first[allowed] = keys.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
+    return first
+
+
+def _per_day(time: Int64, user: Int32) -> dict[int, list[int]]:
+    """The events and the users of each day."""
+    days = pl.DataFrame({"day": time // DAY, "user": user})
+    counts = days.group_by("day").agg(pl.len().alias("events"), pl.col("user").n_unique().alias("users")).sort("day")
+    return {day: [events, users] for day, events, users in counts.iter_rows()}
+
+
+def _core(events: Shard, job: Job) -> Bool:
+    """Which events `[rows]` are positive training events of users and items that are in the core so far.
+
+    Events of other roles go with the user and the item.
+    """
+    settings = job.data.interactions.k_core
+    assert settings is not None
+    inside = np.isin(events.item, job.work.read("core.arrow")["item"].to_numpy()) & (events.part == TRAIN)
+    counted = inside & events.positive
+    counts = np.diff(np.concatenate([[0], np.cumsum(counted)])[events.starts])
+    core: Bool = inside & np.repeat(counts >= settings.user, np.diff(events.starts))
+    return core
 
 
 def _lists(ranges: Ranges, values: Any) -> pa.ListArray:
@@ -237,26 +401,75 @@ def _lists(ranges: Ranges, values: Any) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(ranges.offsets(), pa.int32()), taken)
 
 
-def _sequences(events: Shard, *, by_order: bool) -> pa.Table:
-    """The training sequences: one row a user, or an event where there are no users."""
-    if events.has_users:
-        rows = query_rows(events.part, events.starts, split=TRAIN)
-        user, ranges = events.group_user[rows.group], rows.target
-        visible = visible_counts(events.time, events.starts, by_order=by_order).astype(np.int32)
+def _targets(trained: Shard, max_per_user: int | None) -> Bool:
+    """Which training events `[rows]` are targets: the positive ones, of each user the latest `max_per_user`."""
+    targets = trained.positive
+    if max_per_user is not None and trained.has_users:
+        counts = np.concatenate([[0], np.cumsum(targets)])
+        later = np.repeat(counts[trained.starts[1:]], np.diff(trained.starts)) - counts[1:]
+        targets = targets & (later < max_per_user)
+    return targets
+
+
+def _sequences(trained: Shard, targets: Bool, windows: Windows) -> pa.Table:
+    """The training sequences: one row a user, or a positive event where there are no users."""
+    if trained.has_users:
+        user, ranges = trained.group_user, Ranges(trained.starts[:-1], trained.starts[1:])
+        visible = visible_counts(trained.time, trained.starts, windows).astype(np.int32)
     else:
-        start = np.flatnonzero(events.part == TRAIN)
+        start = np.flatnonzero(trained.positive)
         user, ranges = np.full(len(start), -1, np.int32), Ranges(start, start + 1)
-        visible = np.zeros(len(events.time), np.int32)
+        visible = np.zeros(len(trained.time), np.int32)
     return pa.table(
         {
             "user": pa.array(user, pa.int32()),
-            "items": _lists(ranges, events.item),
-            "times": _lists(ranges, events.time),
-            "weights": _lists(ranges, events.table["weight"].to_numpy()),
+            "items": _lists(ranges, trained.item),
+            "times": _lists(ranges, trained.time),
+            "weights": _lists(ranges, trained.table["weight"].to_numpy()),
+            "roles": _lists(ranges, trained.role),
             "visible": _lists(ranges, visible),
-            **{name: _lists(ranges, events.table[name]) for name in _context_names(events.table)},
+            "targets": _lists(ranges, pa.chunked_array([pa.array(targets)])),
+            **{name: _lists(ranges, trained.table[name]) for name in _context_names(trained.table)},
         }
     )
+
+
+def _pairs(trained: Shard, targets: Bool, data: Data, windows: Windows) -> pa.Table:
+    """One row a target, with the history that a query for it may show."""
+    rows = np.flatnonzero(targets)
+    group = np.searchsorted(trained.starts, rows, side="right") - 1
+    start = trained.starts[group]
+    if windows.unordered:
+        past = Ranges(start, trained.starts[group + 1])
+    elif trained.has_users:
+        past = Ranges(start, start + visible_counts(trained.time, trained.starts, windows)[rows])
+    else:
+        past = Ranges(start, start)
+    shown = _in_history(trained, data)
+    past, item, time, role = past.within(shown), trained.item[shown], trained.time[shown], trained.role[shown]
+    if windows.unordered:  # an unordered history holds its own target unless it is taken out
+        others = item[past.rows()] != np.repeat(trained.item[rows], past.stop - past.start)
+        item, time, role = (values[past.rows()][others] for values in (item, time, role))
+        offsets = past.offsets()
+        past = Ranges(offsets[:-1], offsets[1:]).within(others)
+    history = past.last(data.query.history_length)
+    return pa.table(
+        {
+            "user": pa.array(trained.group_user[group], pa.int32()),
+            "item": pa.array(trained.item[rows]),
+            "time": pa.array(trained.time[rows]),
+            "weight": trained.table["weight"].take(pa.array(rows)),
+            "history": _lists(history, item),
+            "history_times": _lists(history, time),
+            "history_roles": _lists(history, role),
+            **{name: trained.table[name].take(pa.array(rows)) for name in _context_names(trained.table)},
+        }
+    )
+
+
+def _in_history(events: Shard, data: Data) -> Bool:
+    """Which events `[rows]` have a role that histories show."""
+    return np.isin(events.role, [ROLES.index(role) for role in data.query.history_roles])
 
 
 def _context_names(table: pa.Table) -> list[str]:
@@ -266,28 +479,28 @@ def _context_names(table: pa.Table) -> list[str]:
 def _queries(events: Shard, split: int, data: Data, windows: Windows, users: pa.Table) -> pa.Table:
     """The shard's queries of the split.
 
-    The context is that of the query's first event in the window.
+    The context is that of the query's first positive event in the window.
     """
-    rows = query_rows(events.part, events.starts, split=split)
+    rows = query_rows(events.part, events.positive, events.starts, split=split)
     if not events.has_users:  # a query text has no past of its own
-        rows = QueryRows(rows.group, Ranges(rows.target.start, rows.target.start), rows.target)
+        rows = QueryRows(rows.group, Ranges(rows.window.start, rows.window.start), rows.window, rows.first)
     user = events.group_user[rows.group]
-    number = pa.array(user, mask=user < 0)
-    first = pa.array(rows.target.start)
-    if windows.test_from is None:
-        cutoff = events.time[rows.target.start]
-    else:
-        cutoff = np.full(len(user), windows.cutoff(split), np.int64)
-    history = rows.past.last(data.query.history_length)
-    seen, relevant = (ranges.distinct(events.item) for ranges in (rows.past, rows.target))
+    number, first = pa.array(user, mask=user < 0), pa.array(rows.first)
+    by_time = windows.test_from is not None
+    cutoff = np.full(len(user), windows.cutoff(split), np.int64) if by_time else events.time[rows.first]
+    shown, dealt_with = _in_history(events, data), events.role != IMPRESSION
+    history = rows.past.within(shown).last(data.query.history_length)
+    seen = rows.past.within(dealt_with).distinct(events.item[dealt_with])
+    relevant = rows.window.within(events.positive).distinct(events.item[events.positive])
     features = [name for name in users.column_names if name.startswith("feature.")]
     return pa.table(
         {
             "user": pa.array(user, pa.int32()),
             "user_id": users["user_id"].take(number).cast(pa.string()),
             "cutoff": pa.array(cutoff, pa.int64()),
-            "history": _lists(history, events.item),
-            "history_times": _lists(history, events.time),
+            "history": _lists(history, events.item[shown]),
+            "history_times": _lists(history, events.time[shown]),
+            "history_roles": _lists(history, events.role[shown]),
             "seen": pa.ListArray.from_arrays(pa.array(seen[0], pa.int32()), pa.array(seen[1])),
             "relevant": pa.ListArray.from_arrays(pa.array(relevant[0], pa.int32()), pa.array(relevant[1])),
             **{f"user.{name.removeprefix('feature.')}": users[name].take(number) for name in features},
@@ -297,20 +510,32 @@ def _queries(events: Shard, split: int, data: Data, windows: Windows, users: pa.
     )
 
 
-def _item_counts(events: Shard, windows: Windows) -> pa.Table:
-    """The events of each item by split and in the recent windows."""
+def _item_counts(events: Shard, trained: Shard, windows: Windows) -> pa.Table:
+    """The positive events of each item by split and in the recent windows."""
+    later = events.where((events.part != TRAIN) & events.positive)
+    shown = trained.where(trained.positive)
     item, part, time = pl.col("item"), pl.col("part"), pl.col("time")
 
     def recent(split: int) -> pl.Expr:
         cutoff = windows.cutoff(split)
         return ((part < split) & (time >= cutoff - windows.recent) & (time < cutoff)).sum()
 
-    frame = pl.DataFrame({"item": events.item, "part": events.part, "time": events.time})
-    counts = frame.group_by(item).agg(
-        (part == TRAIN).sum().alias("train_count"),
-        (part == VALIDATION).sum().alias("validation_count"),
-        (part == TEST).sum().alias("test_count"),
-        recent(VALIDATION).alias("recent_count_validation"),
-        recent(TEST).alias("recent_count_test"),
+    columns = {name: np.concatenate([getattr(shown, name), getattr(later, name)]) for name in ("item", "part", "time")}
+    counts = (
+        pl.DataFrame(columns)
+        .group_by(item)
+        .agg(
+            (part == TRAIN).sum().alias("train_count"),
+            (part == VALIDATION).sum().alias("validation_count"),
+            (part == TEST).sum().alias("test_count"),
+            recent(VALIDATION).alias("recent_count_validation"),
+            recent(TEST).alias("recent_count_test"),
+        )
     )
     return counts.with_columns(pl.exclude("item").cast(pl.Int64)).sort("item").to_arrow()
+
+
+def _items_of_days(events: Shard) -> pa.Table:
+    """Each pair of a day and an item that occurs."""
+    pairs = pl.Series((events.time // DAY) << 32 | events.item.astype(np.int64)).unique().to_numpy()
+    return pa.table({"day": (pairs >> 32).astype(np.int32), "item": (pairs & 0xFFFFFFFF).astype(np.int32)})

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from two_tower.config import Data, Source
+from two_tower.data.bigquery import export_table
 from two_tower.errors import DataError
 
 FORMATS = {
@@ -26,7 +27,8 @@ MADE_BY_COMMAND = ("complete_journey", "ml_100k", "synthetic", "text_search", "t
 """The data sets that `two-tower data NAME` puts in place."""
 
 SourceFile = dict[str, Any]
-"""`path`, `format`, `bytes`, `generation` (changes whenever the content may have) and `modified` (microseconds)."""
+"""`path`, `name` (the path below the configured folder), `format`, `bytes`, `generation` (changes whenever the content
+may have) and `modified` (microseconds)."""
 
 
 def resolve_sources(config_data: Data, *, dataset: str, data_root: str | None = None) -> dict[str, list[SourceFile]]:
@@ -52,7 +54,10 @@ def resolve_sources(config_data: Data, *, dataset: str, data_root: str | None = 
 
 def _resolve(source: Source, *, key: str, roots: list[Path], dataset: str) -> list[SourceFile]:
     """The files of one table."""
-    patterns = [source.path] if isinstance(source.path, str) else source.path
+    if source.bigquery is not None:
+        exported = export_table(**source.bigquery.model_dump(), key=f"{key}.bigquery")
+        source = source.model_copy(update={"path": exported, "format": "parquet"})
+    patterns = source.path if isinstance(source.path, list) else [source.path or ""]
     found: dict[str, SourceFile] = {}
     for pattern in patterns:
         for file in _find(pattern, source, key=key, roots=roots, dataset=dataset):
@@ -95,8 +100,19 @@ def _find(pattern: str, source: Source, *, key: str, roots: list[Path], dataset:
     if not files:
         raise DataError(f"{key}.path: the folder {looked_in} holds no data files")
     return [
-        {**file, "format": _format_of(file["path"]) if source.format == "auto" else source.format} for file in files
+        {
+            **file,
+            "name": _name_below(pattern, file["path"]),
+            "format": _format_of(file["path"]) if source.format == "auto" else source.format,
+        }
+        for file in files
     ]
+
+
+def _name_below(pattern: str, path: str) -> str:
+    """The file's path below the configured folder, or its name where the configuration names the file or a glob."""
+    _, below, name = path.rpartition(f"{pattern.rstrip('/')}/")
+    return name if below else PurePath(path).name
 
 
 def _format_of(path: str) -> str | None:

@@ -1,7 +1,7 @@
 """Which event belongs to which split, and what each example and query may see of its user's past.
 
-Everything here works on events sorted by (group, time, order in the source), a group being a user, or, where the
-logs have no users, a query text; `starts` are the groups' first rows, with the number of rows at the end.
+Everything here works on events sorted by (group, given split, time, order in the source), a group being a user, or,
+where the logs have no users, a query text; `starts` are the groups' first rows, with the number of rows at the end.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from two_tower.config import GlobalTime, LeaveLastOut
+from two_tower.config import Data, Given, GlobalTime
 from two_tower.contracts import Int64
 from two_tower.errors import DataError
 
 Int8 = npt.NDArray[np.int8]
+Bool = npt.NDArray[np.bool_]
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLITS = ("train", "validation", "test")
+EVER = 1 << 62
+"""Longer than any window, in microseconds."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +30,30 @@ class Windows:
 
     end: int
     """The newest event."""
-    validation_from: int | None
-    """None in a split by order."""
-    test_from: int | None
     recent: int
-    """The length of the recent window."""
+    """The length of the recent window; without times everything is recent."""
+    validation_from: int | None = None
+    """None in a split by order and in a given one."""
+    test_from: int | None = None
+    targets: int | None = None
+    """In a split by order: how many of a group's last positive events are test targets, and as many validate."""
+    unordered: bool = False
+    """Whether the events of a group have no order at all."""
 
     @classmethod
-    def of(cls, split: GlobalTime | LeaveLastOut, *, end: int, recent: int) -> Windows:
+    def of(cls, data: Data, *, end: int) -> Windows:
         """The windows of a log whose newest event is at `end`: test is (end - test, end], validation lies before."""
-        if isinstance(split, LeaveLastOut):
-            return cls(end, None, None, recent)
-        test_from = end - span(split.test) + 1
-        return cls(end, test_from - span(split.validation), test_from, recent)
+        columns, split = data.interactions.columns, data.split
+        recent = span(data.recent) if columns.time else EVER
+        if isinstance(split, GlobalTime):
+            test_from = end - span(split.test) + 1
+            return cls(end, recent, validation_from=test_from - span(split.validation), test_from=test_from)
+        if isinstance(split, Given):
+            return cls(end, recent, unordered=not (columns.time or columns.order))
+        return cls(end, recent, targets=split.k)
 
     def cutoff(self, split: int) -> int:
-        """The moment before which a query of the split sees, or, in a split by order, the end of the logs."""
+        """The moment before which a query of the split sees, or, in a split not by time, the end of the logs."""
         starts = {VALIDATION: self.validation_from, TEST: self.test_from}
         return self.end + 1 if (start := starts[split]) is None else start
 
@@ -55,30 +66,37 @@ def span(duration: object) -> int:
     return duration // timedelta(microseconds=1)
 
 
-def assign(time: Int64, starts: Int64, windows: Windows) -> Int8:
-    """The split `[rows]` of each event: `TRAIN`, `VALIDATION` or `TEST`.
+def assign(time: Int64, positive: Bool, starts: Int64, windows: Windows) -> Int8:
+    """The split `[rows]` of each event, of a split that is not given: `TRAIN`, `VALIDATION` or `TEST`.
 
-    By order, a group's last event is the test target and the one before it the validation target; a group of fewer
-    than three events has neither.
+    By order, a group's last `targets` positive events are the test's and as many before them validation's, with what
+    lies between; a group with no further positive event has neither.
     """
     if windows.validation_from is not None and windows.test_from is not None:
         return ((time >= windows.validation_from).astype(np.int8) + (time >= windows.test_from)).astype(np.int8)
+    k = windows.targets or 1
     part = np.zeros(len(time), dtype=np.int8)
-    ends = starts[1:][np.diff(starts) >= 3]
-    part[ends - 1] = TEST
-    part[ends - 2] = VALIDATION
+    rows = np.flatnonzero(positive)
+    ends = np.searchsorted(rows, starts[1:])
+    large = ends - np.searchsorted(rows, starts[:-1]) > 2 * k
+    for targets in (2 * k, k):  # everything from the first target on, so that a part has no gaps
+        first, stop = rows[ends[large] - targets], starts[1:][large]
+        part += np.bincount(first, minlength=len(time) + 1).cumsum()[:-1].astype(np.int8)
+        part -= np.bincount(stop, minlength=len(time) + 1).cumsum()[:-1].astype(np.int8)
     return part
 
 
-def visible_counts(time: Int64, starts: Int64, *, by_order: bool) -> Int64:
-    """How many of the group's preceding events `[rows]` are strictly earlier in time.
+def visible_counts(time: Int64, starts: Int64, windows: Windows) -> Int64:
+    """How many of the group's preceding events `[rows]` are strictly earlier in time; -1 for all but itself.
 
     In a split by order every preceding one counts: there the source's order decides, also between equal times,
     for training as for the targets.
     """
     rows = np.arange(len(time), dtype=np.int64)
     first_of_group = np.repeat(starts[:-1], np.diff(starts))
-    if by_order:
+    if windows.unordered:
+        return np.full(len(time), -1, dtype=np.int64)
+    if windows.targets is not None:
         return rows - first_of_group
     changes = np.ones(len(time), dtype=bool)
     changes[1:] = time[1:] != time[:-1]
@@ -107,47 +125,64 @@ class Ranges:
         offsets = self.offsets()
         return np.arange(offsets[-1]) + np.repeat(self.start - offsets[:-1], self.stop - self.start)
 
+    def within(self, kept: Bool) -> Ranges:
+        """The ranges over the rows for which `kept` is true, counted among those rows."""
+        counts = np.concatenate([[0], np.cumsum(kept)])
+        return Ranges(counts[self.start], counts[self.stop])
+
+    def take(self, lists: Int64) -> Ranges:
+        """The ranges of these lists."""
+        return Ranges(self.start[lists], self.stop[lists])
+
     def distinct(self, values: npt.NDArray[np.int32]) -> tuple[Int64, npt.NDArray[np.int32]]:
         """Offsets and values of the distinct `values` of each list, ascending."""
         lists = np.repeat(np.arange(len(self.start), dtype=np.int64), self.stop - self.start)
-        pairs = np.unique(lists << 32 | values[self.rows()].astype(np.int64))
+        pairs = np.sort(lists << 32 | values[self.rows()].astype(np.int64))
+        pairs = pairs[np.diff(pairs, prepend=-1) != 0]
         counts = np.bincount(pairs >> 32, minlength=len(self.start))
         return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), (pairs & 0xFFFFFFFF).astype(np.int32)
 
 
 @dataclass(frozen=True)
 class QueryRows:
-    """The queries of one split: for each, its group, its past and its targets."""
+    """The queries of one split: for each, its group, its past and the events of its window."""
 
     group: Int64
     past: Ranges
-    target: Ranges
+    window: Ranges
+    first: Int64
+    """`[queries]`: the row of the first positive event of the window."""
 
 
-def query_rows(part: Int8, starts: Int64, *, split: int) -> QueryRows:
-    """One query for each group with events in the split; its past is what precedes them."""
+def query_rows(part: Int8, positive: Bool, starts: Int64, *, split: int) -> QueryRows:
+    """One query for each group with positive events in the split; its past is what precedes the split's events."""
     before = np.concatenate([[0], np.cumsum(part < split)])
     inside = np.concatenate([[0], np.cumsum(part == split)])
+    targets = np.flatnonzero((part == split) & positive)
+    place = np.searchsorted(targets, starts)
+    group = np.flatnonzero(np.diff(place))
     first = starts[:-1] + (before[starts[1:]] - before[starts[:-1]])
     count = inside[starts[1:]] - inside[starts[:-1]]
-    group = np.flatnonzero(count)
-    past = Ranges(starts[:-1][group], first[group])
-    return QueryRows(group, past, Ranges(first[group], first[group] + count[group]))
+    past, window = Ranges(starts[:-1], first).take(group), Ranges(first, first + count).take(group)
+    return QueryRows(group, past, window, targets[place[:-1][group]] if len(targets) else group)
 
 
 def require_events(events: dict[str, int], windows: Windows, *, first: int) -> None:
-    """Checks that no split is empty.
+    """Checks that every split has positive events.
 
     Raises:
-        DataError: One is.
+        DataError: One has none.
     """
     for name in SPLITS:
         if events[name]:
             continue
-        if windows.test_from is None:
+        if windows.targets is not None:
             raise DataError(
-                "data.split: no user has three events, so leave_last_out leaves no targets; use global_time"
+                f"data.split: no user has {2 * windows.targets + 1} positive events, so this split leaves no targets; "
+                "use a smaller k, or global_time"
             )
+        if windows.test_from is None:
+            raise DataError(f"data.split: no row is given to {name}; check data.split.{name} against the logs")
         days = (windows.end - first) / 86_400_000_000
         raise DataError(
             f"data.split: the {name} window is empty; the logs span {days:.1f} days, {describe(first)} to "

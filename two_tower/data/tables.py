@@ -13,7 +13,7 @@ from two_tower.config import ItemTable, UserTable
 from two_tower.contracts import FeatureType
 from two_tower.data.reading import read_table, require_columns
 from two_tower.data.sources import SourceFile
-from two_tower.data.values import id_text
+from two_tower.data.values import id_text, meets
 from two_tower.errors import DataError
 
 
@@ -23,16 +23,16 @@ class EntityTable:
 
     ids: pa.Array
     columns: dict[str, pa.ChunkedArray] = field(default_factory=dict)
-    """`feature.NAME` as `FeatureType.cast` gives it, and `display.COLUMN` as strings."""
+    """`feature.NAME` as `FeatureType.cast` gives it, `display.COLUMN` as strings, `raw.COLUMN` as it came."""
     rows: int = 0
     """How many rows the files have."""
     without_id: int = 0
     """How many of them have no id and are left out."""
 
-    def rows_of(self, ids: pa.Array) -> dict[str, pa.ChunkedArray]:
-        """The columns at `ids`, null where the table does not know an id."""
+    def rows_of(self, ids: pa.Array, prefix: str) -> dict[str, pa.ChunkedArray]:
+        """The columns whose names begin with `prefix` at `ids`, null where the table does not know an id."""
         places = pc.index_in(ids, value_set=self.ids)
-        return {name: column.take(places) for name, column in self.columns.items()}
+        return {name: column.take(places) for name, column in self.columns.items() if name.startswith(prefix)}
 
 
 def load_entities(files: list[SourceFile], settings: ItemTable | UserTable | None, *, key: str) -> EntityTable:
@@ -51,6 +51,9 @@ def load_entities(files: list[SourceFile], settings: ItemTable | UserTable | Non
         wanted.setdefault(feature.column or name, f"{key}.features.{name}")
     for column in display:
         wanted.setdefault(column, f"{key}.display")
+    filters = settings.available if isinstance(settings, ItemTable) else []
+    for condition in filters:
+        wanted.setdefault(condition.column, f"{key}.available")
     require_columns(files, wanted)
     table = read_table(files, list(wanted))
     ids = id_text(pl.Series(settings.id, table[settings.id]), untyped=files[0]["format"] == "csv")
@@ -59,7 +62,18 @@ def load_entities(files: list[SourceFile], settings: ItemTable | UserTable | Non
         columns[f"feature.{name}"] = _cast(feature, table[feature.column or name], f"{key}.features.{name}")
     for column in display:
         columns[f"display.{column}"] = _readable_text(table[column])
+    for condition in filters:
+        columns[f"raw.{condition.column}"] = table[condition.column]
     return _merge(ids, columns)
+
+
+def available(table: EntityTable, ids: pa.Array, settings: ItemTable | None, *, timezone: str) -> pa.Array:
+    """Which of the items `ids` meet the conditions `data.items.available`; what the table lacks counts as missing."""
+    kept = pl.Series([True]).new_from_index(0, len(ids))
+    raw = table.rows_of(ids, "raw.")
+    for condition in settings.available if settings else []:
+        kept &= meets(pl.Series(condition.column, raw[f"raw.{condition.column}"]), condition, timezone=timezone)
+    return pa.array(kept.to_numpy())
 
 
 def _cast(feature: FeatureType, column: pa.ChunkedArray, key: str) -> pa.ChunkedArray:

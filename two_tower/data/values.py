@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from two_tower.config import Filter
+from two_tower.config import Filter, Range
 from two_tower.contracts import Float32
 from two_tower.errors import DataError
 
@@ -150,6 +150,34 @@ def numbers(column: pl.Series) -> pl.Series:
     return column.cast(pl.Float64, strict=False).fill_nan(None)
 
 
+def whole_numbers(column: pl.Series) -> pl.Series:
+    """The values as int64, null where there is no whole number.
+
+    Raises:
+        DataError: The column's type cannot be a number.
+    """
+    if column.dtype.is_integer():
+        return column.cast(pl.Int64, strict=False)
+    values = numbers(column)
+    whole = ((values.round() == values) & (values.abs() < 2**53)).fill_null(False)
+    return values.zip_with(whole, pl.Series([None], dtype=pl.Float64)).cast(pl.Int64)
+
+
+def in_range(column: pl.Series, bounds: Range, *, timezone: str, are_times: bool) -> pl.Series:
+    """True where the value is missing or lies within the bounds, which belong to the range."""
+    inside = is_missing(column)
+    if are_times:
+        column = microseconds(column, timezone=timezone).cast(pl.Datetime("us", "UTC"))
+        inside |= column.is_null()
+    conditions = [
+        Filter(column=column.name, op=op, value=bound)
+        for op, bound in ((">=", bounds.min), ("<=", bounds.max))
+        if bound is not None
+    ]
+    met = [meets(column, condition, timezone=timezone) for condition in conditions]
+    return inside | (met[0] & met[-1])
+
+
 def weights_of(column: pl.Series) -> Float32:
     """Weights float32 `[rows]`, NaN where there is no number from 0 up."""
     values = numbers(column).fill_null(np.nan).to_numpy()
@@ -211,12 +239,23 @@ def stable_hash(texts: pa.Array) -> UInt64:
     return _mixed(sums[offsets[1:] - offsets[0]] - sums[offsets[:-1] - offsets[0]])
 
 
-def row_digests(frame: pl.DataFrame) -> UInt64:
-    """A 64-bit digest `[rows]` of all the columns of each row, in which a missing column counts like a null one.
+def share_hash(texts: pa.Array) -> npt.NDArray[np.float64]:
+    """A number `[rows]` from 0 to below 1 for each string, the same on every machine, that looks random."""
+    shares: npt.NDArray[np.float64] = (_mixed(stable_hash(texts)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return shares
 
-    Equal only within one version of polars: good for finding duplicates in one run.
+
+def row_keys(file: str, rows: npt.NDArray[np.int64], digests: UInt64) -> UInt64:
+    """A number `[rows]` for each row of a file that looks random, and is the same whatever other files there are."""
+    return _mixed((rows.astype(np.uint64) + np.uint64(zlib.crc32(file.encode()) << 32)) ^ digests)
+
+
+def column_hashes(frame: pl.DataFrame) -> dict[str, UInt64]:
+    """A 64-bit hash `[rows]` of each value by column, other columns giving other hashes; a null has some hash too.
+
+    Equal only within one version of polars.
     """
-    digests = np.zeros(frame.height, dtype=np.uint64)
+    found = {}
     for column in frame.get_columns():
         values = column.cast(pl.String) if isinstance(column.dtype, (pl.Categorical, pl.Enum)) else column
         values = values.cast(pl.Int64) if values.dtype.is_integer() and values.dtype != pl.UInt64 else values
@@ -224,8 +263,16 @@ def row_digests(frame: pl.DataFrame) -> UInt64:
         if values.dtype.is_float():  # a JSON block without decimals has integers where the next one has floats
             whole = (values.round() == values).fill_null(False) & (values.abs() < 2**53).fill_null(False)
             hashed = values.cast(pl.Int64, strict=False).hash(seed=7).zip_with(whole, hashed)
-        mixed = _mixed(hashed.to_numpy() ^ np.uint64(zlib.crc32(column.name.encode()) * 0x9E3779B1))
-        digests += np.where(values.is_null().to_numpy(), np.uint64(0), mixed)
+        found[column.name] = _mixed(hashed.to_numpy() ^ np.uint64(zlib.crc32(column.name.encode()) * 0x9E3779B1))
+    return found
+
+
+def row_digests(frame: pl.DataFrame, hashes: dict[str, UInt64]) -> UInt64:
+    """A 64-bit digest `[rows]` of all the columns of each row, in which a missing column counts like a null one."""
+    digests = np.zeros(frame.height, dtype=np.uint64)
+    for name, hashed in hashes.items():
+        nulls = frame[name].is_null()
+        digests += np.where(nulls.to_numpy(), np.uint64(0), hashed) if nulls.any() else hashed
     return digests
 
 

@@ -61,7 +61,7 @@ class TestQueries:
     def load(cls, prepared: ArtifactReader, *, exclude_seen: bool) -> TestQueries:
         """The test queries of a `prepared_data` artefact."""
         items = len(prepared.table("items.parquet", ["item_id"]))
-        return cls(prepared.table("test.parquet"), items=items, exclude_seen=exclude_seen)
+        return cls(prepared.table("test"), items=items, exclude_seen=exclude_seen)
 
     def __len__(self) -> int:
         return len(self.rows)

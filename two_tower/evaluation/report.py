@@ -340,9 +340,9 @@ def _loss_sentence(stage: Mapping[str, Any]) -> str:
 
 def _ceilings(data: ArtifactReader, metrics: Mapping[str, Any]) -> dict[int, float]:
     """The best possible Recall@K of the test queries; empty where the evaluation did not take them as they are."""
-    if metrics.get("exclude_seen") or "test.parquet" not in data.manifest.files:
+    if metrics.get("exclude_seen") or not any(name.startswith("test/") for name in data.manifest.files):
         return {}
-    lengths = pc.list_value_length(data.table("test.parquet", columns=["relevant"])["relevant"]).to_numpy()
+    lengths = pc.list_value_length(data.table("test", columns=["relevant"])["relevant"]).to_numpy()
     if len(lengths) == 0 or len(lengths) != metrics.get("queries"):
         return {}
     return {k: float(np.mean(np.minimum(k, lengths) / lengths)) for k in metrics.get("ks", [])}

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from two_tower.artifacts import ArtifactReader
-from two_tower.contracts import Float32, Int32, Int64
+from two_tower.contracts import ROLES, Float32, Int32, Int64
 from two_tower.errors import TrainingError
 from two_tower.features import FittedFeature
 
@@ -41,7 +41,8 @@ class Batch:
 class Examples:
     """The training sequences, one after the other, and the queries in them.
 
-    A query is a run of events of one user that see the same past and the same context, such as a basket.
+    A query is a run of events of one user that see the same past and the same context, such as a basket.  Where
+    histories have no order, every positive is a query of its own.
     """
 
     items: Int32
@@ -52,10 +53,14 @@ class Examples:
     """`[queries]`: the event that the query's positives begin at."""
     last: Int64
     """`[queries]`: the event after its last positive."""
+    shown: Int32
+    """`[shown]` item numbers: the events whose roles histories show."""
     seen_from: Int64
-    """`[queries]`: the first event of the visible history."""
+    """`[queries]`: the first entry of `shown` in its history."""
     seen_to: Int64
-    """`[queries]`: the event after the visible history."""
+    """`[queries]`: the entry of `shown` after its history."""
+    without_own: bool
+    """Whether the history has no order and holds the query's one positive, which has to be taken out."""
     user: Int32
     """`[queries]`."""
     context: Encoded
@@ -94,53 +99,86 @@ class Examples:
         lengths = self.seen_to[queries] - self.seen_from[queries]
         rows, events = _ranges(self.seen_from[queries], self.seen_to[queries])
         history = np.full((len(queries), int(lengths.max(initial=0))), -1, dtype=np.int32)
-        history[rows, events - self.seen_from[queries][rows]] = self.items[events]
+        history[rows, events - self.seen_from[queries][rows]] = self.shown[events]
+        if self.without_own:
+            history = np.where(history == self.items[self.first[queries], None], -1, history)
+            history = np.take_along_axis(history, np.argsort(history < 0, axis=1, kind="stable"), axis=1)
         return history
 
 
 def load_examples(
-    prepared: ArtifactReader,
-    context: Mapping[str, FittedFeature],
-    *,
-    history_length: int,
-    max_per_user: int | None,
+    prepared: ArtifactReader, context: Mapping[str, FittedFeature], *, shape: str, history_length: int
 ) -> Examples:
-    """The training examples of the prepared data.
+    """The training examples of the prepared data, from its `sequences` or its `pairs` (`data.examples.shape`).
 
     Raises:
         TrainingError: There is none.
     """
-    table = prepared.table("train").combine_chunks()
-    if table.num_rows == 0 or not (lengths := _lengths(table["items"])).sum():
+    table = prepared.table("pairs" if shape == "pairs" else "train").combine_chunks()
+    if shape == "pairs":
+        examples = _from_pairs(table, context)
+    else:
+        roles = [ROLES.index(role) for role in prepared.manifest.config["query"]["history_roles"]]
+        examples = _from_sequences(table, context, history_length=history_length, history_roles=roles)
+    if not len(examples.first):
         raise TrainingError(
             f"{prepared.folder}: no event precedes the validation window, so there is nothing to train on"
         )
+    return examples
+
+
+def _from_sequences(
+    table: pa.Table, context: Mapping[str, FittedFeature], *, history_length: int, history_roles: list[int]
+) -> Examples:
+    """The queries in the sequences, less the events that are neither targets nor in a history."""
+    lengths = _lengths(table["items"])
     row = np.repeat(np.arange(len(lengths)), lengths)
-    start = (np.cumsum(lengths) - lengths)[row]
-    event = np.arange(len(row))
-    visible = _flat(table["visible"])
+    target, visible = _flat(table["targets"]), _flat(table["visible"])
     encoded = {name: feature.encode(_flat_arrow(table[f"context.{name}"])) for name, feature in context.items()}
+    shown = np.isin(_flat(table["roles"]), history_roles)
+    before = np.concatenate([[0], np.cumsum(shown)])
+    start = (np.cumsum(lengths) - lengths)[row]
+    unordered = visible < 0
+    stop = np.where(unordered, start + lengths[row], start + visible)
     new = np.ones(len(row), dtype=bool)
-    new[1:] = (row[1:] != row[:-1]) | (visible[1:] != visible[:-1])
+    new[1:] = (row[1:] != row[:-1]) | (visible[1:] != visible[:-1]) | (target[1:] != target[:-1]) | unordered[1:]
     for values in encoded.values():
         new[1:] |= (values[1:] != values[:-1]).any(axis=1)
-    if max_per_user is not None:
-        kept = event >= (np.cumsum(lengths)[row] - max_per_user)
-        new[1:] |= kept[1:] & ~kept[:-1]  # a basket is cut where the allowance begins
     first = np.flatnonzero(new)
     last = np.append(first[1:], len(row))
-    if max_per_user is not None:
-        first, last = first[kept[first]], last[kept[first]]
-    seen_to = start[first] + visible[first]
+    first, last = first[target[first]], last[target[first]]
+    seen_from, seen_to = before[start[first]], before[stop[first]]
+    items = _flat(table["items"])
     return Examples(
-        items=_flat(table["items"]),
+        items=items,
         weights=_flat(table["weights"]),
         first=first,
         last=last,
-        seen_from=np.maximum(start[first], seen_to - history_length),
+        shown=items[shown],
+        seen_from=np.maximum(seen_from, seen_to - history_length),
         seen_to=seen_to,
+        without_own=bool(unordered.any()),
         user=np.asarray(table["user"], dtype=np.int32)[row[first]],
         context={name: values[first] for name, values in encoded.items()},
+    )
+
+
+def _from_pairs(table: pa.Table, context: Mapping[str, FittedFeature]) -> Examples:
+    """A query a row: its history lies ready."""
+    lengths = _lengths(table["history"])
+    ends = np.cumsum(lengths)
+    rows = np.arange(len(lengths))
+    return Examples(
+        items=table["item"].to_numpy(),
+        weights=table["weight"].to_numpy(),
+        first=rows,
+        last=rows + 1,
+        shown=_flat(table["history"]),
+        seen_from=ends - lengths,
+        seen_to=ends,
+        without_own=False,
+        user=table["user"].to_numpy(),
+        context={name: feature.encode(table[f"context.{name}"]) for name, feature in context.items()},
     )
 
 

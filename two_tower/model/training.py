@@ -110,12 +110,12 @@ class TrainingData:
         examples = load_examples(
             reader,
             context,
+            shape=reader.manifest.config["examples"]["shape"],
             history_length=history_length,
-            max_per_user=training.max_examples_per_user,
         )
         _, events = examples.positives()
-        counts = np.bincount(examples.items, minlength=items.num_rows)
-        seen_items = counts > 0
+        counts = np.bincount(examples.items[events], minlength=items.num_rows)
+        seen_items = (counts > 0) | (np.bincount(examples.shown, minlength=items.num_rows) > 0)
         seen_users = np.bincount(examples.user[examples.user >= 0], minlength=users.num_rows) > 0
         positives = np.bincount(examples.items[events], weights=examples.weights[events], minlength=items.num_rows)
         item_features = load_features(content["item"])
@@ -145,7 +145,7 @@ class TrainingData:
 
 def load_queries(reader: ArtifactReader, network: Network, user_ids: Int32) -> Queries:
     """The validation queries, encoded; `user_ids` are the encoded ids by user number."""
-    table = reader.table("validation.parquet")
+    table = reader.table("validation")
     users = np.asarray(table["user"], dtype=np.int64)
     relevant = table["relevant"].combine_chunks()
     return Queries(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from two_tower.artifacts import ArtifactReader, open_artifact
-from two_tower.contracts import Float32, Int32, Int64, Retrieved, Retriever, RetrieverSettings
+from two_tower.contracts import ROLES, Float32, Int32, Int64, Retrieved, Retriever, RetrieverSettings
 from two_tower.retrievers.popularity import recent_order
 from two_tower.settings import Duration
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Split = Literal["validation", "test"]
+POSITIVE = ROLES.index("positive")
 
 
 class PersonalFrequency(RetrieverSettings):
@@ -103,24 +104,24 @@ class PersonalRanking:
 
 
 def _training_events(reader: ArtifactReader) -> Events:
-    table = reader.table("train", ["user", "items", "times"])
-    lengths = _lengths(table["items"])
-    users = np.repeat(table["user"].to_numpy(), lengths)
-    order = np.argsort(users, kind="stable")
-    order = order[np.searchsorted(users[order], 0) :]  # events without a user are nobody's past
+    table = reader.table("train", ["user", "items", "times", "roles"])
+    users = np.repeat(table["user"].to_numpy(), _lengths(table["items"]))
+    kept = np.flatnonzero((users >= 0) & (_flat(table["roles"]) == POSITIVE))  # without a user it is nobody's past
+    order = kept[np.argsort(users[kept], kind="stable")]
     return Events(users[order], _flat(table["items"])[order], _flat(table["times"])[order])
 
 
 def _validation_events(reader: ArtifactReader, training: Events) -> Events:
     """The events of the validation window, as far as the test queries and the validation queries show them."""
-    test = reader.table("test.parquet", ["user", "history", "history_times"])
-    users = np.repeat(test["user"].to_numpy(), _lengths(test["history"]))
-    items, times = _flat(test["history"]), _flat(test["history_times"])
+    test = reader.table("test", ["user", "history", "history_times", "history_roles"])
+    positive = _flat(test["history_roles"]) == POSITIVE
+    users = np.repeat(test["user"].to_numpy(), _lengths(test["history"]))[positive]
+    items, times = _flat(test["history"])[positive], _flat(test["history_times"])[positive]
     last = np.full(int(max(users.max(initial=-1), training.users.max(initial=-1))) + 1, np.iinfo(np.int64).min)
     np.maximum.at(last, training.users, training.times)
     later = (users >= 0) & (times > last[users])
     shown = Events(users[later], items[later], times[later])
-    rest = _unshown(reader.table("validation.parquet", ["user", "relevant", "cutoff"]), shown)
+    rest = _unshown(reader.table("validation", ["user", "relevant", "cutoff"]), shown)
     return _joined(shown, rest)
 
 
