@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,9 +25,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+class DataGroup(TyperGroup):
+    """The `data` commands, of which `fetch` needs no name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts `fetch` in front of anything that is no command."""
+        if args and args[0] not in (*self.commands, "--help"):
+            args = ["fetch", *args]
+        return super().parse_args(ctx, args)
+
+
+data_app = typer.Typer(help="Check logs; fetch or make data sets.", no_args_is_help=True, cls=DataGroup)
 config_app = typer.Typer(help="Check configurations and print their schema.", no_args_is_help=True)
 runs_app = typer.Typer(help="List, show and compare runs.", no_args_is_help=True)
 registry_app = typer.Typer(help="List, show, promote and roll back versions.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
 app.add_typer(runs_app, name="runs")
 app.add_typer(registry_app, name="registry")
@@ -169,8 +184,8 @@ def recommend(
     _console().print(table)
 
 
-@app.command()
-def data(
+@data_app.command("fetch")
+def data_fetch(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="complete_journey, ml_100k, synthetic, text_search, tiny …")
     ],
@@ -181,7 +196,7 @@ def data(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Makes it again where it is there already.")] = False,
 ) -> None:
-    """Fetch or make a data set."""
+    """Fetch or make a data set; `two-tower data NAME` is short for this."""
     import yaml
 
     from components.runtime import log_to_console
@@ -190,6 +205,20 @@ def data(
     log_to_console()
     options = {key: yaml.safe_load(value) for key, value in _pairs(option or [], "--set")}
     print(make_dataset(name, out, force=force, **options))
+
+
+@data_app.command("check")
+def data_check(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Profile the logs of a configuration, and say what would be kept and why, without a run.
+
+    Exit code 0: a run would go on. 1: it would refuse the logs.
+    """
+    from components.runtime import log_to_console
+    from pipelines.check import check_data
+
+    log_to_console()
+    if not check_data(_load(config, overrides), _console()):
+        raise typer.Exit(EXIT_FAILED)
 
 
 @config_app.command("check")
@@ -341,12 +370,14 @@ def main() -> None:
 
 def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool) -> int:
     """Compiles and runs the DAG, prints how it went; the exit code."""
+    import json
+
     import yaml
 
     from pipelines.console import watching
     from pipelines.dag import compile_pipeline
     from pipelines.local import run_pipeline
-    from pipelines.runs import Run
+    from pipelines.runs import Run, prepared_folders
 
     console = _console()
     registry = workdir / "registry"
@@ -355,7 +386,12 @@ def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool) -
     (record.folder / "config.yaml").write_text(yaml.safe_dump(record.config, sort_keys=False), encoding="utf-8")
     compile_pipeline(config, pipeline)
     console.print(f"[bold]{config.name}[/] run {record.run_id} in {_shown(record.folder)}", highlight=False)
-    arguments = {"registry": str(registry), "run_id": record.run_id, "data_root": str(Path("data").resolve())}
+    arguments = {
+        "registry": str(registry),
+        "run_id": record.run_id,
+        "data_root": str(Path("data").resolve()),
+        "earlier": json.dumps(prepared_folders(workdir, config.name) if config.data.incremental else []),
+    }
     with watching(record, console) as watcher:
         succeeded = run_pipeline(record, pipeline, arguments, watcher=watcher, cache=cache)
     if not succeeded:

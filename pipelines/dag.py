@@ -75,6 +75,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
         registry: str,
         run_id: str = "",
         data_root: str = "",
+        earlier: str = "[]",
         name: str = defaults["name"],
         dataset: str = defaults["dataset"],
         config: str = defaults["config"],
@@ -90,12 +91,24 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
         with dsl.ExitHandler(exit_task, name="retrieval"):
             # 1. Which files and which champion this run works with.
             inputs = task(
-                "resolve_inputs", name=name, dataset=dataset, data_root=data_root, data=data, registry=registry
+                "resolve_inputs",
+                name=name,
+                dataset=dataset,
+                data_root=data_root,
+                data=data,
+                registry=registry,
+                earlier=earlier,
             ).set_caching_options(False)
             # 2. Logs to examples, queries and the candidate table.
-            prepared = task(
-                "prepare_data", sources=inputs.outputs["sources"], data=data, beam=beam, code=code["prepare_data"]
-            ).outputs["prepared"]
+            preparation = task(
+                "prepare_data",
+                sources=inputs.outputs["sources"],
+                previous=inputs.outputs["previous"],
+                data=data,
+                beam=beam,
+                code=code["prepare_data"],
+            )
+            prepared = preparation.outputs["prepared"]
             # 3. Examples to towers.
             trained = task(
                 "train_towers", prepared=prepared, model=model, training=training, code=code["train_towers"]
@@ -122,6 +135,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
                 "evaluate_recall",
                 name=name,
                 prepared=prepared,
+                profile=preparation.outputs["profile"],
                 candidate_tower=candidate_tower,
                 query_tower=query_tower,
                 embeddings=embeddings,

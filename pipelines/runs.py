@@ -118,6 +118,13 @@ def list_runs(workdir: Path) -> list[Run]:
     return runs
 
 
+def prepared_folders(workdir: Path, name: str) -> list[str]:
+    """The folders of the prepared data of a configuration's runs, newest first."""
+    runs = [run for run in reversed(list_runs(workdir)) if run.name == name]
+    folders = [run.step("prepare_data").outputs.get("prepared") for run in runs]
+    return list(dict.fromkeys(folder for folder in folders if folder))
+
+
 def mark_interrupted(workdir: Path) -> None:
     """Marks the runs that were cut off; to be called by whoever holds the folder, so that none of them goes on."""
     for run in list_runs(workdir):

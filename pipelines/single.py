@@ -64,6 +64,7 @@ def _one_step_pipeline(name: str, config: Config, record: Run, upstream: Run) ->
         "registry": str(record.folder.parent / "registry"),
         "run_id": record.run_id,
         "data_root": str(Path("data").resolve()),
+        "earlier": "[]",
         "code": code_fingerprints(config).get(name, ""),
     }
     known["index_settings"], known["evaluation_settings"] = known["index"], known["evaluation"]

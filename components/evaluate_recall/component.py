@@ -8,6 +8,7 @@ from kfp.dsl import Artifact, Dataset, Input, Model, Output
 def evaluate_recall(
     name: str,
     prepared: Input[Dataset],
+    profile: Input[Dataset],
     candidate_tower: Input[Model],
     query_tower: Input[Model],
     embeddings: Input[Dataset],
@@ -23,6 +24,7 @@ def evaluate_recall(
     Args:
         name: The configuration's name, which names the registry too.
         prepared: A `prepared_data` artefact, for its test queries and the baselines.
+        profile: A `data_profile` artefact, to be compared with the champion's.
         candidate_tower: A `candidate_tower` artefact.
         query_tower: A `query_tower` artefact.
         embeddings: A `candidate_embeddings` artefact, for exact search.
@@ -52,6 +54,7 @@ def evaluate_recall(
             evaluation.path,
             evaluation=parse_section(Evaluation, evaluation_settings),
             version=version,
+            profile=profile.path,
             champion=Registry(registry, name).version(champion).folder if champion else None,
         )
         return decision, version

@@ -3,15 +3,19 @@
 from kfp.dsl import Dataset, Output
 
 
-def prepare_data(sources: str, data: str, beam: str, code: str, prepared: Output[Dataset]):
+def prepare_data(
+    sources: str, previous: str, data: str, beam: str, code: str, prepared: Output[Dataset], profile: Output[Dataset]
+):
     """Validates the logs, splits them by time, builds histories, vocabularies and the candidate table.
 
     Args:
         sources: The files, from `resolve_inputs`.
+        previous: Earlier prepared data, whose files need not be read again, from `resolve_inputs`; or an empty text.
         data: The `data` section as canonical JSON.
         beam: The `beam` section as canonical JSON.
         code: The fingerprint of the code that this step uses.
         prepared: A `prepared_data` artefact.
+        profile: A `data_profile` artefact.
     """
     import json
 
@@ -20,4 +24,11 @@ def prepare_data(sources: str, data: str, beam: str, code: str, prepared: Output
     from two_tower.data import prepare
 
     with running("prepare_data"):
-        prepare(json.loads(sources), prepared.path, data=parse_section(Data, data), beam=parse_section(Beam, beam))
+        prepare(
+            json.loads(sources),
+            prepared.path,
+            data=parse_section(Data, data),
+            beam=parse_section(Beam, beam),
+            profile=profile.path,
+            previous=previous or None,
+        )

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 
-def resolve_inputs(name: str, dataset: str, data_root: str, data: str, registry: str) -> NamedTuple(
-    "Outputs", [("sources", str), ("champion", str)]
+def resolve_inputs(name: str, dataset: str, data_root: str, data: str, registry: str, earlier: str) -> NamedTuple(
+    "Outputs", [("sources", str), ("champion", str), ("previous", str)]
 ):
     """Lists the input files with sizes and generations, and the champion's version id.
 
@@ -17,16 +17,21 @@ def resolve_inputs(name: str, dataset: str, data_root: str, data: str, registry:
         data_root: Where relative source paths are looked up first.
         data: The `data` section as canonical JSON.
         registry: The registry's root folder.
+        earlier: Folders of earlier prepared data, newest first, as JSON.
 
     Returns:
-        sources: The files as canonical JSON. champion: A version id, or an empty text.
+        sources: The files as canonical JSON. champion: A version id, or an empty text. previous: The first of the
+            earlier folders whose files are some of today's, or an empty text.
     """
+    import json
+
     from components.runtime import running
     from two_tower.config import Data, canonical_json, parse_section
-    from two_tower.data import resolve_sources
+    from two_tower.data import choose_earlier, resolve_sources
     from two_tower.registry import Registry
 
     with running("resolve_inputs"):
         sources = resolve_sources(parse_section(Data, data), dataset=dataset, data_root=data_root or None)
         champion = Registry(registry, name).champion()
-        return canonical_json(sources), champion.id if champion else ""
+        previous = choose_earlier(json.loads(earlier), sources)
+        return canonical_json(sources), champion.id if champion else "", previous

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
-from two_tower.data.drift import FLOOR, compare, jensen_shannon, stability_index
+from two_tower.data.drift import FLOOR, compare_profiles, jensen_shannon, stability_index
 from two_tower.data.profile import describe, sketch
 
 START = date(2024, 1, 1)  # a Monday
@@ -41,7 +41,7 @@ def document(days: dict[str, Any] | None = None, **tables: pl.DataFrame) -> dict
 
 def column(old: Any, new: Any, **arguments: Any) -> dict[str, Any]:
     """The comparison of one column with the old and the new values."""
-    found = compare(
+    found = compare_profiles(
         document(interactions=pl.DataFrame({"a": old})), document(interactions=pl.DataFrame({"a": new})), **arguments
     )
     assert found == json.loads(json.dumps(found, allow_nan=False))
@@ -93,7 +93,7 @@ def test_any_two_columns_can_be_compared(old: list[Any], new: list[Any]) -> None
 def test_equal_documents_differ_in_nothing(random: np.random.Generator) -> None:
     frame = pl.DataFrame({"a": random.normal(size=5000), "b": ["x", "y"] * 2500})
     one = document(interactions=frame, items=frame) | {"features": described(frame)}
-    found = compare(one, one)
+    found = compare_profiles(one, one)
     assert {name: about["psi"] for name, about in found["columns"].items()} == dict.fromkeys(
         ["features.a", "features.b", "interactions.a", "interactions.b", "items.a", "items.b"], 0.0
     )
@@ -182,7 +182,7 @@ def test_an_all_null_column(random: np.random.Generator) -> None:
 def test_the_schema() -> None:
     old = document(items=pl.DataFrame({"a": [1], "b": [1], "c": ["x"]}))
     new = document(items=pl.DataFrame({"a": [1], "b": ["1"], "d": [1.0]}), users=pl.DataFrame({"e": ["x"]}))
-    assert compare(old, new)["schema"] == [
+    assert compare_profiles(old, new)["schema"] == [
         {"column": "items.b", "change": "type", "from": "Int64", "to": "String"},
         {"column": "items.c", "change": "removed", "from": "String", "to": None},
         {"column": "items.d", "change": "added", "from": None, "to": "Float64"},
@@ -193,14 +193,14 @@ def test_the_schema() -> None:
 def test_the_largest_drift_is_named() -> None:
     old = document(items=pl.DataFrame({"a": ["x", "y"] * 500, "b": ["x", "y"] * 500}))
     new = document(items=pl.DataFrame({"a": ["x", "y", "y", "y"] * 250, "b": ["y"] * 1000}))
-    largest = compare(old, new)["largest"]
+    largest = compare_profiles(old, new)["largest"]
     assert (largest["column"], largest["verdict"]) == ("items.b", "large")
 
 
 def volume(old: list[int], new: list[int], start: date | None = None) -> dict[str, Any]:
     after = START + timedelta(days=len(old)) if start is None else start
     empty = pl.DataFrame({"a": ["x"]})
-    found = compare(document(per_day(old), items=empty), document(per_day(new, after), items=empty))
+    found = compare_profiles(document(per_day(old), items=empty), document(per_day(new, after), items=empty))
     return found["volume"]
 
 

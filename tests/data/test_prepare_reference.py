@@ -3,98 +3,179 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
-import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from prepared_logs import START, by_ids, ordinary_log, reference, run, run_rows, settings as data_settings, write_rows
+from hypothesis import HealthCheck, Phase, given, settings
+from prepared_logs import (
+    START,
+    Row,
+    Rules,
+    by_ids,
+    event,
+    ordinary_log,
+    reference,
+    run,
+    run_rows,
+    settings as data_settings,
+    write_rows,
+)
 
+from two_tower.data import Prepared
 from two_tower.errors import DataError
 
 HOUR = 3_600_000_000
+EVENTS = {
+    "click": ("positive", 1.0),
+    "buy": ("positive", 2.0),
+    "skip": ("negative", 0.5),
+    "view": ("impression", 0.25),
+}
+EMPTY_PART = r"window is empty|positive events, so this split|no row is given to|none is left after the filters"
 
-events = st.tuples(
-    st.sampled_from(["ann", "bob", "Ç", "ann "]),
-    st.sampled_from(["x", "y", "z", "007", "7"]),
-    st.integers(0, 30),
+rows = st.fixed_dictionaries(
+    {
+        "user": st.sampled_from(["ann", "bob", "Ç", "ann "]),
+        "item": st.sampled_from(["x", "y", "z", "007", "7", "zz"]),
+        "hour": st.integers(0, 40),
+        "event": st.sampled_from([*EVENTS, "click", "buy", "noise"]),
+        "split": st.sampled_from(["train", "train", "valid", "test"]),
+        "amount": st.integers(0, 1),
+    }
 )
 """Few users, items and hours, so that ties and duplicates are common."""
 
 
-@pytest.mark.parametrize("split", ["global_time", "leave_last_out"])
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@st.composite
+def all_rules(draw: st.DrawFn) -> tuple[Rules, bool]:
+    """Rules, and whether validation is cut from the training rows of a given split."""
+    split = draw(st.sampled_from(["global_time", "leave_last", "given"]))
+    moments = {"global_time": ["time"], "leave_last": ["time", "order"], "given": ["time", "order", None]}
+    moment = draw(st.sampled_from(moments[split]))
+    is_cut = split == "given" and draw(st.booleans())
+    rate = st.tuples(st.integers(1, 4), st.integers(1, 6).map(lambda hours: hours * HOUR))
+    core = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    roles = draw(st.sampled_from([None, EVENTS, EVENTS]))
+    names = st.sets(st.sampled_from(["positive", "negative", "impression"]), min_size=1)
+    rules = Rules(
+        split=split,
+        test=8 * HOUR if split == "global_time" else 0,
+        validation=7 * HOUR if split == "global_time" else 0,
+        k=draw(st.integers(1, 3)) if split == "leave_last" else 1,
+        given={"test": "test"} | ({} if is_cut else {"valid": "validation"}) if split == "given" else {},
+        moment=moment,
+        roles=roles,
+        history_roles=tuple(sorted(draw(names))) if roles else ("positive",),
+        history=draw(st.integers(0, 5)),
+        first_only=draw(st.booleans()),
+        rate=draw(st.none() | rate) if moment == "time" else None,
+        core=draw(st.none() | core) if not is_cut else None,  # what is cut is seen in the sequences
+        max_per_user=draw(st.none() | st.integers(1, 4)),
+        pairs=draw(st.booleans()),
+        recent=draw(st.integers(1, 30)) * HOUR,
+    )
+    return rules, is_cut
+
+
+def log_for(rules: Rules, drawn: list[Row], *, context: bool) -> list[Row]:
+    """The columns that the rules need; fewer columns have more duplicates."""
+    needed = {
+        "event": rules.roles is not None,
+        "split": rules.split == "given",
+        "amount": context,
+    }
+    log = []
+    for row in drawn:
+        moment = {"time": {"time": START + row["hour"] * HOUR}, "order": {"order": row["hour"]}, None: {}}[rules.moment]
+        more = {name: row[name] for name, wanted in needed.items() if wanted}
+        log.append({"user": row["user"], "item": row["item"], **moment, **more})
+    return log
+
+
+def settings_for(rules: Rules, *, is_cut: bool, context: bool) -> dict[str, Any]:
+    """The same in the words of the configuration."""
+    columns = {"user": "user", "item": "item"} | ({rules.moment: rules.moment} if rules.moment else {})
+    log: dict[str, Any] = {"columns": columns, "max_bad_share": 1.0, "repeats": "first" if rules.first_only else "keep"}
+    if rules.roles:
+        columns["event"] = "event"
+        log["events"] = {name: {"role": role, "weight": weight} for name, (role, weight) in rules.roles.items()}
+    if rules.rate:
+        log["max_rate"] = {"events": rules.rate[0], "per": f"{rules.rate[1] // HOUR}h"}
+    if rules.core:
+        log["k_core"] = {"user": rules.core[0], "item": rules.core[1]}
+    splits: dict[str, dict[str, Any]] = {
+        "global_time": {"test": f"{rules.test // HOUR}h", "validation": f"{rules.validation // HOUR}h"},
+        "leave_last": {"type": "leave_last_k", "k": rules.k} if rules.k > 1 else {"type": "leave_last_out"},
+        "given": {"column": "split", "test": "test"}
+        | ({"validation_share": 0.4} if is_cut else {"validation": "valid"}),
+    }
+    query: dict[str, Any] = {"history_length": rules.history, "history_roles": list(rules.history_roles)}
+    if context:
+        query["context"] = {"amount": {"type": "numeric"}}
+    return {
+        "log": log,
+        "split": {"type": rules.split, **splits[rules.split]},
+        "query": query,
+        "examples": {"shape": "pairs" if rules.pairs else "sequences", "max_per_user": rules.max_per_user},
+        "recent": f"{rules.recent // HOUR}h",
+    }
+
+
+def pairs_in_training(prepared: Prepared) -> set[tuple[str, str]]:
+    return {(user, entry[0]) for user, entries in by_ids(prepared)["train"].items() for entry in entries}
+
+
+@settings(
+    max_examples=70,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],  # shrinking takes minutes
+    suppress_health_check=list(HealthCheck),
+)
 @given(
-    log=st.lists(events, min_size=1, max_size=80),
-    history=st.integers(0, 4),
-    recent=st.integers(1, 30),
+    drawn=st.lists(rows, min_size=30, max_size=90),
+    rules_and_cut=all_rules(),
+    context=st.booleans(),
     shards=st.integers(1, 4),
 )
-def test_equals_the_reference(
-    split: str, log: list[tuple[str, str, int]], history: int, recent: int, shards: int
-) -> None:
-    rows = [{"user": user, "item": item, "time": START + hour * HOUR} for user, item, hour in log]
-    changes = {
-        "log": {"max_bad_share": 1.0},
-        "query": {"history_length": history},
-        "recent": f"{recent}h",
-        "shards": shards,
-        "split": {"type": split} | ({"test": "6h", "validation": "5h"} if split == "global_time" else {}),
-    }
-    expected = reference(
-        [(row["user"], row["item"], row["time"]) for row in rows],
-        test=6 * HOUR,
-        validation=5 * HOUR,
-        recent=recent * HOUR,
-        history=history,
-        by_order=split == "leave_last_out",
-    )
+def test_equals_the_reference(drawn: list[Row], rules_and_cut: tuple[Rules, bool], context: bool, shards: int) -> None:
+    rules, is_cut = rules_and_cut
+    log = log_for(rules, drawn, context=context)
+    changes = settings_for(rules, is_cut=is_cut, context=context) | {"shards": shards}
     with tempfile.TemporaryDirectory() as folder:
-        if not (expected["train"] and expected["validation"] and expected["test"]):
-            with pytest.raises(DataError, match=r"window is empty|no user has 3 positive events"):
-                run_rows(Path(folder), rows, **changes)
+        if not is_cut and not all(reference(log, rules)["events"].values()):
+            with pytest.raises(DataError, match=EMPTY_PART):
+                run_rows(Path(folder), log, **changes)
             return
-        prepared = run_rows(Path(folder), rows, **changes)
-        assert by_ids(prepared) == expected
-        summary = prepared.summary
-        assert summary["rows"]["set_aside"].get("duplicate", 0) == len(log) - len(set(log))
-        assert summary["rows"]["kept"] == sum(summary["events"].values()) == sum(summary["per_day"]["events"])
-        newest = max(time for sequence in expected["train"].values() for _, time, _ in sequence)
-        assert prepared.manifest.data_seen_until == newest
+        prepared = run_rows(Path(folder), log, **changes)
+        if is_cut:  # which pairs, a hash says; the reference then keeps the rows of each pair together
+            rules = replace(rules, train_pairs=pairs_in_training(prepared))
+        expected = reference(log, rules)
+        found = by_ids(prepared)
+        for name in expected:
+            assert found[name] == expected[name], name
+        assert found.keys() == expected.keys()
+        if rules.moment == "time":
+            assert sum(prepared.summary["per_day"]["events"]) == expected["rows"]["kept"]
+            newest = max(entry[1] for entries in expected["train"].values() for entry in entries)
+            assert prepared.manifest.data_seen_until == newest
 
 
-@pytest.mark.parametrize("split", ["global_time", "leave_last_out"])
-def test_the_future_changes_nothing_before_the_cutoff(tmp_path: Path, split: str) -> None:
-    """Other items and users in the test window: training data, validation queries and their statistics stay."""
-    rows = ordinary_log()
-    changes = {"split": {"type": split} | ({"test": "5d", "validation": "5d"} if split == "global_time" else {})}
-    changes["query"] = {"context": {"amount": {"type": "numeric"}}}
-    before = run_rows(tmp_path / "a", rows, **changes)
-    if split == "global_time":
-        test_from = before.manifest.extra["test_from"]
-        last = max(row["time"] for row in rows)
-        cut = str(np.datetime64(test_from, "us")).replace("T", " ")
-        future = [n for n, row in enumerate(rows) if row["time"] >= cut and row["time"] < last]
-    else:
-        future = [max(n for n, row in enumerate(rows) if row["user"] == f"u{user}") for user in range(6)]
-    assert len(future) > 3
-    changed = [dict(row) for row in rows]
-    for n in future:
-        changed[n] |= {"item": f"new {n}", "amount": 1e6}
-        if split == "global_time" and n % 2:
-            changed[n]["user"] = f"new {n}"
-    after = run_rows(tmp_path / "b", changed, **changes)
-    one, two = by_ids(before), by_ids(after)
-    assert one["test"] != two["test"]
-    for part in ("train", "validation"):
-        assert one[part] == two[part]
-    assert before.features == after.features
-    for item, counts in one["items"].items():
-        assert two["items"].get(item, counts)[1:3] == counts[1:3]
-    if split == "global_time":  # and the numbers themselves
-        assert before.sequences().equals(after.sequences())
-        assert before.queries("validation").equals(after.queries("validation"))
+def test_the_rate_limit_in_a_given_split_counts_only_what_lies_before(tmp_path: Path) -> None:
+    """The test row of u0 is five hours older than its training row: nothing lies in the hour before either."""
+    log = [event(user, f"i{n}", 1, split=split) for user in ("u1", "u2") for n, split in enumerate(["a", "v", "t"])]
+    log = [row | {"user": f"{row['user']}{row['split']}"} for row in log]
+    log += [event("u0", "i1", 10 / 24, split="a"), event("u0", "i2", 5 / 24, split="t")]
+    prepared = run_rows(
+        tmp_path,
+        log,
+        log={"max_rate": {"events": 1, "per": "1h"}, "max_bad_share": 1.0},
+        split={"type": "given", "column": "split", "test": "t", "validation": "v"},
+    )
+    assert prepared.summary["rows"]["set_aside"] == {}
 
 
 def test_histories_come_from_before_the_cutoff_and_the_test_history_includes_validation(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_every_candidate_is_embedded_in_order(made: Path, tmp_path: Path) -> Non
         {
             "item": pa.int32(),
             "item_id": pa.string(),
+            "available": pa.bool_(),
             "embedding": pa.list_(pa.float32(), 4),
             "history_vector": pa.list_(pa.float16(), 4),
         }

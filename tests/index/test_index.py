@@ -24,7 +24,14 @@ def vectors_of(items: int, dim: int = 8, *, seed: int = 0) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def write_embeddings(folder: Path, vectors: np.ndarray, *, parts: int = 2, ids: list[str] | None = None) -> Path:
+def write_embeddings(
+    folder: Path,
+    vectors: np.ndarray,
+    *,
+    parts: int = 2,
+    ids: list[str] | None = None,
+    unavailable: tuple[int, ...] = (),
+) -> Path:
     ids = ids if ids is not None else [f"item-{row}" for row in range(len(vectors))]
     made_from = {"candidate_tower": "c0ffee", "prepared_data": "beef"}
     with write_artifact(folder, "candidate_embeddings", made_from=made_from, data_seen_until=7) as artifact:
@@ -34,6 +41,7 @@ def write_embeddings(folder: Path, vectors: np.ndarray, *, parts: int = 2, ids: 
                 {
                     "item": pa.array(rows, pa.int32()),
                     "item_id": pa.array([ids[row] for row in rows], pa.string()),
+                    "available": pa.array([row not in unavailable for row in rows], pa.bool_()),
                     "embedding": pa.FixedSizeListArray.from_arrays(values, vectors.shape[1]),
                 }
             )
@@ -222,3 +230,14 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match=r"hashed_dataset\.npy"):
         load_index(folder)
+
+
+def test_items_that_are_not_available_are_not_in_the_index(tmp_path: Path) -> None:
+    vectors = vectors_of(50)
+    embeddings = write_embeddings(tmp_path / "embeddings", vectors, unavailable=(0, 7))
+    build_index(embeddings, tmp_path / "index", index=config.Index())
+    index = load_index(tmp_path / "index")
+    assert len(index) == 48
+    assert not {"item-0", "item-7"} & set(index.item_ids.to_pylist())
+    rows, _ = index.search(vectors[[7, 8]], 1)
+    assert index.item_ids[int(rows[1, 0])].as_py() == "item-8"

@@ -123,6 +123,7 @@ def write_embeddings(folder: Path, vectors: np.ndarray, ids: list[str], *, made_
         columns = {
             "item": pa.array(range(len(ids)), pa.int32()),
             "item_id": ids,
+            "available": [True] * len(ids),
             "embedding": pa.FixedSizeListArray.from_arrays(values, vectors.shape[1]),
         }
         artifact.write_table("part-00000.parquet", pa.table(columns))

@@ -74,7 +74,7 @@ def _basket(shelf: int, rng: np.random.Generator) -> list[int]:
 
 
 def _items(features: bool) -> pa.Table:
-    columns: dict[str, Any] = {"item_id": [f"item {number}" for number in range(ITEMS)]}
+    columns: dict[str, Any] = {"item_id": [f"item {number}" for number in range(ITEMS)], "available": [True] * ITEMS}
     if features:
         look = np.eye(SHELVES, dtype=np.float32)
         pairs = {ITEMS - 4: 0, ITEMS - 3: 0, ITEMS - 2: 1, ITEMS - 1: 1}

@@ -1,3 +1,5 @@
+from .drift import compare_profiles as compare_profiles
+from .incremental import choose_earlier as choose_earlier
 from .prepare import prepare as prepare
-from .prepared import Prepared as Prepared, open_prepared as open_prepared
+from .prepared import Prepared as Prepared, open_prepared as open_prepared, read_profile as read_profile
 from .sources import resolve_sources as resolve_sources

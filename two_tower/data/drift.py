@@ -26,7 +26,7 @@ SAME_WEEKDAYS = 3
 """From so many old days of its weekday on, a day is expected to be like them; else like all the old days."""
 
 
-def compare(old: Document, new: Document, *, skip: Mapping[str, str] | None = None) -> dict[str, Any]:
+def compare_profiles(old: Document, new: Document, *, skip: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The changes from the old document to the new one, JSON-able.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -87,6 +88,22 @@ def find_earlier(previous: str | Path | None, sources: dict[str, list[SourceFile
     except (ArtifactError, FileNotFoundError, _Unusable) as reason:
         log.info("prepare_data: all files are read, not only the new ones: %s", reason)
         return None
+
+
+def choose_earlier(folders: list[str], sources: dict[str, list[SourceFile]]) -> str:
+    """The first of these earlier preparations whose files are some of today's, but not all; empty if there is none.
+
+    One of *all* of today's files is passed over, so that a repeated run gets the answer that it got the first time.
+    """
+    today = {tuple(file.values()) for file in _facts(sources["interactions"])}
+    for folder in folders:
+        try:
+            files = json.loads((Path(folder) / STATE).read_text(encoding="utf-8"))["files"]
+        except (OSError, ValueError):
+            continue
+        if {tuple(file.values()) for file in files} < today:
+            return folder
+    return ""
 
 
 class _Unusable(Exception):

@@ -64,6 +64,16 @@ class Prepared:
         return content
 
 
+def read_profile(path: str | Path) -> dict[str, Any]:
+    """The content of the `data_profile` artefact in the folder `path`.
+
+    Raises:
+        ArtifactError: The folder is no complete `data_profile` artefact.
+    """
+    content: dict[str, Any] = open_artifact(path, PROFILE_KIND).json("profile.json")
+    return content
+
+
 def open_prepared(path: str | Path) -> Prepared:
     """The prepared data in the folder `path`, its files checked.
 

@@ -88,7 +88,7 @@ def require_columns(files: list[SourceFile], columns: dict[str, str]) -> None:
         present = _columns_of(file)
         present += [name for name in folder_columns(file["path"]) if present and name not in present]
         missing = [column for column in columns if column not in present]
-        if missing and (present or file["bytes"]):
+        if missing and (present or file["format"] == "parquet"):
             close = difflib.get_close_matches(missing[0], present, n=1, cutoff=0.4)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise DataError(
@@ -152,12 +152,20 @@ def _columns_of(file: SourceFile) -> list[str]:
     with _readable(file["path"], file["format"]):
         if file["format"] == "parquet":
             with _open(file["path"]) as source:
-                return list(pq.ParquetFile(source).schema_arrow.names)
+                return _distinct(list(pq.ParquetFile(source).schema_arrow.names), "schema", file["path"])
         if file["format"] == "csv":
             with _open(file["path"]) as source:
                 header = _first_line(source)
-            return [] if not header.strip() else list(_csv_names(header, file["path"]))
+            if header and not header.strip():
+                raise DataError(f"{file['path']}: the first line is empty; it must name the columns")
+            return list(_csv_names(header, file["path"])) if header else []
         batch = next(_read_jsonl(Unit(0, 0, file["path"], "jsonl")), None)
+        if batch is not None and batch.malformed and not batch.table.num_rows:
+            raise DataError(
+                f"{file['path']}: no line is a JSON object, such as line {batch.malformed[0][0] + 1}, "
+                f"{batch.malformed[0][1][:60]!r}; JSON Lines has one object in each line (`jq -c .[]` makes them of an "
+                "array)"
+            )
         return [] if batch is None else batch.table.column_names
 
 
@@ -170,12 +178,29 @@ def _readable(path: str, format: str) -> Iterator[None]:
         raise DataError(f"{path}: the file is gone; run the step that lists the inputs again") from error
     except (UnicodeDecodeError, pa.ArrowException, OSError, EOFError, pl.exceptions.PolarsError) as error:
         text = str(error)
-        if isinstance(error, UnicodeDecodeError) or "utf-8" in text.lower() or "utf8" in text.lower():
-            raise DataError(
-                f"{path}: not UTF-8 text ({text}); convert it, such as with `iconv -f LATIN1 -t UTF-8`"
-            ) from error
         names = {"parquet": "a Parquet file", "csv": "a CSV file", "jsonl": "a JSON Lines file"}
+        is_utf16, looks_like = _first_bytes(path)
+        if looks_like is not None and looks_like != names[format]:
+            raise DataError(
+                f"{path}: cannot be read as {names[format]}: it is {looks_like}; let its name end accordingly or "
+                "convert it"
+            ) from error
+        if isinstance(error, UnicodeDecodeError) or "utf-8" in text.lower() or "utf8" in text.lower():
+            known = "UTF-16" if is_utf16 else "LATIN1"
+            raise DataError(
+                f"{path}: not UTF-8 text ({text}); convert it, such as with `iconv -f {known} -t UTF-8`"
+            ) from error
         raise DataError(f"{path}: cannot be read as {names[format]}: {text}") from error
+
+
+def _first_bytes(path: str) -> tuple[bool, str | None]:
+    """Whether a file that cannot be read begins like UTF-16, and what else it begins like, if it is not packed."""
+    start = b""
+    with contextlib.suppress(Exception), _open(path) as source:
+        start = source.read(4)
+    kinds = {b"PAR1": "a Parquet file", b"\x1f\x8b": "a gzip file", b"PK\x03\x04": "a zip archive"}
+    found = next((kind for magic, kind in kinds.items() if start.startswith(magic)), None)
+    return start[:2] in (b"\xff\xfe", b"\xfe\xff"), found
 
 
 def _open(path: str) -> Any:
@@ -205,9 +230,14 @@ def _csv_names(header: bytes, path: str) -> list[str]:
     """The column names of a CSV file's header line."""
     parse = pa.csv.ParseOptions(delimiter=_delimiter(path))
     names: list[str] = pa.csv.read_csv(io.BytesIO(header.rstrip(b"\r\n") + b"\n"), parse_options=parse).column_names
+    return _distinct(names, "header", path)
+
+
+def _distinct(names: list[str], where: str, path: str) -> list[str]:
+    """The names, if each is there once."""
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{path}: the header names the column {twice!r} twice; rename one of them")
+        raise DataError(f"{path}: the {where} names the column {twice!r} twice; rename one of them")
     return names
 
 
@@ -216,11 +246,12 @@ def _delimiter(path: str) -> str:
 
 
 def _first_line(source: Any) -> bytes:
-    """The bytes up to the first line break."""
+    """The bytes up to the first line break, with it."""
     line = b""
     while b"\n" not in line and (block := source.read(1 << 16)):
         line += block
-    return bytes(line.partition(b"\n")[0])
+    head, newline, _ = line.partition(b"\n")
+    return bytes(head + newline)
 
 
 def _read_csv(unit: Unit) -> Iterator[Batch]:
@@ -235,17 +266,23 @@ def _read_csv(unit: Unit) -> Iterator[Batch]:
         malformed.append((row.number - 2, row.text))  # numbers start at 1, with the header
         return "skip"
 
+    reading = pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)  # with threads, no row numbers
     with _open(unit.path) as source:
-        reader = pa.csv.open_csv(
-            source,
-            read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),  # with threads, no row numbers
-            parse_options=pa.csv.ParseOptions(
-                delimiter=_delimiter(unit.path), newlines_in_values=True, invalid_row_handler=skip
-            ),
-            convert_options=pa.csv.ConvertOptions(
-                column_types={name: pa.string() for name in names}, null_values=[""], strings_can_be_null=True
-            ),
-        )
+        try:
+            reader = pa.csv.open_csv(
+                source,
+                read_options=reading,
+                parse_options=pa.csv.ParseOptions(
+                    delimiter=_delimiter(unit.path), newlines_in_values=True, invalid_row_handler=skip
+                ),
+                convert_options=pa.csv.ConvertOptions(
+                    column_types={name: pa.string() for name in names}, null_values=[""], strings_can_be_null=True
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            if "Empty CSV file" in str(error):  # a header without a line break
+                return
+            raise
         done = reported = 0
         for batch in reader:
             # The k-th malformed row p[k] has p[k] - k good rows before it.
@@ -284,7 +321,7 @@ def _parse_lines(block: bytes, *, first_row: int, lines: int) -> Batch:
     """The rows of a block of lines; where the fast parser objects, line by line."""
     block.decode()  # the fast parser's own message names no byte
     malformed: list[tuple[int, str]] = []
-    with contextlib.suppress(pl.exceptions.PolarsError):
+    with contextlib.suppress(pl.exceptions.PolarsError, pa.ArrowException):  # Arrow has no integers of 128 bits
         frame = pl.read_ndjson(io.BytesIO(block), infer_schema_length=None)
         if frame.height == lines:
             table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
@@ -295,7 +332,9 @@ def _parse_lines(block: bytes, *, first_row: int, lines: int) -> Batch:
             continue
         try:
             record = json.loads(line)
-        except ValueError:
+            if "\\u" in line:
+                json.dumps(record, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        except (ValueError, RecursionError):
             record = None
         if isinstance(record, dict):
             records.append(record)

@@ -124,7 +124,7 @@ def check_rows(
             "missing_time": is_missing(frame[moment]) if (moment := log.columns.time or log.columns.order) else never,
             "bad_time": time.is_null(),
             "future_time": (time > newest).fill_null(False) if log.columns.time else never,
-            "bad_weight": pl.Series(np.isnan(weight)),
+            "bad_weight": pl.Series(~np.isfinite(weight)),
             "out_of_range": _out_of_range(frame, log) if log.ranges else never,
             "bad_split": pl.Series(part < 0) if part is not None else never,
             "unknown_user": _unknown(user, known["user"]) if "user" in known and user is not None else never,

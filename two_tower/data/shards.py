@@ -92,7 +92,7 @@ def read_unit(unit: Unit, *, job: Job) -> Iterator[tuple[int, str]]:
             sketcher.add(checked.used, hashes=checked.hashes, keys=checked.keys)
             pieces += _write_pieces(checked.kept, job, f"{unit.number:06d}-{number:06d}")
     except DataError as error:  # an exception would come out of Beam as text
-        report["error"] = str(error)
+        report["error"] = text if unit.path in (text := str(error)) else f"{unit.path}: {text}"
     aside = pa.concat_tables(bad) if bad else BAD_ROWS.empty_table()
     if aside.num_rows:
         job.work.write(f"bad-{unit.number:06d}.arrow", aside)

@@ -130,8 +130,10 @@ def _is_hidden(path: str) -> bool:
 def _list_local(place: Path) -> tuple[list[SourceFile], bool] | None:
     """The files at a local path, a glob or a folder, and whether it is a folder; None if nothing is there."""
     if place.is_dir():
-        inside = [path for path in place.rglob("*") if path.is_file()]
-        return [_describe(path) for path in inside if not _is_hidden(str(path.relative_to(place)))], True
+        inside = [path for path in place.rglob("*") if not _is_hidden(str(path.relative_to(place)))]
+        if broken := [path for path in inside if path.is_symlink() and not path.exists()]:
+            raise DataError(f"{broken[0]}: a link to {broken[0].readlink()}, which is not there; mend or remove it")
+        return [_describe(path) for path in inside if path.is_file()], True
     if place.is_file():
         return [_describe(place)], False
     matches = [Path(match) for match in glob(str(place), recursive=True)]  # noqa: PTH207 (Path.glob takes no absolute one)

@@ -40,7 +40,10 @@ def id_text(column: pl.Series, *, untyped: bool = False) -> pl.Series:
         return texts.zip_with(column.is_finite().fill_null(False), pl.Series([None], dtype=pl.String))
     if dtype.is_nested() or dtype == pl.Object:
         raise DataError(f"the column {column.name!r} of type {dtype} cannot hold ids")
-    texts = column.cast(pl.String, strict=False)
+    try:
+        texts = column.cast(pl.String, strict=False)
+    except pl.exceptions.ComputeError as error:  # of bytes
+        raise DataError(f"the column {column.name!r} holds bytes that are not UTF-8 text") from error
     if untyped or dtype.is_decimal():
         texts = texts.str.replace(r"^(-?\d+)\.0+$", "$1")
     blank = texts.str.strip_chars() == ""
@@ -92,7 +95,8 @@ def _in_zone(local: pl.Series, timezone: str) -> pl.Series:
 def _epoch_integers(numbers: pl.Series) -> pl.Series:
     value, size = pl.col("t"), pl.col("t").abs()
     micros = (
-        pl.when(size < 10**11).then(value * 1_000_000)
+        pl.when(size < 0).then(None)  # the smallest integer has no opposite
+        .when(size < 10**11).then(value * 1_000_000)
         .when(size < 10**14).then(value * 1000)
         .when(size < 10**17).then(value)
         .otherwise(value // 1000)
@@ -180,8 +184,9 @@ def in_range(column: pl.Series, bounds: Range, *, timezone: str, are_times: bool
 
 def weights_of(column: pl.Series) -> Float32:
     """Weights float32 `[rows]`, NaN where there is no number from 0 up."""
-    values = numbers(column).fill_null(np.nan).to_numpy()
-    return np.where(np.isfinite(values) & (values >= 0), values, np.nan).astype(np.float32)
+    with np.errstate(over="ignore"):
+        values = numbers(column).fill_null(np.nan).to_numpy().astype(np.float32)
+    return np.where(np.isfinite(values) & (values >= 0), values, np.float32(np.nan))
 
 
 def meets(column: pl.Series, condition: Filter, *, timezone: str) -> pl.Series:

@@ -44,7 +44,8 @@ def embed(candidate_tower: str, prepared: str, out: str, *, embedding: Embedding
             out=str(writer.folder),
             batch_size=embedding.batch_size,
         )
-        with pipeline(beam) as steps:
+        one_model = beam.model_copy(update={"workers": 1})  # TensorFlow itself uses all cores
+        with pipeline(one_model) as steps:
             _ = steps | apache_beam.Create(shards) | apache_beam.Reshuffle() | apache_beam.ParDo(work)
         writer.manifest.rows["candidates"] = rows
 
@@ -77,7 +78,7 @@ class EmbedShard(apache_beam.DoFn):  # type: ignore[misc]
         """Embeds the rows from the first number of `shard` to before the second."""
         start, stop = shard
         path = Path(self._out) / f"part-{start:010d}.parquet"
-        columns = [spec["column"] for spec in self._inputs.values()]
+        columns = ["available", *(spec["column"] for spec in self._inputs.values())]
         table = pq.read_table(self._items, columns=columns).slice(start, stop - start)
         with pq.ParquetWriter(path, self._schema(table.slice(0, 1)), compression="zstd") as writer:
             for at in range(0, table.num_rows, self._batch_size):
@@ -99,6 +100,7 @@ class EmbedShard(apache_beam.DoFn):  # type: ignore[misc]
             {
                 "item": pa.array(np.arange(start, start + table.num_rows, dtype=np.int32)),
                 "item_id": table["item_id"],
+                "available": table["available"],
                 "embedding": _vectors(outputs["embedding"].numpy()),
                 "history_vector": _vectors(outputs["history_vector"].numpy().astype(np.float16)),
             }

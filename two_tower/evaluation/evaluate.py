@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from two_tower import config
 from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, write_artifact
 from two_tower.contracts import Float32, Int64
+from two_tower.data import compare_profiles, read_profile
 from two_tower.errors import ArtifactError
 from two_tower.evaluation.confidence import interval, paired_difference, resampled_means
 from two_tower.evaluation.examples import example_queries
@@ -29,7 +32,7 @@ from two_tower.retrievers import QueryTower, TwoTowerRetriever, query_features
 
 log = logging.getLogger("two_tower")
 
-KIND = "evaluation"
+KIND, PROFILE = "evaluation", "profile.json"
 CHALLENGER, EXACT, CHAMPION = "two_tower", "two_tower_exact", "champion"
 INDEX_SAMPLE = 1000
 """Queries, evenly spread, on which the index is compared with exact search."""
@@ -53,6 +56,7 @@ def evaluate(
     evaluation: config.Evaluation,
     version: str,
     champion: str | Path | None = None,
+    profile: str | Path | None = None,
 ) -> str:
     """The gate's decision, `promote`, `refuse` or `keep`, once the `evaluation` artefact has been written.
 
@@ -68,6 +72,8 @@ def evaluate(
         version: The version's id.
         champion: The champion's folder in the registry, named by its id.  It is evaluated on the same queries, unless
             it is this version; where it cannot be, metrics.json says why in `champion_error`.
+        profile: The `data_profile` artefact of the data that the version was trained on.  It is kept with the
+            evaluation, and its drift from the champion's goes into metrics.json.
 
     Raises:
         ArtifactError: An artefact is damaged, or they do not belong together.
@@ -99,7 +105,7 @@ def evaluate(
     metrics: dict[str, Any] = {
         "queries": len(queries),
         "ks": sorted(evaluation.ks),
-        "candidates": queries.items,
+        "candidates": pc.sum(items["available"]).as_py(),
         "exclude_seen": evaluation.exclude_seen,
         "confidence": evaluation.confidence,
         "version": version,
@@ -109,6 +115,8 @@ def evaluate(
         "index": _index_section(challenger, exact, queries),
         "slices": _slices(systems[CHALLENGER].measured, queries.new_users(), evaluation),
     }
+    described = None if profile is None else read_profile(profile)
+    metrics["drift"] = _drift(described, champion)
     metrics["gate"] = run_gate(evaluation.gate, metrics)
     log.info("the gate: %s", metrics["gate"]["reason"])
 
@@ -118,6 +126,8 @@ def evaluate(
         artifact.manifest.config = evaluation.model_dump(mode="json")
         artifact.manifest.made_from = {kind: content_hash(folder) for kind, folder in sources.items()}
         artifact.write_json("metrics.json", metrics)
+        if described is not None:
+            artifact.write_json(PROFILE, described)
         artifact.write_table("per_query.parquet", _per_query(systems, queries.rows))
         examples = example_queries(challenger, queries, items, count=evaluation.examples, seed=evaluation.seed)
         artifact.write_json("examples.json", examples)
@@ -125,11 +135,19 @@ def evaluate(
     return decision
 
 
+def _drift(profile: dict[str, Any] | None, champion: str | Path | None) -> dict[str, Any] | None:
+    """What has changed in the data since the champion was trained; None where one of the two profiles is missing."""
+    path = None if champion is None else Path(champion) / KIND / PROFILE
+    if profile is None or path is None or not path.is_file():
+        return None
+    return compare_profiles(json.loads(path.read_text(encoding="utf-8")), profile, skip=profile["not_compared"])
+
+
 def _candidate_table(data: ArtifactReader) -> pa.Table:
-    """What is needed of the candidate table: `item_id`, `train_count` and the `display.` columns."""
+    """What is needed of the candidate table: `item_id`, `train_count`, `available` and the `display.` columns."""
     names = pq.read_schema(data.path("items.parquet")).names
     display = [name for name in names if name.startswith("display.")]
-    return data.table("items.parquet", ["item_id", "train_count", *display])
+    return data.table("items.parquet", ["item_id", "train_count", "available", *display])
 
 
 def _challenger(

@@ -20,7 +20,7 @@ KIND = "candidate_embeddings"
 
 @dataclass(frozen=True)
 class CandidateEmbeddings:
-    """Every candidate's id and vector, in the order of the item numbers."""
+    """The id and the vector of every candidate that is available, in the order of the item numbers."""
 
     item_ids: pa.StringArray
     vectors: Float32
@@ -46,7 +46,7 @@ def load_embeddings(folder: str | Path) -> CandidateEmbeddings:
         raise ArtifactError(
             f"{reader.folder}: these candidate embeddings hold no Parquet file; run embed_candidates again"
         )
-    columns = ["item", "item_id", "embedding"]
+    columns = ["item", "item_id", "available", "embedding"]
     table = pa.concat_tables([reader.table(part, columns) for part in parts]).combine_chunks()
     item_ids = table["item_id"].cast(pa.string()).combine_chunks()
     if not np.array_equal(table["item"].to_numpy(), np.arange(len(table))):
@@ -54,7 +54,11 @@ def load_embeddings(folder: str | Path) -> CandidateEmbeddings:
     if item_ids.null_count or pc.count_distinct(item_ids).as_py() != len(item_ids):
         raise ArtifactError(f"{reader.folder}: an item id is missing or stands twice; run embed_candidates again")
     made_from = {**reader.manifest.made_from, KIND: content_hash(folder)}
-    return CandidateEmbeddings(item_ids, _vectors(table, reader.folder), reader.manifest, made_from)
+    vectors = _vectors(table, reader.folder)
+    available = table["available"].to_numpy()
+    if not available.all():
+        item_ids, vectors = item_ids.filter(pa.array(available)), vectors[available]
+    return CandidateEmbeddings(item_ids, vectors, reader.manifest, made_from)
 
 
 def _vectors(table: pa.Table, folder: Path) -> Float32:

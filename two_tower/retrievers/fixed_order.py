@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class FixedOrder:
     """Every query gets the same candidates in the same order, less its exclusions."""
 
-    def __init__(self, order: Int32, scores: Float32) -> None:
-        """`order` holds every item number, best first; `scores` `[items]` belong to it."""
-        self.order, self.scores = order, scores
+    def __init__(self, order: Int32, scores: Float32, *, items: int) -> None:
+        """`order` holds the numbers of the available items, best first, `scores` belong to it; `items` counts all."""
+        self.order, self.scores, self.items = order, scores, items
 
     def retrieve(self, queries: pa.Table, k: int, *, exclude: Int32 | None = None) -> Retrieved:
         """The first `k` items of the order that are not excluded."""
@@ -26,4 +26,4 @@ class FixedOrder:
         depth = min(len(self.order), k + int(exclusions(exclude, queries=rows).max(initial=0)))
         items = np.broadcast_to(self.order[:depth], (rows, depth))
         scores = np.broadcast_to(self.scores[:depth], (rows, depth))
-        return first_kept(items, scores, ~excluded(items, exclude, count=len(self.order)), k)
+        return first_kept(items, scores, ~excluded(items, exclude, count=self.items), k)

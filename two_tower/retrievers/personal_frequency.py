@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Split = Literal["validation", "test"]
 POSITIVE = ROLES.index("positive")
+NOWHERE = np.iinfo(np.int64).max
+"""The place of an item that is not available."""
 
 
 class PersonalFrequency(RetrieverSettings):
@@ -39,12 +41,12 @@ class PersonalFrequency(RetrieverSettings):
 
     def build(self, prepared: str, *, split: Literal["validation", "test"]) -> Retriever:
         half_life = None if self.half_life is None else self.half_life.total_seconds() * 1e6
-        order, _ = recent_order(prepared, split=split)
+        order, counts = recent_order(prepared, split=split)
         reader = open_artifact(prepared, "prepared_data")
         events = _training_events(reader)
         if split == "test":
             events = _joined(events, _validation_events(reader, events))
-        return PersonalRanking(events, padding=order, half_life=half_life)
+        return PersonalRanking(events, padding=order, items=len(counts), half_life=half_life)
 
 
 @dataclass(frozen=True)
@@ -59,22 +61,22 @@ class Events:
 class PersonalRanking:
     """Ranks a user's own items, then everything else in one order."""
 
-    def __init__(self, events: Events, *, padding: Int32, half_life: float | None) -> None:
-        """`padding` holds every item number, best first; `half_life` is in microseconds."""
+    def __init__(self, events: Events, *, padding: Int32, items: int, half_life: float | None) -> None:
+        """`padding`: every available item, best first; `items`: how many there are; `half_life` in microseconds."""
         self.events, self.padding, self.half_life = events, padding, half_life
-        self._place = np.empty(len(padding), dtype=np.int64)
+        self._place = np.full(items, NOWHERE)
         self._place[padding] = np.arange(len(padding))
 
     def retrieve(self, queries: pa.Table, k: int, *, exclude: Int32 | None = None) -> Retrieved:
         """The user's items and then the padding, less the exclusions."""
         items = np.full((len(queries), k), -1, dtype=np.int32)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        taken = np.zeros(len(self.padding) + 1, dtype=np.bool_)  # the last one is that of the padding, -1
+        taken = np.zeros(len(self._place) + 1, dtype=np.bool_)  # the last one is that of the padding, -1
         for row, user in enumerate(queries["user"].to_numpy()):
             own, weights = self._own(user)
             forbidden = exclude[row] if exclude is not None else own[:0]
             taken[forbidden] = True
-            allowed = ~taken[own]
+            allowed = ~taken[own] & (self._place[own] < NOWHERE)
             taken[own] = True
             further = self.padding[: k + len(own) + len(forbidden)]
             further = further[~taken[further]]

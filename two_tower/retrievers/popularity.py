@@ -18,8 +18,15 @@ class Popularity(RetrieverSettings):
 
     def build(self, prepared: str, *, split: Literal["validation", "test"]) -> Retriever:
         counts = event_counts(prepared, split=split)
-        order = np.argsort(-counts, kind="stable").astype(np.int32)
-        return FixedOrder(order, counts[order].astype(np.float32))
+        order = only_available(prepared, np.argsort(-counts, kind="stable").astype(np.int32))
+        return FixedOrder(order, counts[order].astype(np.float32), items=len(counts))
+
+
+def only_available(prepared: str, order: Int32) -> Int32:
+    """The item numbers of `order` that may be retrieved."""
+    items = open_artifact(prepared, "prepared_data").table("items.parquet", ["available"])
+    available: Int32 = order[items["available"].to_numpy()[order]]
+    return available
 
 
 def event_counts(prepared: str, *, split: Literal["validation", "test"]) -> Int64:
@@ -30,12 +37,12 @@ def event_counts(prepared: str, *, split: Literal["validation", "test"]) -> Int6
 
 
 def recent_order(prepared: str, *, split: Literal["validation", "test"]) -> tuple[Int32, Int64]:
-    """The items by events in the recent window before the cut-off, then by all events; and those recent counts.
+    """The available items by events in the recent window before the cut-off, then by all events.
 
     Returns:
-        The item numbers, best first, and the recent counts in that order, both `[items]`.
+        The item numbers, best first, and the recent counts of all items, `[items]`.
     """
     column = f"recent_count_{split}"
     recent: Int64 = open_artifact(prepared, "prepared_data").table("items.parquet", [column])[column].to_numpy()
     order = np.lexsort((-event_counts(prepared, split=split), -recent)).astype(np.int32)
-    return order, recent[order]
+    return only_available(prepared, order), recent

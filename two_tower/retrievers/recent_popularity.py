@@ -18,4 +18,4 @@ class RecentPopularity(RetrieverSettings):
 
     def build(self, prepared: str, *, split: Literal["validation", "test"]) -> Retriever:
         order, counts = recent_order(prepared, split=split)
-        return FixedOrder(order, counts.astype(np.float32))
+        return FixedOrder(order, counts[order].astype(np.float32), items=len(counts))

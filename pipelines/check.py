@@ -1,0 +1,216 @@
+"""What a preparation would make of the logs: their profile, what would be kept and why, without a run."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from two_tower.config import Config
+
+if TYPE_CHECKING:
+    from two_tower.data import Prepared
+
+SAMPLES = 2
+"""How many of the rows that are set aside are shown for each reason."""
+BARS = " ▁▂▃▄▅▆▇█"
+WIDTH = 72
+"""Columns of the picture of the days."""
+
+
+def check_data(config: Config, console: Console) -> bool:
+    """Prints what a preparation makes of the configuration's logs; false where a run would refuse them.
+
+    Raises:
+        DataError: The logs cannot be read at all, or a window of the split is empty.
+    """
+    from two_tower.data import open_prepared, prepare, read_profile, resolve_sources
+
+    log = config.data.interactions
+    sources = resolve_sources(config.data, dataset=config.dataset or config.name)
+    for name, files in sources.items():
+        if files:
+            size = sum(file["bytes"] for file in files)
+            console.print(f"{name}: {len(files):,} files, {size / 1e6:,.1f} MB, the first is {files[0]['path']}",
+                          highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+    lenient = log.model_copy(update={"max_bad_share": 1.0})  # the whole picture first, then the verdict
+    with tempfile.TemporaryDirectory() as folder:
+        out, profile = Path(folder) / "prepared", Path(folder) / "profile"
+        data = config.data.model_copy(update={"interactions": lenient, "incremental": False})
+        prepare(sources, out, data=data, beam=config.beam, profile=profile)
+        prepared, described = open_prepared(out), read_profile(profile)
+        console.print("", _columns_table(described, config), "", _rows_table(prepared))
+        _print_samples(prepared, console)
+        console.print("", _split_table(prepared, config))
+        _print_days(described["per_day"], console)
+        return _print_verdict(prepared, described, config, console)
+
+
+def _columns_table(profile: dict[str, Any], config: Config) -> Table:
+    """What the columns hold, of the rows that the filters leave."""
+    table = Table(title="columns, after the filters", title_justify="left")
+    for name in ("table", "column", "used as", "type", "missing", "distinct"):
+        table.add_column(
+            name, justify="right" if name in ("missing", "distinct") else "left", no_wrap=True, min_width=len(name) + 4
+        )
+    table.add_column("range or most frequent values", no_wrap=True, ratio=1)
+    uses = _uses(config)
+    for name, described in profile["tables"].items():
+        for column, facts in described["columns"].items():
+            missing = f"{facts['missing_share']:.1%}" if facts["missing"] else ""
+            distinct = f"{'' if facts['distinct_exact'] else '~'}{facts['distinct']:,}"
+            kind = facts["type"].partition("(")[0]
+            table.add_row(name, column, uses.get((name, column), ""), kind, missing, distinct, _values(facts))
+    return table
+
+
+def _uses(config: Config) -> dict[tuple[str, str], str]:
+    """What the configuration does with a column, by table and column."""
+    log = config.data.interactions
+    uses = {("interactions", column): role for role, column in log.columns.model_dump().items() if column}
+    for condition in log.filters:
+        uses.setdefault(("interactions", condition.column), "filter")
+    for column in log.ranges:
+        uses.setdefault(("interactions", column), "range")
+    for name, feature in config.data.query.context.items():
+        uses.setdefault(("interactions", feature.column or name), f"context ({feature.type})")
+    for key, part in (("items", config.data.items), ("users", config.data.users)):
+        for name, feature in (part.features if part else {}).items():
+            uses[key, name] = feature.type
+    return uses
+
+
+def _values(facts: dict[str, Any]) -> str:
+    """A column's range, or its most frequent values with their shares."""
+    low, high = facts.get("min"), facts.get("max")
+    if low is not None and high is not None:
+        if "Date" in facts["type"]:
+            return f"{_moment(low)} to {_moment(high)}"
+        middle = f", half of them below {facts['quantiles'][50]:g}" if facts.get("quantiles") else ""
+        return f"{low:g} to {high:g}{middle}"
+    shown = [f"{value[:24]} {share:.0%}" if share >= 0.005 else value[:24] for value, share in facts["top"][:4]]
+    return ", ".join(shown)
+
+
+def _rows_table(prepared: Prepared) -> Table:
+    """What becomes of the rows."""
+    rows = prepared.summary["rows"]
+    table = Table(title="rows", title_justify="left")
+    table.add_column("what", no_wrap=True, max_width=80)
+    for name in ("rows", "share"):
+        table.add_column(name, justify="right")
+
+    def add(what: str, count: int, style: str = "") -> None:
+        table.add_row(what, f"{count:,}", f"{count / max(rows['read'], 1):.1%}", style=style)
+
+    add("read", rows["read"])
+    for name, count in rows["filtered"].items():
+        add(f"filtered: {name}", count, style="dim")
+    for reason, count in rows["set_aside"].items():
+        add(f"set aside: {reason}", count, style="yellow")
+    add("kept", rows["kept"], style="bold")
+    if outside := rows.get("outside_core"):
+        add("of these not trained on: outside the core", outside)
+    return table
+
+
+def _print_samples(prepared: Prepared, console: Console) -> None:
+    """Prints the first rows that are set aside for each reason."""
+    aside = prepared.set_aside()
+    reasons = aside["reason"].to_pylist()
+    for reason in prepared.summary["rows"]["set_aside"]:
+        places = [place for place, one in enumerate(reasons) if one == reason][:SAMPLES]
+        for row in aside.take(places).to_pylist():
+            text = f"{reason}: {row['file']} row {row['row']}: {row['content']}"
+            console.print(text, highlight=False, markup=False, no_wrap=True, overflow="ellipsis")
+
+
+def _split_table(prepared: Prepared, config: Config) -> Table:
+    """What falls into training, validation and test."""
+    summary = prepared.summary
+    table = Table(title=f"split {config.data.split.type}", title_justify="left")
+    for name in ("", "from", "to", "events", "queries", "of new users", "items without training events"):
+        table.add_column(name, justify="left" if name in ("", "from", "to") else "right")
+    for part in ("train", "validation", "test"):
+        first, last = (_moment(edge) for edge in summary["windows"].get(part, (None, None)))
+        counts = [summary[key].get(part) for key in ("queries", "new_users", "cold_items")]
+        table.add_row(part, first, last, f"{summary['events'][part]:,}",
+                      *("" if count is None else f"{count:,}" for count in counts))  # fmt: skip
+    return table
+
+
+def _print_days(per_day: dict[str, list[Any]], console: Console) -> None:
+    """A small picture of the events of each day, or of several days together where there are many."""
+    if not per_day["day"]:
+        return
+    days = [date.fromisoformat(day) for day in per_day["day"]]
+    span = (days[-1] - days[0]).days + 1
+    together = -(-span // WIDTH)
+    counts = [0] * -(-span // together)
+    for day, events in zip(days, per_day["events"], strict=True):
+        counts[(day - days[0]).days // together] += events
+    most = max(counts)
+    bars = "".join(BARS[-(-count * (len(BARS) - 1) // most)] for count in counts)
+    each = "day" if together == 1 else f"{together} days"
+    console.print(f"\nevents each {each}, {days[0]} to {days[-1]}, at most {most:,}\n{bars}", highlight=False)
+
+
+def _print_verdict(prepared: Prepared, profile: dict[str, Any], config: Config, console: Console) -> bool:
+    """Says what is worth a look, and whether a run would go on; true if it would."""
+    summary, limit = prepared.summary, config.data.interactions.max_bad_share
+    rows = summary["rows"]
+    used = rows["read"] - sum(count for name, count in rows["filtered"].items() if name != "repeats")
+    bad = sum(rows["set_aside"].values())
+    console.print()
+    for remark in _remarks(prepared, profile):
+        console.print(f"[yellow]note:[/] {remark}", highlight=False, soft_wrap=True)
+    if bad > limit * used:
+        console.print(
+            f"[red]a run would refuse these logs:[/] {bad:,} of {used:,} rows are bad ({bad / used:.1%}), more than "
+            f"data.interactions.max_bad_share allows ({limit:.1%})", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return False
+    console.print(
+        f"[green]fine:[/] {rows['kept']:,} of {rows['read']:,} rows would be kept: {summary['users']:,} users, "
+        f"{summary['items_seen']:,} items, and {summary['items']:,} candidates", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return True
+
+
+def _remarks(prepared: Prepared, profile: dict[str, Any]) -> list[str]:
+    """What a person should know of the logs before training on them."""
+    summary = prepared.summary
+    remarks = []
+    if unavailable := len(prepared.items(["available"])) - sum(prepared.items(["available"])["available"].to_pylist()):
+        remarks.append(f"{unavailable:,} items are not available and will never be retrieved (data.items.available)")
+    if summary["tables"]["items"]["rows"] and (lacking := summary["items"] - summary["tables"]["items"]["distinct"]):
+        remarks.append(f"{lacking:,} items of the logs are missing in the item table; they have no features")
+    without = {key: summary["tables"][key]["without_id"] for key in ("items", "users")}
+    remarks += [
+        f"{rows:,} rows of the {key} table have no id and are left out" for key, rows in without.items() if rows
+    ]
+    for part in ("validation", "test"):
+        queries, new = summary["queries"][part], summary["new_users"][part]
+        if queries and new > queries / 2:
+            remarks.append(f"{new:,} of {queries:,} {part} queries are of users without any history")
+        if queries < 200:
+            remarks.append(
+                f"{queries:,} {part} queries are few: the figures will be uncertain; widen data.split.{part}"
+            )
+    days = [date.fromisoformat(day) for day in profile["per_day"]["day"]]
+    if days and (missing := (days[-1] - days[0]).days + 1 - len(days)):
+        present = set(days)
+        first = next(day for n in range(missing + len(days)) if (day := days[0] + timedelta(n)) not in present)
+        remarks.append(f"days without any event: {missing:,}, the first is {first}")
+    return remarks
+
+
+def _moment(micros: int | None) -> str:
+    """A time in microseconds as people write it."""
+    if micros is None:
+        return ""
+    return str((datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)).replace(tzinfo=None))[:16]
