@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,8 @@ def check_data(config: Config, console: Console) -> bool:
 
 def _columns_table(profile: dict[str, Any], config: Config) -> Table:
     """What the columns hold, of the rows that the filters leave."""
+    from two_tower.data import in_words
+
     table = Table(title="columns, after the filters", title_justify="left")
     for name in ("table", "column", "used as", "type", "missing", "distinct"):
         table.add_column(
@@ -64,7 +66,7 @@ def _columns_table(profile: dict[str, Any], config: Config) -> Table:
             missing = f"{facts['missing_share']:.1%}" if facts["missing"] else ""
             distinct = f"{'' if facts['distinct_exact'] else '~'}{facts['distinct']:,}"
             kind = facts["type"].partition("(")[0]
-            table.add_row(name, column, uses.get((name, column), ""), kind, missing, distinct, _values(facts))
+            table.add_row(name, column, uses.get((name, column), ""), kind, missing, distinct, in_words(facts))
     return table
 
 
@@ -82,18 +84,6 @@ def _uses(config: Config) -> dict[tuple[str, str], str]:
         for name, feature in (part.features if part else {}).items():
             uses[key, name] = feature.type
     return uses
-
-
-def _values(facts: dict[str, Any]) -> str:
-    """A column's range, or its most frequent values with their shares."""
-    low, high = facts.get("min"), facts.get("max")
-    if low is not None and high is not None:
-        if "Date" in facts["type"]:
-            return f"{_moment(low)} to {_moment(high)}"
-        middle = f", half of them below {facts['quantiles'][50]:g}" if facts.get("quantiles") else ""
-        return f"{low:g} to {high:g}{middle}"
-    shown = [f"{value[:24]} {share:.0%}" if share >= 0.005 else value[:24] for value, share in facts["top"][:4]]
-    return ", ".join(shown)
 
 
 def _rows_table(prepared: Prepared) -> Table:
@@ -131,12 +121,16 @@ def _print_samples(prepared: Prepared, console: Console) -> None:
 
 def _split_table(prepared: Prepared, config: Config) -> Table:
     """What falls into training, validation and test."""
+    from two_tower.data import moment_text
+
     summary = prepared.summary
     table = Table(title=f"split {config.data.split.type}", title_justify="left")
     for name in ("", "from", "to", "events", "queries", "of new users", "items without training events"):
         table.add_column(name, justify="left" if name in ("", "from", "to") else "right")
     for part in ("train", "validation", "test"):
-        first, last = (_moment(edge) for edge in summary["windows"].get(part, (None, None)))
+        first, last = (
+            moment_text(edge) if edge is not None else "" for edge in summary["windows"].get(part, (None, None))
+        )
         counts = [summary[key].get(part) for key in ("queries", "new_users", "cold_items")]
         table.add_row(part, first, last, f"{summary['events'][part]:,}",
                       *("" if count is None else f"{count:,}" for count in counts))  # fmt: skip
@@ -207,10 +201,3 @@ def _remarks(prepared: Prepared, profile: dict[str, Any]) -> list[str]:
         first = next(day for n in range(missing + len(days)) if (day := days[0] + timedelta(n)) not in present)
         remarks.append(f"days without any event: {missing:,}, the first is {first}")
     return remarks
-
-
-def _moment(micros: int | None) -> str:
-    """A time in microseconds as people write it."""
-    if micros is None:
-        return ""
-    return str((datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)).replace(tzinfo=None))[:16]

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from handmade import DAY, TEST_FROM, Log, item_ids, random_log, write_embeddings, write_prepared, write_query_tower
 
 from two_tower import config
-from two_tower.artifacts import open_artifact
+from two_tower.artifacts import open_artifact, write_artifact
+from two_tower.data.profile import describe, sketch
+from two_tower.data.values import column_hashes
 from two_tower.errors import ArtifactError, DataError
 from two_tower.evaluation import evaluate
 from two_tower.index import build_index
@@ -56,7 +59,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, log: Log) -> Path:
 
 
 def run(
-    world: Path, out: Path, *, champion: Path | None = None, version: str = "new", **settings: Any
+    world: Path, out: Path, *, champion: Path | None = None, profile: Path | None = None, **settings: Any
 ) -> tuple[str, Any]:
     section = {"ks": KS, "baselines": BASELINES, "gate": GATE, "bootstrap_samples": 200, **settings}
     new = world / "challenger"
@@ -69,6 +72,7 @@ def run(
         evaluation=config.Evaluation.model_validate(section),
         version="new",
         champion=champion,
+        profile=profile,
     )
     return decision, open_artifact(out, "evaluation").json("metrics.json")
 
@@ -242,3 +246,29 @@ def test_a_better_tower_is_told_apart_from_a_worse(world: Path, tmp_path: Path) 
     gate = [{"type": "better_than_baseline", "metric": "recall@5", "baseline": "popularity"}]
     assert run(better, tmp_path / "better", gate=gate)[0] == "promote"
     assert run(world, tmp_path / "worse", gate=gate)[0] == "refuse"
+
+
+def write_profile(folder: Path, amounts: list[float]) -> Path:
+    frame = pl.DataFrame({"amount": amounts, "at": range(len(amounts))})
+    described = describe(sketch(frame, hashes=column_hashes(frame), keys=np.arange(frame.height, dtype=np.uint64)))
+    per_day = {"day": ["2024-01-01"], "events": [len(amounts)]}
+    content = {"tables": {"interactions": described}, "per_day": per_day}
+    with write_artifact(folder, "data_profile") as artifact:
+        artifact.write_json("profile.json", content | {"not_compared": {"interactions.at": "Times move on."}})
+    return folder
+
+
+def test_the_drift_from_the_champions_data_is_measured_and_the_profile_is_kept(world: Path, tmp_path: Path) -> None:
+    gate = [{"type": "data_drift", "at_most": 0.25}]
+    before = write_profile(tmp_path / "before", [float(n % 10) for n in range(2000)])
+    after = write_profile(tmp_path / "after", [float(n % 10) + 5 for n in range(2000)])
+    champion = tmp_path / "champion"
+    shutil.copytree(world / "old", champion)
+    decision, metrics = run(world, champion / "evaluation", profile=before, gate=gate)
+    assert decision == "promote" and metrics["drift"] is None, "there is no champion yet"
+    decision, metrics = run(world, tmp_path / "same", champion=champion, profile=before, gate=gate)
+    assert decision == "promote" and metrics["drift"]["columns"]["interactions.amount"]["psi"] == 0
+    decision, metrics = run(world, tmp_path / "other", champion=champion, profile=after, gate=gate)
+    assert decision == "refuse" and metrics["drift"]["largest"]["column"] == "interactions.amount"
+    assert metrics["drift"]["columns"]["interactions.at"]["reason"] == "Times move on."
+    assert open_artifact(tmp_path / "other", "evaluation").json("profile.json")["tables"]

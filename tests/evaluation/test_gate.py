@@ -32,6 +32,7 @@ METRICS: dict[str, Any] = {
         "champion": {"recall@100": {"difference": -0.01, "low": -0.02, "high": 0.0, "probability_better": 0.02}},
     },
     "index": {"kind": "scann", "recall@10": 0.99, "recall@100": 0.97},
+    "drift": {"largest": {"column": "interactions.amount", "psi": 0.2, "reason": "The index is 0.200."}},
 }
 
 
@@ -168,3 +169,13 @@ def test_an_error_in_a_check_decides_nothing_for_the_others() -> None:
     gate = run_gate([Explodes(), *checks({"type": "enough_queries", "at_least": 1})], METRICS)
     assert [check["status"] for check in gate["checks"]] == ["failed", "passed"]
     assert gate["decision"] == "refuse" and "ZeroDivisionError" in gate["reason"]
+
+
+def test_data_drift() -> None:
+    (check,) = checks({"type": "data_drift", "at_most": 0.1})
+    found = check.check(METRICS)
+    assert (found.status, found.value, found.threshold) == ("failed", 0.2, 0.1)
+    assert found.reason == "interactions.amount: The index is 0.200."
+    assert checks({"type": "data_drift"})[0].check(METRICS).status == "passed"
+    assert check.check(METRICS | {"drift": {"largest": {}}}).status == "passed"
+    assert check.check(METRICS | {"drift": None}).status == "skipped"

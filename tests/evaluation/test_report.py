@@ -91,6 +91,7 @@ class Artefacts:
         self.summary = self._summary(random, users=users, items=items)
         self.history = self._history(random)
         self.metrics = self._metrics(random)
+        self.profile: dict[str, Any] | None = None
         self.examples = [self._example(rank, users=users, random=random) for rank in range(10)]
         self.set_aside = [
             {
@@ -233,6 +234,8 @@ class Artefacts:
         with write_artifact(paths["evaluation"], "evaluation", data_seen_until=until) as writer:
             writer.write_json("metrics.json", self.metrics)
             writer.write_json("examples.json", self.examples)
+            if self.profile is not None:
+                writer.write_json("profile.json", self.profile)
         with write_artifact(paths["index"], "index", data_seen_until=until) as writer:
             settings = {
                 "kind": "scann",
@@ -561,3 +564,21 @@ def test_failure_page_keeps_the_end_of_a_long_log(tmp_path: Path) -> None:
     write_failure_page(tmp_path / "p.html", title="my_shop", run_id="1", failed_step="train_towers", error_tail=log)
     html = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "the reason" in html and len(html) < 200_000
+
+
+def test_the_columns_and_what_changed_in_them_are_shown(artefacts: Artefacts) -> None:
+    described = {"type": "Float64", "missing": 5, "missing_share": 0.05, "distinct": 40, "distinct_exact": True,
+                 "min": 1.0, "max": 9.5, "quantiles": [1.0] * 50 + [4.25] * 51, "top": []}  # fmt: skip
+    profile = {"tables": {"interactions": {"columns": {"a<b": described}}}}
+    moved = {"psi": 0.4, "verdict": "large", "reason": "The stability index 0.400 is above 0.25."}
+    ids = {"psi": None, "verdict": "not_compared", "reason": "Ids are not compared."}
+    volume = {"mean_before": 1000.0, "mean_after": 1500.0, "unusual_days": [{"day": "2017-12-24"}], "missing_days": []}
+    schema = [{"column": "interactions.new", "change": "added", "from": None, "to": "String"}]
+    artefacts.metrics["drift"] = {
+        "columns": {"interactions.user": ids, "interactions.a<b": moved}, "schema": schema, "volume": volume,
+    }  # fmt: skip
+    artefacts.profile = profile
+    page = artefacts.render().replace("<wbr>", "")
+    for shown in ("1 to 9.5, half of them below 4.25", "5.0 %", "0.4000", "above 0.25", "2017-12-24", "was added"):
+        assert shown in page
+    assert "a&lt;b" in page and page.index("interactions.a&lt;b") < page.index("interactions.user")

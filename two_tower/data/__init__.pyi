@@ -1,5 +1,11 @@
 from .drift import compare_profiles as compare_profiles
 from .incremental import choose_earlier as choose_earlier
 from .prepare import prepare as prepare
-from .prepared import Prepared as Prepared, open_prepared as open_prepared, read_profile as read_profile
+from .prepared import (
+    PROFILE as PROFILE,
+    Prepared as Prepared,
+    open_prepared as open_prepared,
+    read_profile as read_profile,
+)
+from .profile import in_words as in_words, moment_text as moment_text
 from .sources import resolve_sources as resolve_sources

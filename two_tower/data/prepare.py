@@ -22,7 +22,7 @@ from two_tower.artifacts import ArtifactWriter, write_artifact
 from two_tower.config import Beam, Data
 from two_tower.data import shards, splits
 from two_tower.data.incremental import STATE, EarlierRun, display_names, find_earlier, state_of
-from two_tower.data.prepared import KIND, PROFILE_KIND
+from two_tower.data.prepared import KIND, PROFILE, PROFILE_KIND
 from two_tower.data.profile import Sketch, describe, merge, sketch
 from two_tower.data.reading import Unit, plan_units, require_columns
 from two_tower.data.rows import BAD_ROWS, REASONS, source_columns
@@ -425,11 +425,12 @@ class _Preparation:
         for key, table in (("items", items), ("users", users)):
             if table.columns:
                 tables[key] = describe(_sketch_of(table, key))
-        self.about.write_json("profile.json", {"tables": tables, "per_day": per_day, "not_compared": self._moving()})
+        self.about.write_json(PROFILE, {"tables": tables, "per_day": per_day, "not_compared": self._moving()})
 
     def _moving(self) -> dict[str, str]:
         """The columns of the logs whose values differ from one day's logs to the next's whatever happens."""
-        reasons = {"time": "times move on", "order": "the order moves on", "user": "ids", "item": "ids"}
+        moves, ids = "Times move on.", "Ids are not compared."
+        reasons = {"time": moves, "order": moves, "user": ids, "item": ids}
         columns = self.columns.model_dump()
         return {f"interactions.{columns[role]}": reason for role, reason in reasons.items() if columns[role]}
 

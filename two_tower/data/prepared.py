@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KIND = "prepared_data"
-PROFILE_KIND = "data_profile"
+PROFILE_KIND, PROFILE = "data_profile", "profile.json"
 
 
 class Prepared:
@@ -70,7 +70,7 @@ def read_profile(path: str | Path) -> dict[str, Any]:
     Raises:
         ArtifactError: The folder is no complete `data_profile` artefact.
     """
-    content: dict[str, Any] = open_artifact(path, PROFILE_KIND).json("profile.json")
+    content: dict[str, Any] = open_artifact(path, PROFILE_KIND).json(PROFILE)
     return content
 
 

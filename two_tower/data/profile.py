@@ -251,6 +251,24 @@ def describe(sketch: Sketch) -> dict[str, Any]:
     }
 
 
+def in_words(described: Mapping[str, Any]) -> str:
+    """What a described column holds, for people: its range, or its most frequent values with their shares."""
+    low, high = described["min"], described["max"]
+    if low is None or high is None:
+        return ", ".join(
+            f"{text[:24]} {share:.0%}" if share >= 0.005 else text[:24] for text, share in described["top"][:4]
+        )
+    if "Date" in described["type"]:
+        return f"{moment_text(low)} to {moment_text(high)}"
+    middle = f", half of them below {described['quantiles'][50]:g}" if described["quantiles"] else ""
+    return f"{low:g} to {high:g}{middle}"
+
+
+def moment_text(micros: int) -> str:
+    """A time in microseconds since 1970 UTC, to the minute."""
+    return str(np.datetime64(micros, "us").astype("datetime64[m]")).replace("T", " ")
+
+
 def _described(sketch: Sketch, name: str) -> dict[str, Any]:
     column, values = sketch.columns[name], sketch.values(name)
     present = sum(typed.rows - typed.missing for typed in column.types.values())

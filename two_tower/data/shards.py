@@ -219,7 +219,7 @@ def count_core(shard: int, *, job: Job, windows: Windows) -> None:
     The items that still are stand in `core.arrow`.
     """
     events = load_shard(shard, job, windows)
-    items = events.item[_core(events, job)]
+    items = events.item[_core(events, job) & events.positive]
     numbers, counts = np.unique(items, return_counts=True)
     job.work.write(f"core-{shard:06d}.arrow", pa.table({"item": numbers, "count": counts}))
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from two_tower import config
 from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, write_artifact
 from two_tower.contracts import Float32, Int64
-from two_tower.data import compare_profiles, read_profile
+from two_tower.data import PROFILE, compare_profiles, read_profile
 from two_tower.errors import ArtifactError
 from two_tower.evaluation.confidence import interval, paired_difference, resampled_means
 from two_tower.evaluation.examples import example_queries
@@ -32,7 +32,7 @@ from two_tower.retrievers import QueryTower, TwoTowerRetriever, query_features
 
 log = logging.getLogger("two_tower")
 
-KIND, PROFILE = "evaluation", "profile.json"
+KIND = "evaluation"
 CHALLENGER, EXACT, CHAMPION = "two_tower", "two_tower_exact", "champion"
 INDEX_SAMPLE = 1000
 """Queries, evenly spread, on which the index is compared with exact search."""

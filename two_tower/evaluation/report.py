@@ -22,6 +22,7 @@ import yaml
 from markupsafe import Markup, escape
 
 from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, replace_file
+from two_tower.data import PROFILE, in_words
 from two_tower.evaluation import plots
 from two_tower.progress import human_seconds
 
@@ -103,6 +104,8 @@ def write_report(
         loss=_loss_section(metrics, ceilings=ceilings, index=artefacts.get("index")),
         comparisons=_comparisons_section(metrics),
         data=_data_section(data),
+        columns=_columns_section(artefacts["evaluation"]),
+        drift=_drift_section(metrics.get("drift")),
         training=_training_section(artefacts["trained_towers"].json("history.json")),
         examples=_examples_section(artefacts["evaluation"], display=_display_columns(data)),
         slices=_slices_section(metrics),
@@ -409,6 +412,40 @@ def _data_section(data: ArtifactReader) -> dict[str, Any]:
         "tail": _tail_sentence(counts),
         "per_day": plots.events_per_day(days, per_day["events"], windows=shaded if by_time else None) if days else None,
         "long_tail": plots.long_tail(counts) if counts.any() else None,
+    }
+
+
+def _columns_section(evaluation: ArtifactReader) -> list[dict[str, Any]]:
+    """The columns of the profile, as far as the evaluation holds one."""
+    if PROFILE not in evaluation.manifest.files:
+        return []
+    return [
+        {
+            **facts,
+            "name": f"{table}.{column}",
+            "type": facts["type"].partition("(time_unit")[0],
+            "words": in_words(facts),
+        }
+        for table, described in evaluation.json(PROFILE)["tables"].items()
+        for column, facts in described["columns"].items()
+    ]
+
+
+def _drift_section(drift: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What has changed in the data since the champion was trained, the largest change first."""
+    if drift is None:
+        return None
+    tones = {"none": "good", "moderate": "busy", "large": "bad", "not_compared": "neutral"}
+    rows = [
+        {**found, "name": name, "tone": tones[found["verdict"]], "verdict": found["verdict"].replace("_", " ")}
+        for name, found in drift["columns"].items()
+    ]
+    volume = drift["volume"]
+    return {
+        "rows": sorted(rows, key=lambda row: -1.0 if row["psi"] is None else row["psi"], reverse=True),
+        "schema": drift["schema"],
+        "volume": volume,
+        "days": [*(day["day"] for day in volume["unusual_days"]), *volume["missing_days"]],
     }
 
 

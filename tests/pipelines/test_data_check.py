@@ -1,0 +1,66 @@
+"""`two-tower data check`: what it says of good logs, of bad ones, and of none."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+CONFIG = """
+name: shop
+data:
+  interactions:
+    path: orders.csv
+    columns: {user: customer, item: sku, time: ordered_at}
+    filters: [{column: status, op: "==", value: paid}]
+  split: {type: global_time, test: 5d, validation: 5d}
+training: {loss: {type: full_softmax}}
+"""
+
+
+@pytest.fixture
+def shop(tmp_path):
+    (tmp_path / "shop.yaml").write_text(CONFIG)
+    lines = [
+        f"c{n % 7},sku{n % 11},2024-01-{1 + n // 10:02} 10:{n % 60:02}:00,{'paid' if n % 9 else 'open'}"
+        for n in range(300)
+    ]
+    (tmp_path / "data" / "shop").mkdir(parents=True)
+    (tmp_path / "data" / "shop" / "orders.csv").write_text("\n".join(["customer,sku,ordered_at,status", *lines]))
+    return tmp_path
+
+
+def check(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines", "data", "check", "shop.yaml", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def test_good_logs_are_profiled_and_split_without_a_trace(shop):
+    result = check(shop)
+    assert result.returncode == 0, result.stderr
+    for said in ("c5 1", "filtered: status ==", "2024-01-26 10:", "events each day", "7 users, 11 items", "fine: 266"):
+        assert said in result.stdout
+    assert sorted(path.name for path in shop.iterdir()) == ["data", "shop.yaml"]
+
+
+def test_bad_rows_are_shown_with_their_reason_and_too_many_end_with_1(shop):
+    log = shop / "data" / "shop" / "orders.csv"
+    log.write_text(log.read_text().replace("c3,sku3,", ",sku3,").replace("2024-01-07 10", "tomorrow 10"))
+    result = check(shop)
+    assert result.returncode == 0, result.stderr
+    assert "set aside: bad_time" in result.stdout and "bad_time: orders.csv row 60: {" in result.stdout
+    assert "missing_user: orders.csv row 3: {" in result.stdout
+    result = check(shop, "--set", "data.interactions.max_bad_share=0.01")
+    assert result.returncode == 1
+    assert "a run would refuse these logs" in result.stdout and "max_bad_share" in result.stdout
+
+
+def test_what_cannot_be_read_is_an_error(shop):
+    result = check(shop, "--set", "data.interactions.columns.item=skuu")
+    assert result.returncode == 1
+    assert "no column 'skuu'" in result.stderr and "did you mean 'sku'" in result.stderr
