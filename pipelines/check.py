@@ -57,7 +57,7 @@ def _columns_table(profile: dict[str, Any], config: Config) -> Table:
     table = Table(title="columns, after the filters", title_justify="left")
     for name in ("table", "column", "used as", "type", "missing", "distinct"):
         table.add_column(
-            name, justify="right" if name in ("missing", "distinct") else "left", no_wrap=True, min_width=len(name) + 4
+            name, justify="right" if name in ("missing", "distinct") else "left", no_wrap=True, min_width=len(name)
         )
     table.add_column("range or most frequent values", no_wrap=True, ratio=1)
     uses = _uses(config)

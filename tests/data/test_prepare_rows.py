@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ import pytest
 from prepared_logs import START, event, ordinary_log, run, run_rows, settings, write_rows
 
 from two_tower.config import Filter
-from two_tower.data.values import column_hashes, id_text, meets, microseconds, row_digests, stable_hash
+from two_tower.data.values import column_hashes, id_text, meets, microseconds, row_digests, stable_hash, stable_order
 from two_tower.errors import DataError
 
 NOON = int(datetime(2020, 3, 1, 12, tzinfo=UTC).timestamp()) * 1_000_000
@@ -248,14 +249,25 @@ def test_duplicates_are_found_across_files_and_blocks_with_other_columns(tmp_pat
 
 def test_hashes() -> None:
     assert stable_hash(pa.array(["", "a", "ab", "ba", "a"])).tolist()[1:] == [
-        11825466261762436790, 15498951834640936661, 7456297861087950826, 11825466261762436790,
+        15789665419729455745, 11968819688031023248, 9716539840584907739, 15789665419729455745,
     ]  # fmt: skip
     sliced = pa.array(["x", "ab", "ba"]).slice(1)
     assert stable_hash(sliced).tolist() == stable_hash(pa.array(["ab", "ba"])).tolist()
+    texts = ["", "a", "é" * 40, "0123456789"]
+    assert stable_hash(pa.array(texts)).tolist() == stable_hash(pa.array([*texts, "z" * 500])).tolist()[:-1]
     spread = stable_hash(pa.array([str(n) for n in range(8000)])) % 8
     assert min(pl.Series(spread).value_counts()["count"]) > 850
     frame = pl.DataFrame({"a": [1, 2, 1, 2], "b": [2, 1, 2, 2]})
     assert len(set(row_digests(frame, column_hashes(frame)).tolist())) == 3
+
+
+def test_stable_order_is_a_stable_sort_by_several_keys() -> None:
+    rng = np.random.default_rng(0)
+    for rows in (0, 1, 2, 5000):
+        codes = rng.integers(0, 100_000, rows).astype(np.int32)
+        parts, times = rng.integers(-2, 3, rows).astype(np.int8), rng.integers(-(10**12), 10**15, rows) // 10**13
+        assert stable_order(codes, parts, times).tolist() == np.lexsort((times, parts, codes)).tolist()
+        assert stable_order(np.sort(times)).tolist() == list(range(rows))
 
 
 def test_ids_that_only_differ_in_blanks_or_zeros_stay_apart(tmp_path: Path) -> None:

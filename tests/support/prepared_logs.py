@@ -46,7 +46,7 @@ def write_rows(path: Path, rows: list[Row]) -> Path:
     name = path.name.removesuffix(".gz")
     path.parent.mkdir(parents=True, exist_ok=True)
     if name.endswith(".parquet"):
-        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=7)
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=max(7, len(rows) // 8))
         return path
     if name.endswith(".csv"):
         sink = pa.BufferOutputStream()
@@ -69,15 +69,16 @@ def settings(path: Path | str | list[str], **changes: Any) -> Data:
     return Data.model_validate({"interactions": log, "split": split, "shards": 3} | changes)
 
 
-def run(out: Path, data: Data) -> Prepared:
-    """The real step on the real files."""
-    prepare(resolve_sources(data, dataset="test", data_root=str(out.parent)), out, data=data, beam=Beam())
+def run(out: Path, data: Data, *, workers: int = 0) -> Prepared:
+    """The real step on the real files; on small ones, one worker is faster than several."""
+    sources = resolve_sources(data, dataset="test", data_root=str(out.parent))
+    prepare(sources, out, data=data, beam=Beam(workers=workers))
     return open_prepared(out)
 
 
-def run_rows(folder: Path, rows: list[Row], *, name: str = "log.parquet", **changes: Any) -> Prepared:
+def run_rows(folder: Path, rows: list[Row], *, name: str = "log.parquet", workers: int = 0, **changes: Any) -> Prepared:
     """The real step on rows."""
-    return run(folder / "prepared", settings(write_rows(folder / name, rows), **changes))
+    return run(folder / "prepared", settings(write_rows(folder / name, rows), **changes), workers=workers)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -95,13 +95,13 @@ def choose_earlier(folders: list[str], sources: dict[str, list[SourceFile]]) -> 
 
     One of *all* of today's files is passed over, so that a repeated run gets the answer that it got the first time.
     """
-    today = {tuple(file.values()) for file in _facts(sources["interactions"])}
+    today = {_key(file) for file in sources["interactions"]}
     for folder in folders:
         try:
             files = json.loads((Path(folder) / STATE).read_text(encoding="utf-8"))["files"]
         except (OSError, ValueError):
             continue
-        if {tuple(file.values()) for file in files} < today:
+        if {_key(file) for file in files} < today:
             return folder
     return ""
 
@@ -123,11 +123,15 @@ def _usable(reader: ArtifactReader, sources: dict[str, list[SourceFile]], data: 
             raise _Unusable(f"the table of the {name} has changed, by which rows are set aside")
     if reader.json("summary.json")["rows"]["set_aside"].get("future_time"):
         raise _Unusable("rows were set aside as from the future, which today may be past")
-    places = {tuple(file.values()): number for number, file in enumerate(_facts(sources["interactions"]))}
-    files = tuple(places.get(tuple(file.values()), -1) for file in state["files"])
+    places = {_key(file): number for number, file in enumerate(sources["interactions"])}
+    files = tuple(places.get(_key(file), -1) for file in state["files"])
     if -1 in files:
         raise _Unusable(f"{state['files'][files.index(-1)]['path']} is gone or has changed")
     return EarlierRun(reader, state, files)
+
+
+def _key(file: SourceFile) -> tuple[Any, ...]:
+    return tuple(file[name] for name in FACTS)
 
 
 def _facts(files: list[SourceFile]) -> list[dict[str, Any]]:

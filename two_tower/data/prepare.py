@@ -130,6 +130,8 @@ class _Preparation:
         events = {name: sum(report["events"][name] for report in encoded) for name in splits.SPLITS}
         if self.data.interactions.k_core is not None:
             rows["outside_core"] = sum(report["outside_core"] for report in encoded)
+        if rows.get("outside_core") and not events["train"]:
+            raise DataError("data.interactions.k_core leaves no training event; ask for fewer events")
         splits.require_events(events, windows, first=min(report["first"] for report in merged))
         log.info("prepare_data: writing %s candidates", f"{len(item_numbers.ids):,}")
         counts = self._write_items(items, item_numbers)
@@ -273,7 +275,7 @@ class _Preparation:
         set_aside = _sum(report["set_aside"] for report in reports)
         if self.earlier:
             read += self.earlier.state["read"]
-            filtered += self.earlier.filtered
+            filtered.update(self.earlier.filtered)  # `+=` would drop what filtered nothing
             earlier = Counter(self.earlier.bad["reason"].to_pylist())
             del earlier["rate_limit"]  # the shards look at all the events again
             set_aside += earlier

@@ -37,7 +37,7 @@ from two_tower.data.splits import (
     visible_counts,
 )
 from two_tower.data.tables import numbers_of
-from two_tower.data.values import stable_hash
+from two_tower.data.values import stable_hash, stable_order
 from two_tower.data.work import Work
 from two_tower.errors import DataError
 
@@ -130,7 +130,7 @@ def merge_shard(shard_and_files: tuple[int, list[str]], *, job: Job) -> None:
     if job.data.incremental:
         ids = {name: pa.DictionaryArray.from_arrays(codes[name], column.dictionary) for name, column in coded.items()}
         job.work.write_parquet(f"events-{shard:05d}.parquet", pa.table(ids | dict(_columns(table))))
-    allowed = _within_rate(codes["user"], table["time"].to_numpy(), log)
+    allowed = _within_rate(codes["user"], table, log)
     aside.append(_listed(table, ~allowed, "rate_limit"))
     kept = allowed & _first_of_repeats(codes, table, allowed, log)
     job.work.write(f"aside-{shard:06d}.arrow", pa.concat_tables(aside))
@@ -326,22 +326,18 @@ def _earlier_events(shard: int, earlier: Earlier) -> pa.Table:
     table = pq.read_table(earlier.shards[shard])
     files = np.array(earlier.files, dtype=np.int32)[table["file"].to_numpy()]
     for name in ("user", "item"):
-        table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.string()))
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.large_string()))
     return table.set_column(table.column_names.index("file"), "file", pa.array(files))
 
 
 def _in_source_order(table: pa.Table) -> pa.Table:
-    keys = pl.DataFrame({"file": table["file"].to_numpy(), "row": table["row"].to_numpy()})
-    return table.take(keys.select(pl.arg_sort_by("file", "row")).to_series().to_arrow())
+    return table.take(pa.array(stable_order(table["file"].to_numpy(), table["row"].to_numpy())))
 
 
 def _order(users: pa.Array, table: pa.Table) -> pa.Array:
     """The rows by (user, given split, time); equal ones stay in the order of the source."""
-    keys = {"user": users.to_numpy(), "time": table["time"].to_numpy()}
-    if "part" in table.column_names:
-        keys = {"user": keys["user"], "part": table["part"].to_numpy(), "time": keys["time"]}
-    order = pl.DataFrame(keys).select(pl.arg_sort_by(*keys, maintain_order=True)).to_series()
-    return order.to_arrow()
+    parts = [table["part"].to_numpy()] if "part" in table.column_names else []
+    return pa.array(stable_order(users.to_numpy(), *parts, table["time"].to_numpy()))
 
 
 def _listed(table: pa.Table, chosen: Bool, reason: str) -> pa.Table:
@@ -350,15 +346,19 @@ def _listed(table: pa.Table, chosen: Bool, reason: str) -> pa.Table:
     return rows.append_column("reason", pa.array([reason] * rows.num_rows, pa.string()))
 
 
-def _within_rate(user: Int32, time: Int64, log: Interactions) -> Bool:
+def _within_rate(user: Int32, table: pa.Table, log: Interactions) -> Bool:
     """Which of the sorted events `[rows]` are not beyond the rate limit.
 
     An event is beyond it when `events` other ones of its user lie within the time `per` before it, whatever became of
-    them: this looks back only, so that what comes later cannot change what is trained on.
+    them: this looks back only, so that what comes later cannot change what is trained on. The parts of a given split,
+    whose times may overlap, are looked at apart.
     """
+    time, group = table["time"].to_numpy(), user
+    if "part" in table.column_names:
+        group = user * np.int64(len(SPLITS)) + table["part"].to_numpy()
     within = np.ones(len(time), dtype=bool)
     if (rate := log.max_rate) is not None and len(time) > rate.events:
-        same = user[rate.events :] == user[: -rate.events]
+        same = group[rate.events :] == group[: -rate.events]
         within[rate.events :] = ~(same & (time[rate.events :] - time[: -rate.events] < span(rate.per)))
     return within
 
@@ -448,6 +448,11 @@ def _pairs(trained: Shard, targets: Bool, data: Data, windows: Windows) -> pa.Ta
     shown = _in_history(trained, data)
     past, item, time, role = past.within(shown), trained.item[shown], trained.time[shown], trained.role[shown]
     if windows.unordered:  # an unordered history holds its own target unless it is taken out
+        keys = pl.DataFrame(
+            {"group": np.repeat(np.arange(len(trained.starts) - 1), np.diff(trained.starts)), "item": trained.item}
+        )
+        own = keys.select(pl.len().over("group", "item")).to_series().to_numpy()[rows].astype(np.int64)
+        past = Ranges(np.maximum(past.start, past.stop - data.query.history_length - own), past.stop)
         others = item[past.rows()] != np.repeat(trained.item[rows], past.stop - past.start)
         item, time, role = (values[past.rows()][others] for values in (item, time, role))
         offsets = past.offsets()

@@ -182,7 +182,7 @@ def require_events(events: dict[str, int], windows: Windows, *, first: int) -> N
                 "use a smaller k, or global_time"
             )
         if windows.test_from is None:
-            raise DataError(f"data.split: no row is given to {name}; check data.split.{name} against the logs")
+            raise DataError(f"data.split: no positive event is given to {name}; check the section against the logs")
         days = (windows.end - first) / 86_400_000_000
         raise DataError(
             f"data.split: the {name} window is empty; the logs span {days:.1f} days, {describe(first)} to "

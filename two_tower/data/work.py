@@ -65,7 +65,10 @@ class Work:
         folder, _, last = pattern.rpartition("/")
         if not self.is_remote:
             return sorted(f"{folder}/{path.name}".lstrip("/") for path in Path(self.root, folder).glob(last))
-        found = self._filesystem().ls(self._remote(folder), detail=False, refresh=True)
+        try:
+            found = self._filesystem().ls(self._remote(folder), detail=False, refresh=True)
+        except FileNotFoundError:  # a store has no folder until something lies in it
+            return []
         return sorted(
             f"{folder}/{name}".lstrip("/")
             for name in (path.rpartition("/")[2] for path in found)
