@@ -18,6 +18,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -188,7 +189,7 @@ def results_of(out: Path) -> dict[str, Any]:
         .select("user", *(pl.col(name).cast(pl.List(kind)) for name, kind in lists.items()))
     }
     for name in ("validation", "test"):
-        queries = pl.read_parquet(root / f"{name}.parquet").sort("user")
+        queries = pl.read_parquet(root / name / "*.parquet" if root != out else root / f"{name}.parquet").sort("user")
         found[name] = queries.select(
             "user",
             pl.col("relevant").cast(pl.List(pl.Int32)).list.sort(),
@@ -252,7 +253,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the size, one repeat")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shards", type=int, default=8, help="at 10 million rows; 4 times as many at 30 million")
-    parser.add_argument("--folder", type=Path, help="where the logs and results go, and stay")
+    parser.add_argument("--folder", type=Path, help="an existing folder where the logs and results go, and stay")
     parser.add_argument("--worker", nargs=4, metavar=("MAKER", "LOGS", "OUT", "SHARDS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -278,6 +279,7 @@ def compare(folder: Path, *, scale: int, repeats: int, shards: int) -> dict[str,
         for maker, size in runs:
             count = {"1m": max(1, shards // 8), "10m": shards, "30m": 4 * shards}[size]
             out = folder / f"out-{maker}-{size}-{turn}"
+            shutil.rmtree(out, ignore_errors=True)
             seconds, peak = measure(maker, folder / f"logs-{size}", out, shards=count)
             taken.setdefault(f"{maker} {size}", []).append((seconds, peak))
             say(f"{maker} {size}: {seconds:.1f} s, {peak:.2f} GB")

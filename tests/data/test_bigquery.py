@@ -5,6 +5,7 @@ import logging
 import time
 import urllib.error
 import urllib.request
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import bigquery_server
@@ -15,7 +16,8 @@ from bigquery_server import Fault
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
 
-from two_tower.data import bigquery
+from two_tower.config import Beam, Data
+from two_tower.data import bigquery, open_prepared, prepare, resolve_sources
 from two_tower.errors import ConfigError, DataError
 
 TABLE = "our-project.shop.events"
@@ -361,3 +363,27 @@ def test_the_stand_in_is_strict(tmp_path, body):
             urllib.request.urlopen(bad)
         assert not state.jobs
         assert urllib.request.urlopen(good).status == 200
+
+
+def test_logs_and_items_of_a_configuration_come_from_tables(server, tmp_path):
+    events = {"user": [f"u{n % 4}" for n in range(40)], "item": [f"i{n % 7}" for n in range(40)]}
+    events["at"] = [datetime(2024, 1, 1) + timedelta(days=n) for n in range(40)]
+    server.tables["our-project.shop.log"] = bigquery_server.Table(pa.table(events))
+    names = {"item": ["i1", "i9"], "title": ["one", "nine"]}
+    server.tables["our-project.shop.items"] = bigquery_server.Table(pa.table(names))
+    to = {"export_to": "gs://bucket/logs"}
+    columns = {"user": "user", "item": "item", "time": "at"}
+    data = Data.model_validate(
+        {
+            "interactions": {"bigquery": {"table": "our-project.shop.log", **to}, "columns": columns},
+            "items": {"bigquery": {"table": "our-project.shop.items", **to}, "id": "item", "display": ["title"]},
+            "split": {"type": "global_time", "test": "5d", "validation": "5d"},
+        }
+    )
+    sources = resolve_sources(data, dataset="shop")
+    assert sources == resolve_sources(data, dataset="shop"), "unchanged tables are the same files"
+    prepare(sources, tmp_path / "prepared", data=data, beam=Beam(workers=1))
+    prepared = open_prepared(tmp_path / "prepared")
+    assert prepared.summary["rows"]["kept"] == 40
+    items = dict(zip(*(prepared.items()[name].to_pylist() for name in ("item_id", "display.title")), strict=True))
+    assert len(items) == 8 and items["i9"] == "nine" and items["i2"] is None

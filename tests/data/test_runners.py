@@ -18,7 +18,7 @@ from prepared_logs import DAY, START, contents, ordinary_log, run, settings, wri
 
 from two_tower.beam import pipeline
 from two_tower.config import Beam, Data
-from two_tower.data import prepare, resolve_sources, shards
+from two_tower.data import encode, prepare, resolve_sources, shards
 from two_tower.data.reading import plan_units
 from two_tower.data.work import Work
 from two_tower.errors import ConfigError, DataError
@@ -215,7 +215,7 @@ def test_a_piece_of_work_survives_the_way_to_another_process(tmp_path: Path) -> 
     job = shards.Job(data=data, work=work, newest=START + 100 * DAY, earlier=earlier)
     functions = [
         functools.partial(function, job=job)
-        for function in (shards.read_unit, shards.merge_shard, shards.describe_aside, shards.encode_shard)
+        for function in (shards.read_unit, shards.merge_shard, shards.describe_aside, encode.encode_shard)
     ]
     pickled = [pickler.dumps(function) for function in functions]
     assert loaded_elsewhere(tmp_path, pickled) == ["partial job"] * len(functions)

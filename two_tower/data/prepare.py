@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from two_tower.artifacts import ArtifactWriter, write_artifact
 from two_tower.config import Beam, Data
-from two_tower.data import shards, splits
+from two_tower.data import encode, shards, splits
 from two_tower.data.incremental import STATE, EarlierRun, display_names, find_earlier, state_of
 from two_tower.data.prepared import KIND, PROFILE, PROFILE_KIND
 from two_tower.data.profile import Sketch, describe, merge, sketch
@@ -183,7 +183,7 @@ class _Preparation:
             aside = pl.DataFrame(aside).join(known, on=["file", "row", "reason"], how="anti").to_arrow()
         self.work.write("aside.arrow", aside)
         holding = set(pa.compute.unique(aside["file"]).to_pylist())
-        encode = functools.partial(shards.encode_shard, job=self.job, windows=windows)
+        encode_shard = functools.partial(encode.encode_shard, job=self.job, windows=windows)
         again = functools.partial(shards.describe_aside, job=self.job)
         numbers = self._shards()
 
@@ -192,7 +192,7 @@ class _Preparation:
                 pipeline
                 | "Shards" >> beam.Create(numbers)
                 | "To workers" >> beam.Reshuffle()
-                | "Encode" >> beam.Map(encode)
+                | "Encode" >> beam.Map(encode_shard)
             )
             if holding:
                 of_these = [unit for unit in units if unit.file in holding]
@@ -208,7 +208,7 @@ class _Preparation:
 
         if (settings := self.data.interactions.k_core) is None:
             return
-        count = functools.partial(shards.count_core, job=self.job, windows=windows)
+        count = functools.partial(encode.count_core, job=self.job, windows=windows)
         core = np.arange(items, dtype=np.int32)
 
         def stages(pipeline: Any) -> None:

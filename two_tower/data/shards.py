@@ -1,4 +1,4 @@
-"""The pieces of work that Beam hands out: read a unit, merge a shard, count a shard's core, encode a shard.
+"""The pieces of work that Beam hands out before anything is encoded: read a unit, merge a shard, look a row up again.
 
 They talk through files in the job's work folder; only the files' names go through a shuffle.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,26 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from two_tower.config import Data, Interactions
-from two_tower.contracts import ROLES, Int32, Int64
+from two_tower.contracts import Int32, Int64
 from two_tower.data.profile import Sketcher
 from two_tower.data.reading import Unit, read_batches
 from two_tower.data.rows import BAD_ROWS, bad_rows, check_rows
-from two_tower.data.splits import (
-    SPLITS,
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Bool,
-    Int8,
-    QueryRows,
-    Ranges,
-    Windows,
-    assign,
-    query_rows,
-    span,
-    visible_counts,
-)
-from two_tower.data.tables import numbers_of
+from two_tower.data.splits import SPLITS, Bool, span
 from two_tower.data.values import stable_hash, stable_order
 from two_tower.data.work import Work
 from two_tower.errors import DataError
@@ -44,7 +29,6 @@ from two_tower.errors import DataError
 EXAMPLES = 2
 """How many bad rows of each reason a unit reports for the error message."""
 DAY = 86_400_000_000
-POSITIVE, IMPRESSION = ROLES.index("positive"), ROLES.index("impression")
 
 
 @dataclass(frozen=True)
@@ -114,41 +98,25 @@ def merge_shard(shard_and_files: tuple[int, list[str]], *, job: Job) -> None:
     """
     shard, files = shard_and_files
     log = job.data.interactions
-    tables = [job.work.read(name) for name in sorted(files) if name]  # sorted names: the order of the source
-    if job.earlier is not None and shard in job.earlier.shards:
-        table = _in_source_order(pa.concat_tables([_earlier_events(shard, job.earlier), *tables]))
-    else:
-        table = pa.concat_tables(tables)
+    table = _gathered(shard, files, job)
     first = pl.Series(table["digest"]).is_first_distinct().to_numpy()
     aside = [_listed(table, ~first, "duplicate")]
-    if not first.all():
-        table = table.filter(pa.array(first))
-    coded = {name: table[name].combine_chunks().dictionary_encode() for name in ("user", "item")}
-    order = _order(coded["user"].indices, table)
-    table = table.drop_columns(["user", "item"]).take(order)
-    codes = {name: column.indices.take(order).to_numpy() for name, column in coded.items()}
+    table = _sorted(table if first.all() else table.filter(pa.array(first)))
     if job.data.incremental:
-        ids = {name: pa.DictionaryArray.from_arrays(codes[name], column.dictionary) for name, column in coded.items()}
-        job.work.write_parquet(f"events-{shard:05d}.parquet", pa.table(ids | dict(_columns(table))))
-    allowed = _within_rate(codes["user"], table, log)
+        job.work.write_parquet(f"events-{shard:05d}.parquet", table)
+    allowed = _within_rate(table, log)
     aside.append(_listed(table, ~allowed, "rate_limit"))
-    kept = allowed & _first_of_repeats(codes, table, allowed, log)
+    kept = allowed & _first_of_repeats(table, allowed, log)
     job.work.write(f"aside-{shard:06d}.arrow", pa.concat_tables(aside))
     table = table.drop_columns(["digest", "file", "row"])
     if not kept.all():
         table = table.filter(pa.array(kept))
-        codes = {name: column[kept] for name, column in codes.items()}
-    time = table["time"].to_numpy()
-    for name, column in coded.items():
-        seen = pl.DataFrame({"code": codes[name], "time": time if log.columns.time else np.zeros_like(time)})
-        seen = seen.group_by("code").agg(pl.col("time").min()).sort("code")
-        ids = pa.table({"id": column.dictionary.take(seen["code"].to_arrow()), "first_seen": seen["time"].to_arrow()})
+    for name in ("user", "item"):
+        ids, codes = _coded(table, name, log)
         job.work.write(f"{name}s-{shard:06d}.arrow", ids)
-        used = np.zeros(len(column.dictionary), dtype=np.int32)
-        used[seen["code"].to_numpy()] = np.arange(seen.height, dtype=np.int32)
-        table = table.append_column(name, pa.array(used[codes[name]]))
-        codes[name] = used[codes[name]]
+        table = table.set_column(table.column_names.index(name), name, codes)
     job.work.write(f"merged-{shard:06d}.arrow", table)
+    time = table["time"].to_numpy()
     report = {
         "duplicates": int((~first).sum()),
         "rate_limit": int((~allowed).sum()),
@@ -156,7 +124,7 @@ def merge_shard(shard_and_files: tuple[int, list[str]], *, job: Job) -> None:
         "kept": len(time),
         "first": int(time.min(initial=np.iinfo(np.int64).max)),
         "last": int(time.max(initial=np.iinfo(np.int64).min)),
-        "per_day": _per_day(time, codes["user"]) if log.columns.time else {},
+        "per_day": _per_day(time, table["user"].to_numpy()) if log.columns.time else {},
     }
     job.work.write_json(f"merged-{shard:06d}.json", report)
 
@@ -178,120 +146,6 @@ def describe_aside(unit: Unit, *, job: Job) -> None:
         frame = pl.DataFrame(batch.table.filter(pa.array(mine)))
         parts.append(bad_rows(frame, batch.rows[mine], [reasons[n] for n in place[mine]], file=unit.file))
     job.work.write(f"bad-again-{unit.number:06d}.arrow", pa.concat_tables(parts))
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A merged shard with its numbers, sorted by (group, given split, time, order in the source)."""
-
-    table: pa.Table
-    item: Int32
-    time: Int64
-    role: Int8
-    part: Int8
-    starts: Int64
-    """The groups' first rows, and the number of rows at the end."""
-    group_user: Int32
-    """`[groups]`: user numbers, or -1."""
-    has_users: bool
-    """Whether the groups are users, not query texts."""
-
-    @property
-    def positive(self) -> Bool:
-        """Which events `[rows]` may be targets."""
-        positive: Bool = self.role == POSITIVE
-        return positive
-
-    def where(self, kept: Bool) -> Shard:
-        """The events for which `kept` is true, less the groups that are left without any."""
-        if kept.all():
-            return self
-        counts = np.diff(np.concatenate([[0], np.cumsum(kept)])[self.starts])
-        columns = {name: getattr(self, name)[kept] for name in ("item", "time", "role", "part")}
-        starts = np.concatenate([[0], np.cumsum(counts[counts > 0])]).astype(np.int64)
-        users = self.group_user[counts > 0]
-        return replace(self, table=self.table.filter(pa.array(kept)), starts=starts, group_user=users, **columns)
-
-
-def count_core(shard: int, *, job: Job, windows: Windows) -> None:
-    """Writes the training events of each item, as far as users and items are still in the core, to `core-*.arrow`.
-
-    The items that still are stand in `core.arrow`.
-    """
-    events = load_shard(shard, job, windows)
-    items = events.item[_core(events, job) & events.positive]
-    numbers, counts = np.unique(items, return_counts=True)
-    job.work.write(f"core-{shard:06d}.arrow", pa.table({"item": numbers, "count": counts}))
-
-
-def encode_shard(shard: int, *, job: Job, windows: Windows) -> None:
-    """Writes the shard's sequences, pairs and queries, its counts and its report.
-
-    They are `train-*.parquet`, `pairs-*.parquet`, `validation-*.parquet`, `test-*.parquet`, `counts-*.arrow`,
-    `days-*.arrow` (the items of each day) and `encoded-*.json`.
-    """
-    events = load_shard(shard, job, windows)
-    dropped = 0
-    if job.data.interactions.k_core is not None:
-        outside = (events.part == TRAIN) & ~_core(events, job)
-        dropped = int(outside.sum())
-    report: dict[str, Any] = {"events": {}, "span": {}, "queries": {}, "new_users": {}, "outside_core": dropped}
-    trained = events.where((events.part == TRAIN) & ~outside if dropped else events.part == TRAIN)
-    for split, name in enumerate(SPLITS):
-        times = trained.time if split == TRAIN else events.time[events.part == split]
-        positive = trained.positive if split == TRAIN else events.positive[events.part == split]
-        report["events"][name] = int(positive.sum())
-        report["span"][name] = [int(times.min()), int(times.max())] if len(times) else None
-    user_table = job.work.read("user-table.arrow")
-    for split in (VALIDATION, TEST):
-        queries = _queries(events, split, job.data, windows, user_table)
-        job.work.write_parquet(f"{SPLITS[split]}-{shard:05d}.parquet", queries)
-        report["queries"][SPLITS[split]] = queries.num_rows
-        report["new_users"][SPLITS[split]] = pc.sum(queries["new_user"], min_count=0).as_py() or 0
-    job.work.write(f"counts-{shard:06d}.arrow", _item_counts(events, trained, windows))
-    if job.data.interactions.columns.time:
-        job.work.write(f"days-{shard:06d}.arrow", _items_of_days(events))
-    del events
-    targets = _targets(trained, job.data.examples.max_per_user)
-    sequences = _sequences(trained, targets, windows)
-    job.work.write_parquet(f"train-{shard:05d}.parquet", sequences)
-    report["sequences"] = sequences.num_rows
-    if job.data.examples.shape == "pairs":
-        pairs = _pairs(trained, targets, job.data, windows)
-        job.work.write_parquet(f"pairs-{shard:05d}.parquet", pairs)
-        report["pairs"] = pairs.num_rows
-    job.work.write_json(f"encoded-{shard:06d}.json", report)
-
-
-def load_shard(shard: int, job: Job, windows: Windows) -> Shard:
-    """The merged shard with numbers for codes, its groups in the order of the numbers."""
-    table = job.work.read(f"merged-{shard:06d}.arrow")
-    items = job.work.read("items.arrow")["id"].combine_chunks()
-    item_of = numbers_of(job.work.read(f"items-{shard:06d}.arrow")["id"], items)
-    codes = table["user"].to_numpy()
-    has_users = job.data.interactions.columns.user is not None
-    bounds = np.append(np.flatnonzero(np.diff(codes, prepend=-1)), len(codes)).astype(np.int64)
-    if has_users:
-        users = job.work.read("users.arrow")["id"].combine_chunks()
-        group_user = numbers_of(job.work.read(f"users-{shard:06d}.arrow")["id"], users)
-        by_number = np.argsort(group_user)  # a code a group, both from 0
-        groups = Ranges(bounds[:-1], bounds[1:]).take(by_number)
-        rows, bounds, group_user = groups.rows(), groups.offsets(), group_user[by_number]
-        table = table.take(pa.array(rows))
-    else:
-        group_user = np.full(len(bounds) - 1, -1, dtype=np.int32)
-    time, role = table["time"].to_numpy(), table["role"].to_numpy()
-    given = "part" in table.column_names
-    return Shard(
-        table=table,
-        item=item_of[table["item"].to_numpy()],
-        time=time,
-        role=role,
-        part=table["part"].to_numpy() if given else assign(time, role == POSITIVE, bounds, windows),
-        starts=bounds,
-        group_user=group_user,
-        has_users=has_users,
-    )
 
 
 def _write_pieces(table: pa.Table, job: Job, name: str) -> list[tuple[int, str]]:
@@ -317,8 +171,13 @@ def _examples(aside: pa.Table) -> list[dict[str, Any]]:
     )
 
 
-def _columns(table: pa.Table) -> Iterator[tuple[str, Any]]:
-    return zip(table.column_names, table.columns, strict=True)
+def _gathered(shard: int, files: list[str], job: Job) -> pa.Table:
+    """The shard's pieces, after what an earlier preparation left of it, in the order of the source."""
+    tables = [job.work.read(name) for name in sorted(files) if name]  # sorted names: the order of the source
+    if job.earlier is None or shard not in job.earlier.shards:
+        return pa.concat_tables(tables)
+    table = pa.concat_tables([_earlier_events(shard, job.earlier), *tables])
+    return table.take(pa.array(stable_order(table["file"].to_numpy(), table["row"].to_numpy())))
 
 
 def _earlier_events(shard: int, earlier: Earlier) -> pa.Table:
@@ -330,14 +189,32 @@ def _earlier_events(shard: int, earlier: Earlier) -> pa.Table:
     return table.set_column(table.column_names.index("file"), "file", pa.array(files))
 
 
-def _in_source_order(table: pa.Table) -> pa.Table:
-    return table.take(pa.array(stable_order(table["file"].to_numpy(), table["row"].to_numpy())))
-
-
-def _order(users: pa.Array, table: pa.Table) -> pa.Array:
-    """The rows by (user, given split, time); equal ones stay in the order of the source."""
+def _sorted(table: pa.Table) -> pa.Table:
+    """The rows by (user, given split, time), the ids as dictionaries; equal rows stay in the order of the source."""
+    for name in ("user", "item"):
+        coded = table[name].combine_chunks().dictionary_encode()
+        table = table.set_column(table.column_names.index(name), name, coded)
     parts = [table["part"].to_numpy()] if "part" in table.column_names else []
-    return pa.array(stable_order(users.to_numpy(), *parts, table["time"].to_numpy()))
+    order = stable_order(_codes(table, "user"), *parts, table["time"].to_numpy())
+    return table.take(pa.array(order))
+
+
+def _codes(table: pa.Table, name: str) -> Int32:
+    """The codes `[rows]` of a dictionary column."""
+    codes: Int32 = table[name].combine_chunks().indices.to_numpy()
+    return codes
+
+
+def _coded(table: pa.Table, name: str, log: Interactions) -> tuple[pa.Table, pa.Array]:
+    """The ids of a dictionary column that occur, with the time when each was first seen, and the rows' codes."""
+    codes, time = _codes(table, name), table["time"].to_numpy()
+    seen = pl.DataFrame({"code": codes, "time": time if log.columns.time else np.zeros_like(time)})
+    seen = seen.group_by("code").agg(pl.col("time").min()).sort("code")
+    dictionary = table[name].combine_chunks().dictionary
+    ids = pa.table({"id": dictionary.take(seen["code"].to_arrow()), "first_seen": seen["time"].to_arrow()})
+    compact = np.zeros(len(dictionary), dtype=np.int32)
+    compact[seen["code"].to_numpy()] = np.arange(seen.height, dtype=np.int32)
+    return ids, pa.array(compact[codes])
 
 
 def _listed(table: pa.Table, chosen: Bool, reason: str) -> pa.Table:
@@ -346,16 +223,16 @@ def _listed(table: pa.Table, chosen: Bool, reason: str) -> pa.Table:
     return rows.append_column("reason", pa.array([reason] * rows.num_rows, pa.string()))
 
 
-def _within_rate(user: Int32, table: pa.Table, log: Interactions) -> Bool:
+def _within_rate(table: pa.Table, log: Interactions) -> Bool:
     """Which of the sorted events `[rows]` are not beyond the rate limit.
 
     An event is beyond it when `events` other ones of its user lie within the time `per` before it, whatever became of
     them: this looks back only, so that what comes later cannot change what is trained on. The parts of a given split,
     whose times may overlap, are looked at apart.
     """
-    time, group = table["time"].to_numpy(), user
+    time, group = table["time"].to_numpy(), _codes(table, "user")
     if "part" in table.column_names:
-        group = user * np.int64(len(SPLITS)) + table["part"].to_numpy()
+        group = group * np.int64(len(SPLITS)) + table["part"].to_numpy()
     within = np.ones(len(time), dtype=bool)
     if (rate := log.max_rate) is not None and len(time) > rate.events:
         same = group[rate.events :] == group[: -rate.events]
@@ -363,11 +240,13 @@ def _within_rate(user: Int32, table: pa.Table, log: Interactions) -> Bool:
     return within
 
 
-def _first_of_repeats(codes: dict[str, Int32], table: pa.Table, allowed: Bool, log: Interactions) -> Bool:
+def _first_of_repeats(table: pa.Table, allowed: Bool, log: Interactions) -> Bool:
     """Which of the sorted events are their user's first with the item in the role, if only those are wanted."""
     first = np.ones(table.num_rows, dtype=bool)
     if log.repeats == "first":
-        keys = pl.DataFrame({**codes, "role": table["role"].to_numpy()}).filter(pl.Series(allowed))
+        keys = pl.DataFrame(
+            {"user": _codes(table, "user"), "item": _codes(table, "item"), "role": table["role"].to_numpy()}
+        ).filter(pl.Series(allowed))
         first[allowed] = keys.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
     return first
 
@@ -377,170 +256,3 @@ def _per_day(time: Int64, user: Int32) -> dict[int, list[int]]:
     days = pl.DataFrame({"day": time // DAY, "user": user})
     counts = days.group_by("day").agg(pl.len().alias("events"), pl.col("user").n_unique().alias("users")).sort("day")
     return {day: [events, users] for day, events, users in counts.iter_rows()}
-
-
-def _core(events: Shard, job: Job) -> Bool:
-    """Which events `[rows]` are positive training events of users and items that are in the core so far.
-
-    Events of other roles go with the user and the item.
-    """
-    settings = job.data.interactions.k_core
-    assert settings is not None
-    inside = np.isin(events.item, job.work.read("core.arrow")["item"].to_numpy()) & (events.part == TRAIN)
-    counted = inside & events.positive
-    counts = np.diff(np.concatenate([[0], np.cumsum(counted)])[events.starts])
-    core: Bool = inside & np.repeat(counts >= settings.user, np.diff(events.starts))
-    return core
-
-
-def _lists(ranges: Ranges, values: Any) -> pa.ListArray:
-    """The values in each of the ranges."""
-    taken = values.take(pa.array(ranges.rows())) if isinstance(values, pa.ChunkedArray) else values[ranges.rows()]
-    if isinstance(taken, pa.ChunkedArray):
-        taken = taken.combine_chunks()
-    return pa.ListArray.from_arrays(pa.array(ranges.offsets(), pa.int32()), taken)
-
-
-def _targets(trained: Shard, max_per_user: int | None) -> Bool:
-    """Which training events `[rows]` are targets: the positive ones, of each user the latest `max_per_user`."""
-    targets = trained.positive
-    if max_per_user is not None and trained.has_users:
-        counts = np.concatenate([[0], np.cumsum(targets)])
-        later = np.repeat(counts[trained.starts[1:]], np.diff(trained.starts)) - counts[1:]
-        targets = targets & (later < max_per_user)
-    return targets
-
-
-def _sequences(trained: Shard, targets: Bool, windows: Windows) -> pa.Table:
-    """The training sequences: one row a user, or a positive event where there are no users."""
-    if trained.has_users:
-        user, ranges = trained.group_user, Ranges(trained.starts[:-1], trained.starts[1:])
-        visible = visible_counts(trained.time, trained.starts, windows).astype(np.int32)
-    else:
-        start = np.flatnonzero(trained.positive)
-        user, ranges = np.full(len(start), -1, np.int32), Ranges(start, start + 1)
-        visible = np.zeros(len(trained.time), np.int32)
-    return pa.table(
-        {
-            "user": pa.array(user, pa.int32()),
-            "items": _lists(ranges, trained.item),
-            "times": _lists(ranges, trained.time),
-            "weights": _lists(ranges, trained.table["weight"].to_numpy()),
-            "roles": _lists(ranges, trained.role),
-            "visible": _lists(ranges, visible),
-            "targets": _lists(ranges, pa.chunked_array([pa.array(targets)])),
-            **{name: _lists(ranges, trained.table[name]) for name in _context_names(trained.table)},
-        }
-    )
-
-
-def _pairs(trained: Shard, targets: Bool, data: Data, windows: Windows) -> pa.Table:
-    """One row a target, with the history that a query for it may show."""
-    rows = np.flatnonzero(targets)
-    group = np.searchsorted(trained.starts, rows, side="right") - 1
-    start = trained.starts[group]
-    if windows.unordered:
-        past = Ranges(start, trained.starts[group + 1])
-    elif trained.has_users:
-        past = Ranges(start, start + visible_counts(trained.time, trained.starts, windows)[rows])
-    else:
-        past = Ranges(start, start)
-    shown = _in_history(trained, data)
-    past, item, time, role = past.within(shown), trained.item[shown], trained.time[shown], trained.role[shown]
-    if windows.unordered:  # an unordered history holds its own target unless it is taken out
-        keys = pl.DataFrame(
-            {"group": np.repeat(np.arange(len(trained.starts) - 1), np.diff(trained.starts)), "item": trained.item}
-        )
-        own = keys.select(pl.len().over("group", "item")).to_series().to_numpy()[rows].astype(np.int64)
-        past = Ranges(np.maximum(past.start, past.stop - data.query.history_length - own), past.stop)
-        others = item[past.rows()] != np.repeat(trained.item[rows], past.stop - past.start)
-        item, time, role = (values[past.rows()][others] for values in (item, time, role))
-        offsets = past.offsets()
-        past = Ranges(offsets[:-1], offsets[1:]).within(others)
-    history = past.last(data.query.history_length)
-    return pa.table(
-        {
-            "user": pa.array(trained.group_user[group], pa.int32()),
-            "item": pa.array(trained.item[rows]),
-            "time": pa.array(trained.time[rows]),
-            "weight": trained.table["weight"].take(pa.array(rows)),
-            "history": _lists(history, item),
-            "history_times": _lists(history, time),
-            "history_roles": _lists(history, role),
-            **{name: trained.table[name].take(pa.array(rows)) for name in _context_names(trained.table)},
-        }
-    )
-
-
-def _in_history(events: Shard, data: Data) -> Bool:
-    """Which events `[rows]` have a role that histories show."""
-    return np.isin(events.role, [ROLES.index(role) for role in data.query.history_roles])
-
-
-def _context_names(table: pa.Table) -> list[str]:
-    return [name for name in table.column_names if name.startswith("context.")]
-
-
-def _queries(events: Shard, split: int, data: Data, windows: Windows, users: pa.Table) -> pa.Table:
-    """The shard's queries of the split.
-
-    The context is that of the query's first positive event in the window.
-    """
-    rows = query_rows(events.part, events.positive, events.starts, split=split)
-    if not events.has_users:  # a query text has no past of its own
-        rows = QueryRows(rows.group, Ranges(rows.window.start, rows.window.start), rows.window, rows.first)
-    user = events.group_user[rows.group]
-    number, first = pa.array(user, mask=user < 0), pa.array(rows.first)
-    by_time = windows.test_from is not None
-    cutoff = np.full(len(user), windows.cutoff(split), np.int64) if by_time else events.time[rows.first]
-    shown, dealt_with = _in_history(events, data), events.role != IMPRESSION
-    history = rows.past.within(shown).last(data.query.history_length)
-    seen = rows.past.within(dealt_with).distinct(events.item[dealt_with])
-    relevant = rows.window.within(events.positive).distinct(events.item[events.positive])
-    features = [name for name in users.column_names if name.startswith("feature.")]
-    return pa.table(
-        {
-            "user": pa.array(user, pa.int32()),
-            "user_id": users["user_id"].take(number).cast(pa.string()),
-            "cutoff": pa.array(cutoff, pa.int64()),
-            "history": _lists(history, events.item[shown]),
-            "history_times": _lists(history, events.time[shown]),
-            "history_roles": _lists(history, events.role[shown]),
-            "seen": pa.ListArray.from_arrays(pa.array(seen[0], pa.int32()), pa.array(seen[1])),
-            "relevant": pa.ListArray.from_arrays(pa.array(relevant[0], pa.int32()), pa.array(relevant[1])),
-            **{f"user.{name.removeprefix('feature.')}": users[name].take(number) for name in features},
-            **{name: events.table[name].take(first) for name in _context_names(events.table)},
-            "new_user": pa.array((rows.past.start == rows.past.stop) & (user >= 0)),
-        }
-    )
-
-
-def _item_counts(events: Shard, trained: Shard, windows: Windows) -> pa.Table:
-    """The positive events of each item by split and in the recent windows."""
-    later = events.where((events.part != TRAIN) & events.positive)
-    shown = trained.where(trained.positive)
-    item, part, time = pl.col("item"), pl.col("part"), pl.col("time")
-
-    def recent(split: int) -> pl.Expr:
-        cutoff = windows.cutoff(split)
-        return ((part < split) & (time >= cutoff - windows.recent) & (time < cutoff)).sum()
-
-    columns = {name: np.concatenate([getattr(shown, name), getattr(later, name)]) for name in ("item", "part", "time")}
-    counts = (
-        pl.DataFrame(columns)
-        .group_by(item)
-        .agg(
-            (part == TRAIN).sum().alias("train_count"),
-            (part == VALIDATION).sum().alias("validation_count"),
-            (part == TEST).sum().alias("test_count"),
-            recent(VALIDATION).alias("recent_count_validation"),
-            recent(TEST).alias("recent_count_test"),
-        )
-    )
-    return counts.with_columns(pl.exclude("item").cast(pl.Int64)).sort("item").to_arrow()
-
-
-def _items_of_days(events: Shard) -> pa.Table:
-    """Each pair of a day and an item that occurs."""
-    pairs = pl.Series((events.time // DAY) << 32 | events.item.astype(np.int64)).unique().to_numpy()
-    return pa.table({"day": (pairs >> 32).astype(np.int32), "item": (pairs & 0xFFFFFFFF).astype(np.int32)})
