@@ -176,7 +176,6 @@ ROW = st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 40), st.sam
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [CASES["everything"] | {"split": LONG}, CASES["leave last"]], ids=["by time", "by order"]
 )
