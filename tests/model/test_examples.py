@@ -111,6 +111,25 @@ def test_an_epoch_holds_every_positive_once_in_a_seeded_order(tmp_path: Path) ->
     assert all(len(batch) >= 3 for batch in epoch(1)[:-1])
 
 
+def test_pairs_bring_their_history_along(tmp_path: Path) -> None:
+    lists = pa.list_(pa.int32())
+    columns = {
+        "user": pa.array([0, 0, 4], pa.int32()),
+        "item": pa.array([7, 8, 2], pa.int32()),
+        "weight": pa.array([1.0, 2.0, 1.0], pa.float32()),
+        "history": pa.array([[], [5, 7], [1]], lists),
+        "context.shop": ["a", "b", None],
+    }
+    with write_artifact(tmp_path, "prepared_data") as artifact:
+        pq.write_table(pa.table(columns), artifact.path("pairs/part-00000.parquet"))
+    reader = open_artifact(tmp_path, "prepared_data")
+    batch = everything(load_examples(reader, SHOP, shape="pairs", history_length=2))
+    assert batch.positives.tolist() == [7, 8, 2] and batch.rows.tolist() == [0, 1, 2]
+    assert batch.history.tolist() == [[-1, -1], [5, 7], [1, -1]]
+    assert batch.context["shop"].tolist() == [[2], [3], [0]]
+    assert batch.weights.tolist() == [1, 2, 1] and batch.user.tolist() == [0, 0, 4]
+
+
 @pytest.mark.parametrize("items", [[], [[]]])
 def test_nothing_to_train_on(tmp_path: Path, items: list[Any]) -> None:
     lists = dict.fromkeys(("items", "weights", "roles", "visible", "targets"), items)
