@@ -579,6 +579,6 @@ def test_the_columns_and_what_changed_in_them_are_shown(artefacts: Artefacts) ->
     }  # fmt: skip
     artefacts.profile = profile
     page = artefacts.render().replace("<wbr>", "")
-    for shown in ("1 to 9.5, half of them below 4.25", "5.0 %", "0.4000", "above 0.25", "2017-12-24", "was added"):
+    for shown in ("1 to 9.5, median 4.25", "5.0 %", "0.4000", "above 0.25", "2017-12-24", "was added"):
         assert shown in page
     assert "a&lt;b" in page and page.index("interactions.a&lt;b") < page.index("interactions.user")

@@ -236,7 +236,7 @@ def merge(sketches: Iterable[Sketch]) -> Sketch:
 
 
 def describe(sketch: Sketch) -> dict[str, Any]:
-    """The sketch as a JSON-able document for people and for `drift.compare`.
+    """The sketch as a JSON-able document for people and for `drift.compare_profiles`.
 
     `rows` and `missing` are counted, `min` and `max` exact, `distinct` estimated where it is not `distinct_exact`.
     The rest is of the sample of `sample` rows: `quantiles`, the 101 percentiles of a column of finite numbers or of
@@ -260,8 +260,13 @@ def in_words(described: Mapping[str, Any]) -> str:
         )
     if "Date" in described["type"]:
         return f"{moment_text(low)} to {moment_text(high)}"
-    middle = f", half of them below {described['quantiles'][50]:g}" if described["quantiles"] else ""
-    return f"{low:g} to {high:g}{middle}"
+    middle = f", median {_number(described['quantiles'][50])}" if described["quantiles"] else ""
+    return f"{_number(low)} to {_number(high)}{middle}"
+
+
+def _number(value: float) -> str:
+    """A number as people write it: whole ones in full."""
+    return f"{value:.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:g}"
 
 
 def moment_text(micros: int) -> str:
