@@ -99,7 +99,7 @@ def _rows_table(prepared: Prepared) -> Table:
 
     add("read", rows["read"])
     for name, count in rows["filtered"].items():
-        add(f"filtered: {name}", count, style="dim")
+        add(f"filtered by {name}", count, style="dim")
     for reason, count in rows["set_aside"].items():
         add(f"set aside: {reason}", count, style="yellow")
     add("kept", rows["kept"], style="bold")
