@@ -293,3 +293,17 @@ def test_a_user_with_most_events_gives_the_same_bytes_in_processes(tmp_path: Pat
     data = settings(tmp_path / "log.parquet", split=split, shards=2, log={"max_bad_share": 0.1})
     one = prepared_on(Beam(), tmp_path / "one", data)
     assert prepared_on(Beam(runner="multi_process", workers=2), tmp_path / "processes", data) == one
+
+
+def test_runs_that_share_a_work_folder_keep_out_of_each_others_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    make = Work.make
+    monkeypatch.setattr(Work, "make", lambda work: (made.append(work.root), make(work))[1])
+    data = rich_log(tmp_path)
+    for folder in ("a", "b", "a"):
+        sources = resolve_sources(data, dataset="x")
+        prepare(sources, tmp_path / folder / "prepared", data=data, beam=Beam(work=str(tmp_path / "work"), workers=1))
+    first, other, again = made
+    assert first == again != other

@@ -8,6 +8,7 @@ import functools
 import os
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -73,7 +74,9 @@ def prepare(
             empty window.
     """
     out = Path(out)
-    work = Work(f"{beam.work.rstrip('/')}/{out.name}.work" if beam.work else str(out.parent / f".{out.name}.work"))
+    # In a folder that runs share, each has one of its own, and a retry has the one of the run that it repeats.
+    own = f"{out.name}-{zlib.crc32(str(out.absolute()).encode()):08x}.work"
+    work = Work(f"{beam.work.rstrip('/')}/{own}" if beam.work else str(out.parent / f".{out.name}.work"))
     earlier = find_earlier(previous, sources, data)
     work.remove()  # what a killed run left
     with contextlib.ExitStack() as stack:
