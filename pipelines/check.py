@@ -179,7 +179,8 @@ def _remarks(prepared: Prepared, profile: dict[str, Any]) -> list[str]:
     """What a person should know of the logs before training on them."""
     summary = prepared.summary
     remarks = []
-    if unavailable := len(prepared.items(["available"])) - sum(prepared.items(["available"])["available"].to_pylist()):
+    available = prepared.items(["available"])["available"].to_numpy()
+    if unavailable := len(available) - int(available.sum()):
         remarks.append(f"{unavailable:,} items are not available and will never be retrieved (data.items.available)")
     if summary["tables"]["items"]["rows"] and (lacking := summary["items"] - summary["tables"]["items"]["distinct"]):
         remarks.append(f"{lacking:,} items of the logs are missing in the item table; they have no features")

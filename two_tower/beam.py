@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from typing import Any
 
 import apache_beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -38,6 +40,11 @@ def pipeline(beam: Beam) -> apache_beam.Pipeline:
     if beam.runner == "DataflowRunner":
         _require_dataflow_options(beam)
     return apache_beam.Pipeline(runner=beam.runner, options=PipelineOptions.from_dictionary(beam.options))
+
+
+def spread(pipeline: apache_beam.Pipeline, name: str, elements: Iterable[Any]) -> Any:
+    """The elements as a collection that the runner shares out among its workers."""
+    return pipeline | name >> apache_beam.Create(elements) | f"{name} to workers" >> apache_beam.Reshuffle()
 
 
 def _require_dataflow_options(beam: Beam) -> None:

@@ -70,7 +70,7 @@ def count_core(shard: int, *, job: Job, windows: Windows) -> None:
 
     The items that still are stand in `core.arrow`.
     """
-    events = load_shard(shard, job, windows)
+    events = _load(shard, job, windows)
     items = events.item[_core(events, job) & events.positive]
     numbers, counts = np.unique(items, return_counts=True)
     job.work.write(f"core-{shard:06d}.arrow", pa.table({"item": numbers, "count": counts}))
@@ -82,13 +82,11 @@ def encode_shard(shard: int, *, job: Job, windows: Windows) -> None:
     They are `train-*.parquet`, `pairs-*.parquet`, `validation-*.parquet`, `test-*.parquet`, `counts-*.arrow`,
     `days-*.arrow` (the items of each day) and `encoded-*.json`.
     """
-    events = load_shard(shard, job, windows)
-    dropped = 0
-    if job.data.interactions.k_core is not None:
-        outside = (events.part == TRAIN) & ~_core(events, job)
-        dropped = int(outside.sum())
-    report: dict[str, Any] = {"events": {}, "span": {}, "queries": {}, "new_users": {}, "outside_core": dropped}
-    trained = events.where((events.part == TRAIN) & ~outside if dropped else events.part == TRAIN)
+    events = _load(shard, job, windows)
+    in_training = events.part == TRAIN
+    trained = events.where(in_training if job.data.interactions.k_core is None else _core(events, job))
+    report: dict[str, Any] = {"events": {}, "span": {}, "queries": {}, "new_users": {}}
+    report["outside_core"] = int(in_training.sum()) - len(trained.time)
     for split, name in enumerate(SPLITS):
         times = trained.time if split == TRAIN else events.time[events.part == split]
         positive = trained.positive if split == TRAIN else events.positive[events.part == split]
@@ -105,17 +103,16 @@ def encode_shard(shard: int, *, job: Job, windows: Windows) -> None:
         job.work.write(f"days-{shard:06d}.arrow", _items_of_days(events))
     del events
     targets = _targets(trained, job.data.examples.max_per_user)
-    sequences = _sequences(trained, targets, windows)
-    job.work.write_parquet(f"train-{shard:05d}.parquet", sequences)
-    report["sequences"] = sequences.num_rows
+    visible = (
+        visible_counts(trained.time, trained.starts, windows) if trained.has_users else np.zeros_like(trained.time)
+    )
+    job.work.write_parquet(f"train-{shard:05d}.parquet", _sequences(trained, targets, visible))
     if job.data.examples.shape == "pairs":
-        pairs = _pairs(trained, targets, job.data, windows)
-        job.work.write_parquet(f"pairs-{shard:05d}.parquet", pairs)
-        report["pairs"] = pairs.num_rows
+        job.work.write_parquet(f"pairs-{shard:05d}.parquet", _pairs(trained, targets, visible, job.data, windows))
     job.work.write_json(f"encoded-{shard:06d}.json", report)
 
 
-def load_shard(shard: int, job: Job, windows: Windows) -> Shard:
+def _load(shard: int, job: Job, windows: Windows) -> Shard:
     """The merged shard with numbers for codes, its groups in the order of the numbers."""
     table = job.work.read(f"merged-{shard:06d}.arrow")
     items = job.work.read("items.arrow")["id"].combine_chunks()
@@ -147,9 +144,9 @@ def load_shard(shard: int, job: Job, windows: Windows) -> Shard:
 
 
 def _core(events: Shard, job: Job) -> Bool:
-    """Which events `[rows]` are positive training events of users and items that are in the core so far.
+    """Which events `[rows]` are training events of users and items that are in the core so far.
 
-    Events of other roles go with the user and the item.
+    Only positive ones are counted; those of other roles go with the user and the item.
     """
     settings = job.data.interactions.k_core
     assert settings is not None
@@ -178,15 +175,13 @@ def _targets(trained: Shard, max_per_user: int | None) -> Bool:
     return targets
 
 
-def _sequences(trained: Shard, targets: Bool, windows: Windows) -> pa.Table:
+def _sequences(trained: Shard, targets: Bool, visible: Int64) -> pa.Table:
     """The training sequences: one row a user, or a positive event where there are no users."""
     if trained.has_users:
         user, ranges = trained.group_user, Ranges(trained.starts[:-1], trained.starts[1:])
-        visible = visible_counts(trained.time, trained.starts, windows).astype(np.int32)
     else:
         start = np.flatnonzero(trained.positive)
         user, ranges = np.full(len(start), -1, np.int32), Ranges(start, start + 1)
-        visible = np.zeros(len(trained.time), np.int32)
     return pa.table(
         {
             "user": pa.array(user, pa.int32()),
@@ -194,24 +189,19 @@ def _sequences(trained: Shard, targets: Bool, windows: Windows) -> pa.Table:
             "times": _lists(ranges, trained.time),
             "weights": _lists(ranges, trained.table["weight"].to_numpy()),
             "roles": _lists(ranges, trained.role),
-            "visible": _lists(ranges, visible),
+            "visible": _lists(ranges, visible.astype(np.int32)),
             "targets": _lists(ranges, pa.chunked_array([pa.array(targets)])),
             **{name: _lists(ranges, trained.table[name]) for name in _context_names(trained.table)},
         }
     )
 
 
-def _pairs(trained: Shard, targets: Bool, data: Data, windows: Windows) -> pa.Table:
+def _pairs(trained: Shard, targets: Bool, visible: Int64, data: Data, windows: Windows) -> pa.Table:
     """One row a target, with the history that a query for it may show."""
     rows = np.flatnonzero(targets)
     group = np.searchsorted(trained.starts, rows, side="right") - 1
     start = trained.starts[group]
-    if windows.unordered:
-        past = Ranges(start, trained.starts[group + 1])
-    elif trained.has_users:
-        past = Ranges(start, start + visible_counts(trained.time, trained.starts, windows)[rows])
-    else:
-        past = Ranges(start, start)
+    past = Ranges(start, trained.starts[group + 1] if windows.unordered else start + visible[rows])
     shown = _in_history(trained, data)
     past, item, time, role = past.within(shown), trained.item[shown], trained.time[shown], trained.role[shown]
     if windows.unordered:  # an unordered history holds its own target unless it is taken out
@@ -220,8 +210,9 @@ def _pairs(trained: Shard, targets: Bool, data: Data, windows: Windows) -> pa.Ta
         )
         own = keys.select(pl.len().over("group", "item")).to_series().to_numpy()[rows].astype(np.int64)
         past = Ranges(np.maximum(past.start, past.stop - data.query.history_length - own), past.stop)
-        others = item[past.rows()] != np.repeat(trained.item[rows], past.stop - past.start)
-        item, time, role = (values[past.rows()][others] for values in (item, time, role))
+        shown_rows = past.rows()
+        others = item[shown_rows] != np.repeat(trained.item[rows], past.stop - past.start)
+        item, time, role = (values[shown_rows[others]] for values in (item, time, role))
         offsets = past.offsets()
         past = Ranges(offsets[:-1], offsets[1:]).within(others)
     history = past.last(data.query.history_length)

@@ -119,8 +119,8 @@ class _Preparation:
         self.work.write("known-item.arrow", pa.table({"id": items.ids}))
         self.work.write("known-user.arrow", pa.table({"id": users.ids}))
         units = self._read()
-        rows, all_filtered = self._check_rows()
         merged = self._reports("merged")
+        rows, all_filtered = self._check_rows(merged)
         end = max(report["last"] for report in merged)
         windows = splits.Windows.of(self.data, end=end)
         log.info("prepare_data: %s of %s rows kept", f"{rows['kept']:,}", f"{rows['read']:,}")
@@ -156,6 +156,8 @@ class _Preparation:
         """Stage 1: files to shards, shards to merged shards. Returns all units, also those that were read earlier."""
         import apache_beam as beam
 
+        from two_tower.beam import spread
+
         units = plan_units(self.logs)
         known = set(self.earlier.files) if self.earlier else set()
         new = [unit for unit in units if unit.file not in known]
@@ -165,9 +167,7 @@ class _Preparation:
         earlier = [(shard, "") for shard in self.earlier.events.shards] if self.earlier else []
 
         def stages(pipeline: Any) -> None:
-            pieces = (
-                pipeline | "Units" >> beam.Create(new) | "To workers" >> beam.Reshuffle() | "Read" >> beam.FlatMap(read)
-            )
+            pieces = spread(pipeline, "Units", new) | "Read" >> beam.FlatMap(read)
             if earlier:
                 pieces = (pieces, pipeline | "Earlier shards" >> beam.Create(earlier)) | beam.Flatten()
             _ = pieces | "By shard" >> beam.GroupByKey() | "Merge" >> beam.Map(merge_shard)
@@ -180,7 +180,9 @@ class _Preparation:
         """Stage 2: merged shards to sequences and queries; beside it, the content of what the shards set aside."""
         import apache_beam as beam
 
-        aside = pa.concat_tables(self.work.read(name) for name in self.work.names("aside-*.arrow"))
+        from two_tower.beam import spread
+
+        aside = pa.concat_tables(self._tables("aside-*.arrow"))
         if self.earlier:
             known = pl.DataFrame(self.earlier.bad).select("file", "row", "reason")
             aside = pl.DataFrame(aside).join(known, on=["file", "row", "reason"], how="anti").to_arrow()
@@ -191,16 +193,10 @@ class _Preparation:
         numbers = self._shards()
 
         def stages(pipeline: Any) -> None:
-            _ = (
-                pipeline
-                | "Shards" >> beam.Create(numbers)
-                | "To workers" >> beam.Reshuffle()
-                | "Encode" >> beam.Map(encode_shard)
-            )
+            _ = spread(pipeline, "Shards", numbers) | "Encode" >> beam.Map(encode_shard)
             if holding:
                 of_these = [unit for unit in units if unit.file in holding]
-                created = pipeline | "Units" >> beam.Create(of_these) | "Units to workers" >> beam.Reshuffle()
-                _ = created | "Describe what was set aside" >> beam.Map(again)
+                _ = spread(pipeline, "Units", of_these) | "Describe what was set aside" >> beam.Map(again)
 
         with self._watched("encoding", "encoded-*.json", total=len(numbers), unit="shards"):
             self._run(stages)
@@ -209,20 +205,21 @@ class _Preparation:
         """Finds the items of the core: leaves out rare ones, then users, until nothing more falls out."""
         import apache_beam as beam
 
+        from two_tower.beam import spread
+
         if (settings := self.data.interactions.k_core) is None:
             return
         count = functools.partial(encode.count_core, job=self.job, windows=windows)
         core = np.arange(items, dtype=np.int32)
 
         def stages(pipeline: Any) -> None:
-            _ = pipeline | "Shards" >> beam.Create(self._shards()) | "To workers" >> beam.Reshuffle() | beam.Map(count)
+            _ = spread(pipeline, "Shards", self._shards()) | "Count" >> beam.Map(count)
 
         for _ in range(CORE_ROUNDS):
             self.work.write("core.arrow", pa.table({"item": core}))
             self._run(stages)
             counts = np.zeros(items, dtype=np.int64)
-            for name in self.work.names("core-*.arrow"):
-                table = self.work.read(name)
+            for table in self._tables("core-*.arrow"):
                 counts[table["item"].to_numpy()] += table["count"].to_numpy()
             smaller = np.flatnonzero(counts >= settings.item).astype(np.int32)
             if len(smaller) == len(core):
@@ -264,12 +261,16 @@ class _Preparation:
     def _shards(self) -> list[int]:
         return [int(name.rpartition("-")[2].removesuffix(".json")) for name in self.work.names("merged-*.json")]
 
+    def _tables(self, pattern: str) -> Iterator[pa.Table]:
+        """The tables that the workers have left under such names, in the order of the names."""
+        return map(self.work.read, self.work.names(pattern))
+
     def _reports(self, stage: str) -> list[dict[str, Any]]:
         return [self.work.read_json(name) for name in self.work.names(f"{stage}-*.json")]
 
-    def _check_rows(self) -> tuple[dict[str, Any], Counter[str]]:
+    def _check_rows(self, merged: list[dict[str, Any]]) -> tuple[dict[str, Any], Counter[str]]:
         """The row counts of summary.json, checked, and how many rows each filter took out."""
-        reports, merged = self._reports("read"), self._reports("merged")
+        reports = self._reports("read")
         for report in reports:
             if report["error"]:
                 raise DataError(report["error"])
@@ -334,7 +335,7 @@ class _Preparation:
 
     def _number(self, name: str, table: EntityTable) -> Numbering:
         """The numbering of the items or users, left in the work folder for the workers."""
-        seen = pl.concat(pl.DataFrame(self.work.read(path)) for path in self.work.names(f"{name}-*.arrow"))
+        seen = pl.DataFrame(pa.concat_tables(self._tables(f"{name}-*.arrow")))
         numbering = number(seen, table.ids)
         self.work.write(f"{name}.arrow", pa.table({"id": numbering.ids}))
         return numbering
@@ -346,7 +347,7 @@ class _Preparation:
 
     def _write_items(self, table: EntityTable, numbering: Numbering) -> pa.Table:
         """Writes the candidate table; its counts are returned."""
-        counted = pl.concat(pl.DataFrame(self.work.read(path)) for path in self.work.names("counts-*.arrow"))
+        counted = pl.DataFrame(pa.concat_tables(self._tables("counts-*.arrow")))
         counted = counted.group_by("item").sum()
         numbers = pl.DataFrame({"item": np.arange(len(numbering.ids), dtype=np.int32)})
         counts = (
@@ -374,9 +375,9 @@ class _Preparation:
 
     def _write_set_aside(self) -> None:
         """Joins the bad rows, in the order of the files and rows."""
-        parts = [self.work.read(name) for name in self.work.names("bad-*.arrow")]
+        parts = list(self._tables("bad-*.arrow"))
         if self.earlier:
-            limited = pa.concat_tables(self.work.read(name) for name in self.work.names("aside-*.arrow"))
+            limited = pa.concat_tables(self._tables("aside-*.arrow"))
             still = pl.DataFrame(limited).filter(pl.col("reason") == "rate_limit").select("file", "row")
             bad = pl.DataFrame(self.earlier.bad)
             mine = bad.filter(pl.col("reason") != "rate_limit")
@@ -401,8 +402,7 @@ class _Preparation:
         days = sorted(counts)
         place = {day: number for number, day in enumerate(days)}
         seen = np.zeros((len(days), items // 8 + 1), dtype=np.uint8)
-        for name in self.work.names("days-*.arrow"):
-            table = self.work.read(name)
+        for table in self._tables("days-*.arrow"):
             of_day = pl.Series(table["day"]).replace_strict(place, return_dtype=pl.Int64).to_numpy()
             item = table["item"].to_numpy()
             np.bitwise_or.at(seen, (of_day, item // 8), np.left_shift(1, item % 8).astype(np.uint8))

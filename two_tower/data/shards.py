@@ -230,13 +230,14 @@ def _within_rate(table: pa.Table, log: Interactions) -> Bool:
     them: this looks back only, so that what comes later cannot change what is trained on. The parts of a given split,
     whose times may overlap, are looked at apart.
     """
+    within = np.ones(table.num_rows, dtype=bool)
+    if (rate := log.max_rate) is None or table.num_rows <= rate.events:
+        return within
     time, group = table["time"].to_numpy(), _codes(table, "user")
     if "part" in table.column_names:
         group = group * np.int64(len(SPLITS)) + table["part"].to_numpy()
-    within = np.ones(len(time), dtype=bool)
-    if (rate := log.max_rate) is not None and len(time) > rate.events:
-        same = group[rate.events :] == group[: -rate.events]
-        within[rate.events :] = ~(same & (time[rate.events :] - time[: -rate.events] < span(rate.per)))
+    same = group[rate.events :] == group[: -rate.events]
+    within[rate.events :] = ~(same & (time[rate.events :] - time[: -rate.events] < span(rate.per)))
     return within
 
 

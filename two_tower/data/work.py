@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import shutil
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -52,28 +52,22 @@ class Work:
 
     def read_json(self, name: str) -> Any:
         """A JSON file's value."""
-        if not self.is_remote:
-            return json.loads(Path(self.root, name).read_bytes())
-        return json.loads(self._filesystem().cat_file(self._remote(name)))
+        with self.source(name) as source:
+            return json.load(source)
 
     def source(self, name: str) -> Any:
         """A file, opened to be read."""
         return open(f"{self.root}/{name}", "rb") if not self.is_remote else self._filesystem().open(self._remote(name))
 
     def names(self, pattern: str) -> list[str]:
-        """The names of the files that the pattern meets, sorted."""
-        folder, _, last = pattern.rpartition("/")
+        """The names of the files in the folder itself that the pattern meets, sorted."""
         if not self.is_remote:
-            return sorted(f"{folder}/{path.name}".lstrip("/") for path in Path(self.root, folder).glob(last))
+            return sorted(path.name for path in Path(self.root).glob(pattern))
         try:
-            found = self._filesystem().ls(self._remote(folder), detail=False, refresh=True)
+            found = self._filesystem().ls(self._remote(""), detail=False, refresh=True)
         except FileNotFoundError:  # a store has no folder until something lies in it
             return []
-        return sorted(
-            f"{folder}/{name}".lstrip("/")
-            for name in (path.rpartition("/")[2] for path in found)
-            if fnmatch(name, last)
-        )
+        return sorted(fnmatch.filter((path.rpartition("/")[2] for path in found), pattern))
 
     def take(self, name: str, target: Path) -> None:
         """Moves a file to a local path."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from two_tower.artifacts import content_hash, open_artifact, write_artifact
-from two_tower.beam import pipeline
+from two_tower.beam import pipeline, spread
 from two_tower.config import Beam, Embedding
 from two_tower.features import FittedFeature, load_features
 
@@ -46,7 +46,7 @@ def embed(candidate_tower: str, prepared: str, out: str, *, embedding: Embedding
         )
         one_model = beam.model_copy(update={"workers": 1})  # TensorFlow itself uses all cores
         with pipeline(one_model) as steps:
-            _ = steps | apache_beam.Create(shards) | apache_beam.Reshuffle() | apache_beam.ParDo(work)
+            _ = spread(steps, "Shards", shards) | apache_beam.ParDo(work)
         writer.manifest.rows["candidates"] = rows
 
 

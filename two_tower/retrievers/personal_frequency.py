@@ -11,7 +11,7 @@ from pydantic import Field
 
 from two_tower.artifacts import ArtifactReader, open_artifact
 from two_tower.contracts import ROLES, Float32, Int32, Int64, Retrieved, Retriever, RetrieverSettings
-from two_tower.retrievers.popularity import recent_order
+from two_tower.retrievers.popularity import candidate_table, recent_order
 from two_tower.settings import Duration
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class PersonalFrequency(RetrieverSettings):
 
     def build(self, prepared: str, *, split: Literal["validation", "test"]) -> Retriever:
         half_life = None if self.half_life is None else self.half_life.total_seconds() * 1e6
-        order, counts = recent_order(prepared, split=split)
+        order, counts = recent_order(candidate_table(prepared), split=split)
         reader = open_artifact(prepared, "prepared_data")
         events = _training_events(reader)
         if split == "test":

@@ -8,7 +8,7 @@ import numpy as np
 
 from two_tower.contracts import Retriever, RetrieverSettings
 from two_tower.retrievers.fixed_order import FixedOrder
-from two_tower.retrievers.popularity import recent_order
+from two_tower.retrievers.popularity import candidate_table, recent_order
 
 
 class RecentPopularity(RetrieverSettings):
@@ -17,5 +17,5 @@ class RecentPopularity(RetrieverSettings):
     type: Literal["recent_popularity"] = "recent_popularity"
 
     def build(self, prepared: str, *, split: Literal["validation", "test"]) -> Retriever:
-        order, counts = recent_order(prepared, split=split)
+        order, counts = recent_order(candidate_table(prepared), split=split)
         return FixedOrder(order, counts[order].astype(np.float32), items=len(counts))
