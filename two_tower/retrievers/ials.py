@@ -1,0 +1,64 @@
+"""A matrix factorisation by alternating least squares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from two_tower.contracts import Float32, Int32
+from two_tower.retrievers.collaborative import Scorer, Weighted
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+class Ials(Weighted):
+    """Implicit alternating least squares: everything is seen with confidence 1, what was taken with 1 + alpha * weight.
+
+    Hu, Koren and Volinsky, 2008, "Collaborative filtering for implicit feedback datasets".  A query's vector is solved
+    for anew, from its past and the items' vectors.
+    """
+
+    type: Literal["ials"] = "ials"
+    factors: int = Field(128, ge=1)
+    regularization: float = Field(10.0, ge=0)
+    alpha: float = Field(40.0, gt=0)
+    iterations: int = Field(15, ge=1)
+    seed: int = 42
+
+    def fit(self, matrix: csr_matrix) -> Scorer:
+        from implicit.cpu.als import AlternatingLeastSquares
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1, "blas"):  # implicit has threads of its own, each of which calls BLAS
+            model = AlternatingLeastSquares(
+                factors=self.factors,
+                regularization=self.regularization,
+                iterations=self.iterations,
+                random_state=self.seed,
+            )
+            model.fit(_confidence(matrix, self.alpha), show_progress=False)
+        return FoldedIn(model, alpha=self.alpha)
+
+
+class FoldedIn:
+    """Scores by the product of the items' vectors with the vector that fits a past best."""
+
+    def __init__(self, model: Any, *, alpha: float) -> None:
+        self.model, self._alpha = model, alpha
+
+    def __call__(self, past: csr_matrix, users: Int32) -> Float32:
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1, "blas"):
+            vectors = self.model.recalculate_user(np.arange(past.shape[0]), _confidence(past, self._alpha))
+        scores: Float32 = vectors @ self.model.item_factors.T
+        return scores
+
+
+def _confidence(weights: csr_matrix, alpha: float) -> csr_matrix:
+    confidence = weights.copy()
+    confidence.data = 1 + np.float32(alpha) * confidence.data
+    return confidence
