@@ -127,11 +127,101 @@ def test_recall_is_that_of_counting_by_hand(world: Path, tmp_path: Path) -> None
     assert recall == pytest.approx(np.mean(expected.pop("all")))
     for name, values in expected.items():
         assert metrics["slices"][name]["queries"] == len(values)
-        assert metrics["slices"][name]["recall@5"]["value"] == pytest.approx(np.mean(values), abs=1e-6)
+        recall_of_slice = metrics["slices"][name]["systems"]["two_tower"]["metrics"]["recall@5"]["value"]
+        assert recall_of_slice == pytest.approx(np.mean(values), abs=1e-6)
     assert metrics["slices"]["cold_items"]["queries"] == 2
     per_query = pq.read_table(tmp_path / "evaluation/per_query.parquet")
     assert per_query["query"].to_pylist() == list(range(len(rows)))
     assert np.mean(per_query["two_tower/recall@5"].to_numpy()) == pytest.approx(recall)
+
+
+def group_of(counts: list[int]) -> list[str]:
+    """The popularity group of each item, counted one after the other."""
+    groups, before = [""] * len(counts), 0
+    for item in sorted(range(len(counts)), key=lambda item: (-counts[item], item)):
+        thirds = 3 * before / sum(counts)
+        groups[item] = "head" if thirds < 1 else "middle" if thirds < 2 else "tail"
+        before += counts[item]
+    return groups
+
+
+def test_every_system_is_measured_on_every_slice(world: Path, tmp_path: Path) -> None:
+    _, metrics = run(world, tmp_path / "evaluation", champion=world / "old")
+    items = pq.read_table(world / "prepared/items.parquet").to_pydict()
+    counts, groups = items["train_count"], group_of(items["train_count"])
+    popular = np.argsort(-(np.array(counts) + items["validation_count"]), kind="stable")[:5].tolist()
+    expected: dict[str, list[float]] = {}
+    for row in pq.read_table(world / "prepared/test").to_pylist():
+        parts = {
+            name: {item for item in row["relevant"] if groups[item] == name} for name in ("head", "middle", "tail")
+        }
+        parts["warm_new_to_user"] = {item for item in set(row["relevant"]) - set(row["seen"]) if counts[item]}
+        for name, part in parts.items():
+            if part:
+                expected.setdefault(name, []).append(len(part & set(popular)) / len(part))
+    assert metrics["popularity"]["items"] == {name: groups.count(name) for name in ("head", "middle", "tail")}
+    for name, values in expected.items():
+        found = metrics["slices"][name]
+        assert found["queries"] == len(values) and set(found["systems"]) == set(metrics["systems"])
+        theirs, ours = (found["systems"][who]["metrics"]["recall@5"]["value"] for who in ("popularity", "two_tower"))
+        assert theirs == pytest.approx(np.mean(values), abs=1e-6)
+        assert set(found["comparisons"]) == {"popularity", "recent_popularity", "personal_frequency", "champion"}
+        compared = found["comparisons"]["popularity"]["recall@5"]
+        assert compared["difference"] == pytest.approx(ours - theirs)
+        assert compared["low"] <= compared["difference"] <= compared["high"]
+
+
+def test_discovery_is_about_new_items_with_the_past_excluded(world: Path, tmp_path: Path) -> None:
+    _, metrics = run(world, tmp_path / "evaluation")
+    items = pq.read_table(world / "prepared/items.parquet").to_pydict()
+    order = np.argsort(-(np.array(items["train_count"]) + items["validation_count"]), kind="stable").tolist()
+    expected = []
+    for row in pq.read_table(world / "prepared/test").to_pylist():
+        new = set(row["relevant"]) - set(row["seen"])
+        if new:
+            expected.append(len(new & set([item for item in order if item not in row["seen"]][:5])) / len(new))
+    discovery = metrics["discovery"]
+    assert discovery["queries"] == len(expected) < metrics["queries"]
+    assert discovery["systems"]["popularity"]["metrics"]["recall@5"]["value"] == pytest.approx(np.mean(expected))
+    assert set(discovery["systems"]) == set(metrics["systems"])
+    assert discovery["comparisons"]["popularity"].keys() == metrics["comparisons"]["popularity"].keys()
+    _, excluding = run(world, tmp_path / "excluding", exclude_seen=True)
+    assert excluding["discovery"] is None
+    for name, system in excluding["systems"].items():
+        assert discovery["systems"][name]["metrics"] == system["metrics"]
+
+
+def test_what_is_recommended_is_set_against_what_is_consumed(world: Path, tmp_path: Path) -> None:
+    _, metrics = run(world, tmp_path / "evaluation")
+    items = pq.read_table(world / "prepared/items.parquet").to_pydict()
+    counts, groups = np.array(items["train_count"]), group_of(items["train_count"])
+    consumed = [item for row in pq.read_table(world / "prepared/test").to_pylist() for item in row["relevant"]]
+    top = np.argsort(-(counts + items["validation_count"]), kind="stable")[:5]  # the same for everybody
+    for taken, found in (
+        (consumed, metrics["popularity"]["consumed"]),
+        (top.tolist(), {name: metrics["popularity"]["recommended"]["popularity"][f"{name}@5"] for name in
+                        ("head", "middle", "tail", "log_count", "coverage")}),
+    ):  # fmt: skip
+        for name in ("head", "middle", "tail"):
+            assert found[name] == pytest.approx(np.mean([groups[item] == name for item in taken]))
+        assert found["log_count"] == pytest.approx(np.mean(np.log(1 + counts[taken])))
+        assert found["coverage"] == pytest.approx(len(set(taken)) / ITEMS)
+
+
+def test_validation_queries_can_be_measured(world: Path, tmp_path: Path) -> None:
+    version, section = world / "challenger", {"ks": KS, "baselines": BASELINES, "bootstrap_samples": 200}
+    evaluate(
+        world / "prepared", version / "query_tower", version / "index", version / "embeddings", tmp_path / "evaluation",
+        evaluation=config.Evaluation.model_validate(section), version="new", split="validation",
+    )  # fmt: skip
+    metrics = open_artifact(tmp_path / "evaluation", "evaluation").json("metrics.json")
+    rows = pq.read_table(world / "prepared/validation").to_pylist()
+    counts = np.array(pq.read_table(world / "prepared/items.parquet")["train_count"])
+    popular = set(np.argsort(-counts, kind="stable")[:5].tolist())
+    assert metrics["split"] == "validation" and metrics["queries"] == len(rows)
+    assert metrics["systems"]["popularity"]["metrics"]["recall@5"]["value"] == pytest.approx(
+        np.mean([len(popular & set(row["relevant"])) / len(row["relevant"]) for row in rows])
+    )
 
 
 def test_a_champion_with_another_vocabulary_is_compared(world: Path, tmp_path: Path) -> None:
@@ -174,7 +264,7 @@ def test_exclude_seen_is_about_new_items_alone(world: Path, tmp_path: Path) -> N
     rows = pq.read_table(world / "prepared/test").to_pylist()
     left = [number for number, row in enumerate(rows) if set(row["relevant"]) - set(row["seen"])]
     assert 0 < len(left) < len(rows) and metrics["queries"] == len(left) and metrics["exclude_seen"]
-    assert metrics["slices"]["repeated"] == {"queries": 0, "recall@5": None, "recall@20": None, "recall@1000": None}
+    assert metrics["slices"]["repeated"] == {"queries": 0, "systems": {}, "comparisons": {}}
     for system in metrics["systems"].values():
         assert system["metrics"]["recall@1000"]["value"] == 1
     assert pq.read_table(tmp_path / "evaluation/per_query.parquet")["query"].to_pylist() == left

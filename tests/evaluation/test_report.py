@@ -156,6 +156,28 @@ class Artefacts:
             return {"kind": kind, "metrics": metrics, "curve": {"k": curve_ks, "recall": curve.tolist()}}
 
         ours = SYSTEMS["two_tower"][1]
+
+        def part(queries: int, factor: float) -> dict[str, Any]:
+            """A slice's or discovery's figures: everything `factor` times what it is on all."""
+            figures = {
+                name: {f"recall@{k}": {"value": value * factor, "low": value * factor - 0.01,
+                                       "high": value * factor + 0.01} for k, value in recall.items()}
+                for name, (_, recall) in SYSTEMS.items()
+            }  # fmt: skip
+            differences = {
+                name: {k: (ours[k] - value) * factor for k, value in recall.items()}
+                for name, (kind, recall) in SYSTEMS.items() if kind in ("baseline", "champion")
+            }  # fmt: skip
+            return {
+                "queries": queries,
+                "systems": {name: {"metrics": metrics} for name, metrics in figures.items()},
+                "comparisons": {
+                    name: {f"recall@{k}": {"difference": value, "low": value - 0.002, "high": value + 0.002,
+                                           "probability_better": 0.9} for k, value in row.items()}
+                    for name, row in differences.items()
+                },
+            }  # fmt: skip
+
         return {
             "queries": self.queries, "ks": KS, "candidates": 92_331, "exclude_seen": False, "confidence": 0.95,
             "version": "3f9ac01be27d4410", "champion": "a1772f09c3e85b6d",
@@ -172,14 +194,20 @@ class Artefacts:
             },
             "index": {"kind": "scann", "recall@10": 0.9987, "recall@100": 0.9951, "recall@1000": 0.9874,
                       "latency_ms": {"p50": 0.214, "p95": 0.388, "p99": 0.517}},
+            "discovery": part(1500, 0.3),
             "slices": {
-                "returning_users": {
-                    "queries": self.queries - 9,
-                    "recall@10": {"value": 0.1095, "low": 0.1, "high": 0.12},
-                    "recall@100": {"value": 0.2961, "low": 0.28, "high": 0.31},
+                "returning_users": part(self.queries - 9, 1.0), "new_users": part(9, 0.5), "cold_items": part(402, 0.0),
+                "repeated": {"queries": 0, "systems": {}, "comparisons": {}},
+            },
+            "popularity": {
+                "items": {"head": 210, "middle": 1_890, "tail": 90_231},
+                "consumed": {"head": 0.31, "middle": 0.34, "tail": 0.35, "log_count": 4.81, "coverage": 0.1812},
+                "recommended": {
+                    name: {f"{key}@{k}": value for k in KS for key, value in shares.items()}
+                    for rank, name in enumerate(SYSTEMS)
+                    for shares in [{"head": 1 - 0.1 * rank, "middle": 0.06 * rank, "tail": 0.04 * rank,
+                                    "log_count": 8.5 - rank, "coverage": 0.01 * rank}]
                 },
-                "new_users": {"queries": 9, "recall@10": 0.0512, "recall@100": 0.1702},
-                "cold_items": {"queries": 402, "recall@10": 0.0, "recall@100": None},
             },
             "gate": {
                 "decision": "promote",
@@ -343,14 +371,30 @@ def test_colours_of_pictures_are_variables_of_both_colour_schemes(html: str) -> 
     for block in (light, dark):
         assert used <= set(re.findall(r"--([a-z0-9-]+):", block))
     svgs = re.findall(r"<svg.*?</svg>", html, flags=re.S)
-    assert len(svgs) == 6
+    assert len(svgs) == 7
     assert not any(re.search(r"#[0-9a-f]{6}\b|DejaVu", svg) for svg in svgs)
 
 
 def test_sections_stand_in_order(html: str) -> None:
     text = Page(html).text
-    above = ["Gate checks", "Recall", "Where recall is lost", "Recall over K", "Paired comparison", "Rows not used"]
-    below = ["Training loss", "Example queries", "Slices", "What ran", "Configuration", "Package versions"]
+    above = [
+        "Gate checks",
+        "Recall",
+        "Where recall is lost",
+        "Recall over K",
+        "Paired comparison",
+        "New to the user",
+        "Rows not used",
+    ]
+    below = [
+        "Training loss",
+        "Example queries",
+        "Slices",
+        "Popularity",
+        "What ran",
+        "Configuration",
+        "Package versions",
+    ]
     places = [text.index(heading, text.index("Gate checks")) for heading in above + below]
     assert places == sorted(places)
 
@@ -403,6 +447,29 @@ def test_examples_show_display_columns_in_the_order_of_the_configuration(html: s
     assert "and 21 more" in text
 
 
+def test_slices_show_every_system_and_what_is_beyond_chance(html: str) -> None:
+    text = Page(html).text
+    section = text[text.index("Recall@100 on some queries") :]
+    assert "two_tower champion personal_frequency recent_popularity all_time_popularity" in section
+    row = section[section.index("returning users") : section.index("new users queries")]
+    assert "0.2949 0.2849–0.3049" in row and "0.1498 0.1398–0.1598 better" in row
+    assert "cold items relevant items without a training event 402 0.0000" in section
+    assert "repeated relevant items of the user's past 0 – – – – –" in section
+
+
+def test_what_is_new_to_the_user_is_compared(html: str) -> None:
+    text = Page(html).text
+    section = text[text.index("New to the user items of the query's past excluded, 1,500 queries") :]
+    assert "recent_popularity baseline 0.0126" in section and "+0.0435 +0.0415 to +0.0455 better" in section
+
+
+def test_popularity_of_what_is_recommended_stands_beside_what_is_consumed(html: str) -> None:
+    text = Page(html).text
+    assert "hold a third of the training events each: 210, 1,890 and 90,231 items" in text
+    assert "consumed the relevant items 31.0 % 34.0 % 35.0 % 4.81 18.1 %" in text
+    assert "recent_popularity baseline 80.0 % 12.0 % 8.0 % 6.50 2.0 %" in text
+
+
 def test_steps_that_did_not_run_have_no_time(html: str) -> None:
     text = Page(html).text
     assert "prepare_data cached 0.1s" in text and "train_towers ran 4m11s" in text and "promote waiting –" in text
@@ -419,7 +486,7 @@ def test_everything_from_the_data_is_escaped(artefacts: Artefacts) -> None:
     artefacts.summary["rows"]["set_aside"] = {nasty: 1}
     artefacts.metrics["systems"][nasty] = artefacts.metrics["systems"].pop("recent_popularity")
     artefacts.metrics["comparisons"][nasty] = artefacts.metrics["comparisons"].pop("recent_popularity")
-    artefacts.metrics["slices"] = {nasty: {"queries": 1, f"{nasty}@10": 0.5}}
+    artefacts.metrics["slices"] = {nasty: artefacts.metrics["slices"]["cold_items"]}
     artefacts.metrics["gate"]["reason"] = nasty
     artefacts.metrics["gate"]["checks"][0].update(name=nasty, reason=nasty)
     artefacts.history["monitor"] = nasty
@@ -454,7 +521,7 @@ def test_without_champion_baselines_users_history_and_display_columns(artefacts:
     """A text search: queries without users."""
     for name in ("champion", "recent_popularity", "all_time_popularity", "personal_frequency"):
         del artefacts.metrics["systems"][name]
-    artefacts.metrics.update(comparisons={}, champion=None, slices={})
+    artefacts.metrics.update(comparisons={}, champion=None, slices={}, discovery=None, popularity=None)
     artefacts.metrics["gate"] = {
         "decision": "promote",
         "reason": "The gate lets it through: no check is configured.",

@@ -1,10 +1,12 @@
 from .confidence import interval as interval, paired_difference as paired_difference, resampled_means as resampled_means
 from .evaluate import evaluate as evaluate
 from .gate import run_gate as run_gate
+from .measure import Measured as Measured, measure as measure
 from .metrics import (
     ranking_metrics as ranking_metrics,
     ranks_with_ties_against as ranks_with_ties_against,
     with_ties_against as with_ties_against,
 )
+from .queries import Queries as Queries
 from .report import write_failure_page as write_failure_page, write_report as write_report
 from .sets import ItemSets as ItemSets

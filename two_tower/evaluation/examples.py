@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from two_tower.contracts import Retriever
-from two_tower.evaluation.queries import TestQueries
+from two_tower.evaluation.queries import Queries
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,7 +18,7 @@ RECOMMENDED = 10
 
 
 def example_queries(
-    retriever: Retriever, queries: TestQueries, items: pa.Table, *, count: int, seed: int
+    retriever: Retriever, queries: Queries, items: pa.Table, *, count: int, seed: int
 ) -> list[dict[str, Any]]:
     """The content of examples.json: queries drawn at random, in the order of their rows.
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from two_tower.contracts import Float32, Retriever
 from two_tower.evaluation.metrics import ranking_metrics, recalls, with_ties_against
-from two_tower.evaluation.queries import QueryBlock, TestQueries
+from two_tower.evaluation.popularity import TakenByK
+from two_tower.evaluation.queries import Queries, QueryBlock
 from two_tower.evaluation.sets import Bool, ItemSets
 from two_tower.progress import Progress
 
@@ -28,10 +29,18 @@ class Measured:
     """Mean recall by K."""
     slices: dict[str, dict[str, Float32]]
     """Recall on the relevant items in each slice alone, `[queries]` by name; NaN for queries without such items."""
+    recommended: TakenByK
+    """The items in the first K places, ties as the system broke them."""
 
 
 def measure(
-    name: str, retriever: Retriever, queries: TestQueries, *, ks: Sequence[int], subsets: Subsets, ties_against: bool
+    name: str,
+    retriever: Retriever,
+    queries: Queries,
+    *,
+    ks: Sequence[int],
+    ties_against: bool,
+    subsets: Subsets = lambda block: {},
 ) -> Measured:
     """The figures of a retriever.
 
@@ -40,14 +49,15 @@ def measure(
         retriever: The system.
         queries: The queries.
         ks: The values of K.
-        subsets: The slices by relevant item.
         ties_against: Whether equal scores count against the system; if not, its order is taken as it is, since its
             scores need not tell all that it ranks by.
+        subsets: The slices by relevant item.
     """
     depth = min(max(ks), queries.items)
     curve_ks = curve_points(max(ks))
     progress = Progress(f"evaluating {name}", total=len(queries), unit="queries")
     metrics, curves, slices = [], [], []
+    recommended = TakenByK(queries.items, ks=ks)
     for block in queries.blocks():
         found = retriever.retrieve(block.table, depth + 1, exclude=block.exclude)
         decided = partial(with_ties_against, scores=found.scores) if ties_against else _without_last
@@ -61,12 +71,14 @@ def measure(
                 for slice_name, subset in subsets(block).items()
             }
         )
+        recommended.add(found.items[:, :depth])
         progress.advance(len(block.table))
     curve = _concatenated(curves)
     return Measured(
         metrics=_concatenated(metrics),
         curve={k: float(np.mean(curve[f"recall@{k}"], dtype=np.float64)) for k in curve_ks},
         slices={slice_name: _concatenated([block[slice_name] for block in slices]) for slice_name in slices[0]},
+        recommended=recommended,
     )
 
 

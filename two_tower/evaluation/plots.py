@@ -21,7 +21,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
 
 COLOURS = ("ink", "muted", "line", "accent", "champion", "series-1", "series-2", "series-3", "series-4", "series-5",
            "validation", "test")  # fmt: skip
@@ -156,6 +156,33 @@ def long_tail(counts: npt.NDArray[np.int64]) -> Picture:
         axes.set(xlabel="item, most frequent first", ylabel="training events")
 
     return _picture(draw, label="Training events by item rank", salt="tail")
+
+
+def popularity_shares(rows: Mapping[str, Sequence[float]]) -> Picture:
+    """Stacked bars of `{name: [head, middle, tail]}`, shares of 1; dotted lines mark those of the first row."""
+    parts = (("head", "series-1"), ("middle", "series-3"), ("tail", "accent"))
+
+    def draw(axes: Axes) -> None:
+        for y, shares in enumerate(rows.values()):
+            ends = np.cumsum(shares)
+            for (_, colour), share, end in zip(parts, shares, ends, strict=True):
+                axes.barh(y, share, left=end - share, height=0.62, color=_placeholder(colour), linewidth=0)
+        for boundary in np.cumsum(next(iter(rows.values())))[:-1]:
+            axes.axvline(boundary, color=_placeholder("ink"), linewidth=1, linestyle=":")
+        axes.set_yticks(range(len(rows)), [_wrapped(name) for name in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(0, 1)
+        axes.grid(axis="x", visible=True)
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xlabel("share of the items taken")
+
+    legend = (
+        *(LegendEntry(name, colour, "area") for name, colour in parts),
+        LegendEntry(next(iter(rows)), "ink", "dotted"),
+    )
+    height = 52 + max(len(rows), 3) * 26
+    return _picture(draw, label="Popularity of what is recommended", salt="popularity", legend=legend, height=height)
 
 
 def training_loss(steps: Sequence[int], loss: Sequence[float], *, unit: str) -> Picture:

@@ -1,10 +1,10 @@
-"""The test queries, block by block, with the sets of items that metrics and slices need."""
+"""The queries of a split, block by block, with the sets of items that metrics and slices need."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK = 1024
+Split = Literal["validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,20 @@ class QueryBlock:
     """`[queries, n]` items that must not be returned, padded with -1."""
 
 
-class TestQueries:
-    """The queries of the test split that have a relevant item.
+class Queries:
+    """The queries of a split that have a relevant item.
 
     With `exclude_seen` the items of a query's past are neither returned nor relevant, and queries without any other
     relevant item are left out.
     """
 
-    __test__ = False  # no test class, whatever its name says to pytest
-
-    def __init__(self, table: pa.Table, *, items: int, exclude_seen: bool) -> None:
-        """The queries of `table` over `items` candidates.
+    def __init__(self, table: pa.Table, *, items: int, exclude_seen: bool, split: Split) -> None:
+        """The queries of `table`, those of the `split`, over `items` candidates.
 
         Raises:
             DataError: No query is left.
         """
-        self.items, self.exclude_seen = items, exclude_seen
+        self.items, self.exclude_seen, self.split = items, exclude_seen, split
         self.rows: Int64 = np.arange(len(table))
         """The row of each query in the prepared queries."""
         self._table = table
@@ -55,13 +54,26 @@ class TestQueries:
             self._table = table.take(self.rows)
         if not len(self):
             unseen = " with a relevant item that is new to the user" if exclude_seen else ""
-            raise DataError(f"the test window holds no query{unseen}: make data.split.test longer")
+            raise DataError(f"the {split} window holds no query{unseen}: make data.split.{split} longer")
 
     @classmethod
-    def load(cls, prepared: ArtifactReader, *, exclude_seen: bool) -> TestQueries:
-        """The test queries of a `prepared_data` artefact."""
+    def load(cls, prepared: ArtifactReader, *, exclude_seen: bool, split: Split = "test") -> Queries:
+        """The queries of a `prepared_data` artefact."""
         items = len(prepared.table("items.parquet", ["item_id"]))
-        return cls(prepared.table("test"), items=items, exclude_seen=exclude_seen)
+        return cls(prepared.table(split), items=items, exclude_seen=exclude_seen, split=split)
+
+    def discovery(self) -> Queries | None:
+        """The same queries with the items of their past excluded, as far as there is something new to find.
+
+        None where that would be the same measurement, as nothing relevant was seen before, and where nothing is new.
+        """
+        if self.exclude_seen:
+            return None
+        sizes = [(block.relevant.sizes, block.relevant.intersection(block.seen).sizes) for block in self.blocks()]
+        relevant, repeated = (np.concatenate(parts) for parts in zip(*sizes, strict=True))
+        if not repeated.any() or (repeated == relevant).all():
+            return None
+        return Queries(self._table, items=self.items, exclude_seen=True, split=self.split)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -51,7 +51,11 @@ _SLICES = {
     "new_users": "queries without one",
     "repeated": "relevant items of the user's past",
     "new_to_user": "the other relevant items",
+    "warm_new_to_user": "those of them with a training event",
     "cold_items": "relevant items without a training event",
+    "head": "the most popular relevant items: theirs is the first third of the training events",
+    "middle": "the second third",
+    "tail": "the last third, and what has no event",
 }
 _DECISIONS = {"promote": ("Promote", "good"), "refuse": ("Refuse", "bad"), "keep": ("Keep", "neutral")}
 
@@ -103,12 +107,14 @@ def write_report(
         recall=_recall_section(metrics, ceilings=ceilings),
         loss=_loss_section(metrics, ceilings=ceilings, index=artefacts.get("index")),
         comparisons=_comparisons_section(metrics),
+        discovery=_discovery_section(metrics),
         data=_data_section(data),
         columns=_columns_section(artefacts["evaluation"]),
         drift=_drift_section(metrics.get("drift")),
         training=_training_section(artefacts["trained_towers"].json("history.json")),
         examples=_examples_section(artefacts["evaluation"], display=_display_columns(data)),
         slices=_slices_section(metrics),
+        popularity=_popularity_section(metrics),
         artefacts=[_artefact_row(name, reader) for name, reader in artefacts.items()],
         config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100),
         run=_run_section(run),
@@ -361,29 +367,66 @@ def _comparisons_section(metrics: Mapping[str, Any]) -> dict[str, Any]:
         if recalls:
             dots[name] = {k: (value["difference"], value["low"], value["high"]) for k, value in sorted(recalls.items())}
         if main in compared[name]:
-            value = compared[name][main]
-            tone, words = "neutral", "unclear"
-            if value["low"] > 0:
-                tone, words = "good", "better"
-            elif value["high"] < 0:
-                tone, words = "bad", "worse"
-            rows.append({"name": name, **value, "tone": tone, "words": words})
+            rows.append({"name": name, **compared[name][main], **_compared_words(compared[name][main])})
     return {"rows": rows, "metric": main.capitalize(), "picture": plots.paired_differences(dots) if dots else None}
 
 
+def _compared_words(difference: Mapping[str, float]) -> dict[str, str]:
+    """What a paired difference says of the two towers."""
+    if difference["low"] > 0:
+        return {"tone": "good", "words": "better"}
+    return {"tone": "bad", "words": "worse"} if difference["high"] < 0 else {"tone": "neutral", "words": "unclear"}
+
+
+def _discovery_section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Recall on items that are new to the user, where the evaluation measured it apart."""
+    found = metrics.get("discovery")
+    if not found:
+        return None
+    systems = {name: {**metrics["systems"].get(name, {}), **system} for name, system in found["systems"].items()}
+    ordered = _ordered_systems({**metrics, "systems": systems})
+    main = f"recall@{_main_k(metrics)}"
+    table = _metric_table("recall", ordered, {})
+    for row in table["rows"]:
+        difference = found["comparisons"].get(row["name"], {}).get(main)
+        row["difference"] = difference and {**difference, **_compared_words(difference)}
+    return {"queries": found["queries"], "table": table, "metric": _metric_title(main)}
+
+
 def _slices_section(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Each slice's recall at one K, by system, with the tone of the paired comparison."""
     slices = metrics.get("slices") or {}
-    columns = list(dict.fromkeys(key for values in slices.values() for key in values if "@" in key))
-    rows = [
-        {
-            "name": name.replace("_", " "),
-            "what": _SLICES.get(name),
-            "queries": slices[name].get("queries"),
-            "cells": [_measured(slices[name].get(column)) for column in columns],
-        }
-        for name in [*(name for name in _SLICES if name in slices), *(name for name in slices if name not in _SLICES)]
-    ]
-    return {"columns": [_metric_title(column) for column in columns], "rows": rows}
+    main = f"recall@{_main_k(metrics)}"
+    kinds = {name: system.get("kind") for name, system in _ordered_systems(metrics).items()}
+    systems = [name for name, kind in kinds.items() if kind != "exact"]
+    rows = []
+    for name in [*(name for name in _SLICES if name in slices), *(name for name in slices if name not in _SLICES)]:
+        part = slices[name]
+        cells = []
+        for system in systems:
+            measured = part["systems"].get(system, {"metrics": {}})["metrics"].get(main)
+            difference = part["comparisons"].get(system, {}).get(main)
+            cells.append({**_measured(measured), **(_compared_words(difference) if difference else {"words": None})})
+        row = {"name": name.replace("_", " "), "what": _SLICES.get(name), "queries": part["queries"], "cells": cells}
+        rows.append(row)
+    return {"systems": systems, "metric": _metric_title(main), "rows": rows}
+
+
+def _popularity_section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What is recommended in the first places, and what is consumed, by the items' popularity."""
+    found = metrics.get("popularity")
+    if not found:
+        return None
+    k = min(metrics["ks"], key=lambda k: abs(math.log(k / 10)))  # what a person gets to see
+    names = ("head", "middle", "tail", "log_count", "coverage")
+    rows = [{"name": "consumed", "what": "the relevant items", **found["consumed"]}]
+    for name, system in _ordered_systems(metrics).items():
+        measured = found["recommended"].get(name)
+        if measured and system.get("kind") != "exact":
+            what = _KINDS.get(system.get("kind"), system.get("kind"))
+            rows.append({"name": name, "what": what, **{key: measured.get(f"{key}@{k}") for key in names}})
+    shares = {row["name"]: [row[group] or 0.0 for group in names[:3]] for row in rows}
+    return {"k": k, "rows": rows, "items": found["items"], "picture": plots.popularity_shares(shares)}
 
 
 # The data
