@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -81,12 +81,32 @@ class Loss(Settings, ABC):
 
     @abstractmethod
     def build(self, context: LossContext) -> Any:
-        """A callable `(queries [n, dim], rows int32 [batch], positives int32 [batch], weights [batch]) -> scalar`.
+        """A callable `(queries float32 [n, dim], batch: LossBatch) -> scalar`, which TensorFlow calls in every step.
 
-        TensorFlow calls it in every step.  Positive `i` belongs to the query `rows[i]`: the items of one basket share
-        a query, which need not be scored again for each of them.  `context.candidates(item_numbers)` embeds
-        candidates inside the same graph.
+        `context.candidates(item_numbers)` embeds candidates inside the same graph.
         """
+
+
+class LossBatch(NamedTuple):
+    """What a loss is told about a batch of `n` queries; TensorFlow tensors.
+
+    Positive `i` belongs to the query `rows[i]`: the items of one basket share a query, which need not be scored again
+    for each of them.
+    """
+
+    rows: Any
+    """int32 `[batch]`: the query that each positive belongs to."""
+    positives: Any
+    """int32 `[batch]` item numbers."""
+    weights: Any
+    """float32 `[batch]`, at least one above 0."""
+    known_rows: Any
+    """int32 `[known]`: the query of each known positive."""
+    known: Any
+    """int32 `[known]` item numbers that are no negatives of the query `known_rows`: its own positives, and where the
+    configuration says so the user's other items."""
+    mined: Any
+    """int32 `[n, hard]` negatives of each query that the model ranked high, -1 for none; `hard` is 0 without mining."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +118,8 @@ class LossContext:
     item_count: int
     sampling_probability: Float32
     """`[items]`: each item's share of the training positives (the logQ of an in-batch negative)."""
-    temperature: float
+    temperature: Any
+    """A float, or a scalar variable where it is learned: use it inside the loss, not in `build`."""
     seed: int
 
 

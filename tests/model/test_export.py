@@ -16,17 +16,25 @@ import tensorflow as tf
 from tiny_towers import COLD, HISTORY, ITEMS, write_tiny
 
 from two_tower.artifacts import open_artifact
-from two_tower.config import Beam, Embedding, Model, Training
+from two_tower.config import Beam, Embedding, Gru, MeanPool, Model, Training, Transformer
 from two_tower.contracts import Float32
 from two_tower.embedding import embed
 from two_tower.errors import ArtifactError
 from two_tower.features import OOV, lookup
 from two_tower.model import export_candidate_tower, export_query_tower, train
+from two_tower.model.inputs import TrainingData
 from two_tower.model.network import Network, load_network
-from two_tower.model.training import Trainer, TrainingData
+from two_tower.model.training import Trainer
 
-MODEL = Model(dim=8, candidate={"hidden": [16]}, query={"hidden": [16], "use_id": True}, history_decay=0.9)
-TRAINING = Training(loss={"type": "full_softmax"}, epochs=4, batch_size=64, learning_rate=0.02, monitor_k=10)
+LAYERS = {"hidden": [16], "cross": 1, "use_id": True}
+MODEL = Model(dim=8, candidate=LAYERS, query=LAYERS, history=MeanPool(decay=0.9))
+TRAINING = Training(loss={"type": "full_softmax"}, epochs=1, batch_size=64, learning_rate=0.02, monitor_k=10)
+VARIANTS = {
+    "main": MODEL,
+    "gru": Model(dim=8, history=Gru(), normalize=False),
+    "transformer": Model(dim=8, history=Transformer(), shared_items=False),
+    "no_history": Model(dim=8, history=None, query={"use_id": True}),
+}
 
 FRESH = """
 import sys
@@ -52,8 +60,8 @@ def embed_items(network: Network, items: pa.Table) -> tuple[Float32, Float32]:
     """Embeddings and history vectors of candidate table rows, by the Arrow encoding that training uses."""
     ids = np.maximum(lookup(items["item_id"], network.item_ids), OOV)
     encoded = {name: feature.encode(items[f"feature.{name}"]) for name, feature in network.item_features.items()}
-    vectors = network.candidate.vectors(tf.constant(ids), encoded)
-    return network.candidate.embed(vectors).numpy(), vectors.numpy()
+    ids = tf.constant(ids)
+    return network.candidate.embed(network.items(ids, encoded)).numpy(), network.past_items(ids, encoded).numpy()
 
 
 @dataclass
@@ -67,14 +75,20 @@ class Exports:
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
-    return run(tmp_path_factory.mktemp("exports"))
+def variants(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exports]:
+    folder = tmp_path_factory.mktemp("exports")
+    return {name: run(folder / name, model, features=name == "main") for name, model in VARIANTS.items()}
 
 
-def run(folder: Path, **data: Any) -> Exports:
+@pytest.fixture(scope="module")
+def exports(variants: dict[str, Exports]) -> Exports:
+    return variants["main"]
+
+
+def run(folder: Path, model: Model, **data: Any) -> Exports:
     made = Exports(folder)
     write_tiny(folder / "prepared", **data)
-    train(made.prepared, made.trained, model=MODEL, training=TRAINING)
+    train(made.prepared, made.trained, model=model, training=TRAINING)
     export_candidate_tower(made.trained, made.candidate_tower)
     embed(made.candidate_tower, made.prepared, made.embeddings, embedding=Embedding(batch_size=7), beam=Beam())
     export_query_tower(made.trained, made.embeddings, made.query_tower)
@@ -92,33 +106,39 @@ def inputs_of(tower: str, table: pa.Table, features: dict[str, Any], **given: An
 
 
 @pytest.fixture(scope="module")
-def fresh(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Both SavedModels' outputs for all items and all validation queries, from one such process."""
+def fresh(variants: dict[str, Exports], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The SavedModels' outputs for all items and all validation queries, from one such process."""
     folder = tmp_path_factory.mktemp("fresh")
-    _, data, queries = rounded_embeddings(exports)
-    items = open_artifact(exports.prepared, "prepared_data").table("items.parquet")
-    given = {"candidate_tower": item_inputs(exports, items), "query_tower": query_inputs(exports, data, queries)}
     arguments = []
-    for name, inputs in given.items():
-        np.savez(folder / f"{name}.in.npz", **inputs)
-        arguments += [f"{exports.folder / name}/saved_model", f"{folder / name}.in.npz", f"{folder / name}.out.npz"]
+    for name, made in variants.items():
+        _, data, queries = rounded_embeddings(made)
+        items = open_artifact(made.prepared, "prepared_data").table("items.parquet")
+        given = {"candidate_tower": item_inputs(made, items), "query_tower": query_inputs(made, data, queries)}
+        for tower, inputs in given.items():
+            np.savez(folder / f"{name}.{tower}.in.npz", **inputs)
+            arguments += [f"{made.folder / tower}/saved_model", f"{folder}/{name}.{tower}.in.npz"]
+            arguments.append(f"{folder}/{name}.{tower}.out.npz")
     command = [sys.executable, "-P", "-c", FRESH, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"TF_CPP_MIN_LOG_LEVEL": "3"})
     assert done.returncode == 0, done.stderr
-    return {name: np.load(f"{folder / name}.out.npz") for name in given}
+    return {
+        name: {tower: np.load(f"{folder}/{name}.{tower}.out.npz") for tower in ("candidate_tower", "query_tower")}
+        for name in variants
+    }
 
 
 def rounded_embeddings(exports: Exports) -> tuple[Float32, TrainingData, pa.Table]:
     """The training code's validation embeddings, the history's vectors rounded to float16 as in the export."""
     network, _ = load_network(exports.trained)
     reader = open_artifact(exports.prepared, "prepared_data")
-    data = TrainingData.load(reader, model=MODEL, training=TRAINING)
+    data = TrainingData.load(reader, model=network.model, training=TRAINING)
     vectors = embed_items(network, reader.table("items.parquet"))[1].astype(np.float16).astype(np.float32)
     queries = data.validation
     mask = (queries.history >= 0).astype(np.float32)
     history = vectors[np.maximum(queries.history, 0)]
     features = {name: tf.constant(values) for name, values in queries.features.items()}
-    embeddings = network.query.embed(history, mask, tf.constant(queries.ids), features).numpy()
+    state = network.query.encoder.last(tf.constant(history), tf.constant(mask)) if network.reads_history else None
+    embeddings = network.query.embed(state, tf.constant(queries.ids), features).numpy()
     return embeddings, data, reader.table("validation")
 
 
@@ -140,33 +160,48 @@ def query_inputs(exports: Exports, data: TrainingData, table: pa.Table) -> dict[
     )
 
 
-def test_candidates_in_a_fresh_process_equal_the_training_code(exports: Exports, fresh: dict[str, Any]) -> None:
-    network, _ = load_network(exports.trained)
-    items = open_artifact(exports.prepared, "prepared_data").table("items.parquet")
-    outputs = fresh["candidate_tower"]
+@pytest.mark.parametrize("name", VARIANTS)
+def test_candidates_in_a_fresh_process_equal_the_training_code(
+    variants: dict[str, Exports], fresh: dict[str, Any], name: str
+) -> None:
+    network, _ = load_network(variants[name].trained)
+    items = open_artifact(variants[name].prepared, "prepared_data").table("items.parquet")
+    outputs = fresh[name]["candidate_tower"]
     embeddings, vectors = embed_items(network, items)
     assert outputs["embedding"].dtype == np.float32
     assert outputs["embedding"].shape == (ITEMS, 8)
     np.testing.assert_allclose(outputs["embedding"], embeddings, atol=1e-5)
     np.testing.assert_allclose(outputs["history_vector"], vectors, atol=1e-5)
+    shared = network.past_items is network.items
+    assert shared == (name != "transformer")
+    own = network.items(tf.range(2, 6), {}).numpy() if name != "main" else vectors[:4]
+    assert np.allclose(outputs["history_vector"][:4], own, atol=1e-5) == shared
 
 
-def test_queries_in_a_fresh_process_equal_the_training_code(exports: Exports, fresh: dict[str, Any]) -> None:
-    expected, _, table = rounded_embeddings(exports)
-    np.testing.assert_allclose(fresh["query_tower"]["embedding"], expected, atol=1e-5)
-    assert fresh["query_tower"]["unknown_history"].tolist() == [0] * table.num_rows
+@pytest.mark.parametrize("name", VARIANTS)
+def test_queries_in_a_fresh_process_equal_the_training_code(
+    variants: dict[str, Exports], fresh: dict[str, Any], name: str
+) -> None:
+    expected, _, table = rounded_embeddings(variants[name])
+    outputs = fresh[name]["query_tower"]
+    np.testing.assert_allclose(outputs["embedding"], expected, atol=1e-5)
+    assert outputs["unknown_history"].tolist() == [0] * table.num_rows
+    assert np.ptp(outputs["embedding"], axis=0).max() > 1e-3
 
 
-def test_the_trainer_itself_differs_by_the_rounding_alone(exports: Exports) -> None:
-    expected, data, _ = rounded_embeddings(exports)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_trainer_itself_differs_by_the_rounding_alone(variants: dict[str, Exports], name: str) -> None:
+    expected, data, _ = rounded_embeddings(variants[name])
     trainer = Trainer(data, TRAINING)
-    network, _ = load_network(exports.trained)
-    for name, variable in trainer.network.weights().items():
-        variable.assign(network.weights()[name])
+    network, _ = load_network(variants[name].trained)
+    for weight, variable in trainer.network.weights().items():
+        variable.assign(network.weights()[weight])
     queries = data.validation
-    embeddings = trainer._embed_queries(*trainer._tensors(queries.history, queries.ids, queries.features)).numpy()
-    assert np.abs(embeddings - expected).max() < 2e-3
-    np.testing.assert_allclose(trainer.candidate_embeddings(), exported_embeddings(exports)[0], atol=1e-5)
+    inputs = tf.constant(queries.history), None, tf.constant(queries.ids), queries.features
+    assert np.abs(trainer._query_embeddings(*inputs).numpy() - expected).max() < 2e-3
+    np.testing.assert_allclose(
+        trainer._candidates(tf.range(ITEMS), training=False), exported_embeddings(variants[name])[0], atol=1e-5
+    )
 
 
 def exported_embeddings(exports: Exports) -> tuple[Float32, Float32]:
@@ -174,12 +209,13 @@ def exported_embeddings(exports: Exports) -> tuple[Float32, Float32]:
     return tuple(np.array(table[name].to_pylist(), dtype=np.float32) for name in ("embedding", "history_vector"))
 
 
-def test_history_vectors_in_place_of_ids_give_the_same(exports: Exports) -> None:
-    expected, data, table = rounded_embeddings(exports)
-    model = tf.saved_model.load(f"{exports.query_tower}/saved_model")
-    inputs = query_inputs(exports, data, table)
+@pytest.mark.parametrize("name", ["main", "gru", "transformer"])
+def test_history_vectors_in_place_of_ids_give_the_same(variants: dict[str, Exports], name: str) -> None:
+    expected, data, table = rounded_embeddings(variants[name])
+    model = tf.saved_model.load(f"{variants[name].query_tower}/saved_model")
+    inputs = query_inputs(variants[name], data, table)
     del inputs["history"]
-    vectors = exported_embeddings(exports)[1]
+    vectors = exported_embeddings(variants[name])[1]
     inputs["history_vectors"] = vectors[np.maximum(data.validation.history, 0)]
     inputs["history_mask"] = (data.validation.history >= 0).astype(np.float32)
     serve = model.signatures["from_history_vectors"]
@@ -188,7 +224,9 @@ def test_history_vectors_in_place_of_ids_give_the_same(exports: Exports) -> None
     np.testing.assert_allclose(outputs["embedding"], expected, atol=1e-5)
 
 
-def test_unknown_history_is_masked_and_counted(exports: Exports) -> None:
+@pytest.mark.parametrize("name", ["main", "gru", "transformer"])
+def test_unknown_history_is_masked_and_counted(variants: dict[str, Exports], name: str) -> None:
+    exports = variants[name]
     _, data, table = rounded_embeddings(exports)
     serve = tf.saved_model.load(f"{exports.query_tower}/saved_model").signatures["serving_default"]
     types = serve.structured_input_signature[1]
@@ -203,6 +241,9 @@ def test_unknown_history_is_masked_and_counted(exports: Exports) -> None:
     nothing, unknown = outputs([[""]]), outputs([["no such item"]])
     np.testing.assert_allclose(unknown["embedding"], nothing["embedding"], atol=1e-6)
     assert np.isfinite(nothing["embedding"]).all()
+    inputs = query_inputs(exports, data, table) | {"history": np.zeros((table.num_rows, 0), dtype=object)}
+    none = serve(**{name: tf.constant(value, types[name].dtype) for name, value in inputs.items()})
+    np.testing.assert_allclose(none["embedding"], nothing["embedding"], atol=1e-6)
     assert outputs([["item 1"] * (HISTORY * 2)])["embedding"].shape == known["embedding"].shape
 
 
@@ -219,7 +260,7 @@ def test_unseen_items_are_told_apart_by_their_features_alone(exports: Exports) -
 
 
 def test_without_users_the_query_tower_has_no_history(tmp_path: Path) -> None:
-    made = run(tmp_path, users=False)
+    made = run(tmp_path, MODEL, users=False)
     signatures = json.loads((Path(made.query_tower) / "signature.json").read_text())["signatures"]
     assert {name: sorted(entry["inputs"]) for name, entry in signatures.items()} == {
         "serving_default": ["context_shop", "user_id"]
@@ -230,8 +271,6 @@ def test_without_users_the_query_tower_has_no_history(tmp_path: Path) -> None:
     assert outputs["unknown_history"].numpy().tolist() == [0, 0, 0]
 
 
-def test_towers_and_embeddings_of_two_trainings_do_not_mix(exports: Exports, tmp_path: Path) -> None:
-    plain = write_tiny(tmp_path / "plain", features=False)
-    train(str(plain), str(tmp_path / "other"), model=Model(dim=4), training=TRAINING.model_copy(update={"epochs": 1}))
+def test_towers_and_embeddings_of_two_trainings_do_not_mix(variants: dict[str, Exports], tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not made with the towers"):
-        export_query_tower(str(tmp_path / "other"), exports.embeddings, str(tmp_path / "query_tower"))
+        export_query_tower(variants["gru"].trained, variants["main"].embeddings, str(tmp_path / "query_tower"))

@@ -1,44 +1,45 @@
-"""The towers' parts: pooling, masks, hidden ids, the two-tower rule."""
+"""The towers' parts: hidden ids, cross layers, the starting point, the two-tower rule."""
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_towers import HISTORY, write_tiny
+from tiny_towers import write_tiny
 
 from two_tower.artifacts import open_artifact
-from two_tower.config import Model, Training
-from two_tower.contracts import Float32, Int32
+from two_tower.config import Gru, MeanPool, Model, Tower, Training, Transformer
+from two_tower.contracts import Float32
 from two_tower.errors import TrainingError
-from two_tower.model.towers import OOV, CandidateTower, Pool, QueryTower, hide_ids
-from two_tower.model.training import Trainer, TrainingData
+from two_tower.features import OOV
+from two_tower.model.inputs import TrainingData
+from two_tower.model.network import Network
+from two_tower.model.towers import CandidateTower, ItemEncoder, QueryTower, apply_output, hide_ids, output_layers
+from two_tower.model.training import Trainer
+
+TRAINING = Training(loss={"type": "in_batch"})
+KINDS: list[Any] = [MeanPool(decay=0.9), Gru(), Transformer()]
 
 
-def pooled(decay: float, history: list[list[list[float]]], mask: list[list[float]]) -> np.ndarray:
-    return Pool(Model(dim=2, history_decay=decay))(tf.constant(history), tf.constant(mask, tf.float32)).numpy()
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("plain") / "prepared", features=False)
 
 
-def test_the_pool_is_the_mean_of_what_is_not_masked() -> None:
-    history = [[[1.0, 0.0], [9.0, 9.0], [3.0, 2.0]], [[4.0, 4.0], [9.0, 9.0], [9.0, 9.0]]]
-    np.testing.assert_allclose(pooled(1.0, history, [[1, 0, 1], [1, 0, 0]]), [[2, 1], [4, 4]], rtol=1e-6)
+def trainer(prepared: Path, model: Model, training: Training = TRAINING) -> Trainer:
+    reader = open_artifact(prepared, "prepared_data")
+    return Trainer(TrainingData.load(reader, model=model, training=training), training)
 
 
-def test_decay_weighs_the_newest_most_and_skips_masked_places() -> None:
-    history = [[[8.0, 0.0], [9.0, 9.0], [0.0, 4.0], [9.0, 9.0]]]
-    np.testing.assert_allclose(pooled(0.5, history, [[1, 0, 1, 0]]), [[8 / 3, 8 / 3]], rtol=1e-6)
-
-
-def test_an_empty_history_has_a_vector_of_its_own() -> None:
-    pool = Pool(Model(dim=2))
-    pool.empty.assign([5.0, 6.0])
-    history = tf.ones([2, 3, 2])
-    np.testing.assert_allclose(pool(history, tf.constant([[0.0, 0, 0], [1, 1, 1]])), [[5, 6], [1, 1]])
-    np.testing.assert_allclose(pool(tf.zeros([1, 0, 2]), tf.zeros([1, 0])), [[5, 6]])
+def randomise(made: Trainer) -> None:
+    rng = np.random.default_rng(0)
+    for variable in made.network.weights().values():
+        variable.assign(rng.normal(0, 0.5, variable.shape))
 
 
 def test_a_share_of_the_ids_is_hidden() -> None:
@@ -51,45 +52,103 @@ def test_a_share_of_the_ids_is_hidden() -> None:
 
 
 def test_ids_alone_without_layers_are_a_matrix_factorisation() -> None:
-    tower = CandidateTower(Model(dim=3, normalize=False), {}, vocabulary_size=4)
-    vectors = tower.vectors(tf.constant([2, 5]), {})
-    np.testing.assert_array_equal(tower.embed(vectors), tf.gather(tower.layers["id"].embeddings, [2, 5]))
+    model = Model(dim=3, normalize=False)
+    items = ItemEncoder(model, {}, vocabulary_size=4)
+    vectors = items(tf.constant([2, 5]), {})
+    tower = CandidateTower(model)
+    np.testing.assert_array_equal(tower.embed(vectors), tf.gather(items.layers["id"].embeddings, [2, 5]))
     np.testing.assert_array_equal(tower.layers["output"].kernel, np.eye(3))
 
 
 def test_normalised_means_a_length_of_one() -> None:
-    tower = CandidateTower(Model(dim=3), {}, vocabulary_size=4)
-    lengths = np.linalg.norm(tower.embed(tower.vectors(tf.constant([2, 3, 4]), {})), axis=1)
+    vectors = tf.random.normal([3, 4])
+    lengths = np.linalg.norm(CandidateTower(Model(dim=4)).embed(vectors), axis=1)
     np.testing.assert_allclose(lengths, 1, rtol=1e-6)
 
 
+def test_layers_start_as_if_they_were_not_there() -> None:
+    tower, vectors = Tower(cross=2, hidden=[5, 7]), tf.random.normal([3, 4])
+    np.testing.assert_allclose(apply_output(output_layers(tower, dim=4), tower, vectors, training=False), vectors)
+
+
+def test_a_cross_layer_multiplies_its_input_with_a_linear_map_of_it() -> None:
+    tower, vectors = Tower(cross=2), np.array([[1.0, 2.0]], dtype=np.float32)
+    layers = output_layers(tower, dim=2)
+    apply_output(layers, tower, tf.constant(vectors), training=False)
+    layers["cross.0"].set_weights([np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([1.0, 0.0])])
+    layers["cross.1"].set_weights([np.eye(2), np.zeros(2)])
+    # x1 = x0 + x0 * (2 + 1, 1) = (4, 4); x2 = x1 + x0 * x1 = (8, 12)
+    np.testing.assert_allclose(apply_output(layers, tower, tf.constant(vectors), training=False), [[8, 12]])
+
+
 def test_the_query_tower_takes_nothing_of_the_scored_candidate() -> None:
-    assert list(inspect.signature(QueryTower.embed).parameters) == [
-        "self", "history", "mask", "ids", "features", "training",
-    ]  # fmt: skip
+    assert list(inspect.signature(QueryTower.embed).parameters) == ["self", "state", "ids", "features", "training"]
 
 
-def test_items_of_the_same_basket_and_later_ones_do_not_change_a_query(tmp_path: Path) -> None:
-    reader = open_artifact(write_tiny(tmp_path), "prepared_data")
-    training = Training(loss={"type": "in_batch"})
-    trainer = Trainer(TrainingData.load(reader, model=Model(dim=4), training=training), training)
-    examples = trainer.data.examples
+@pytest.mark.parametrize("history", KINDS, ids=lambda kind: kind.type)
+def test_items_of_the_same_basket_and_later_ones_do_not_change_a_query(plain: Path, history: Any) -> None:
+    made = trainer(plain, Model(dim=4, history=history))
+    randomise(made)
+    examples = made.data.examples
+    queries = np.arange(11)  # those of the first user
+    first, last = int(examples.first[3]), int(examples.last[3])
 
-    def embedding(items: Int32) -> Float32:
-        batch = replace(examples, items=items, shown=items).batch(np.array([3]))  # the first user's fourth basket
-        return trainer._embed_queries(*trainer._inputs(batch)[:3]).numpy()
+    def embeddings(event: int | None) -> Float32:
+        """The first user's queries, one event being another item."""
+        changed = examples.shown.copy()
+        if event is not None:
+            changed[event] = (changed[event] + 1) % 50
+        shown = replace(examples, items=changed, shown=changed)
+        batches = shown.batches(10**6, rng=np.random.default_rng(0), sequences=made._sequences)
+        batch = next(batches)
+        found = made._embed_queries(*made._query_inputs(batch)).numpy()
+        return found[np.argsort(batch.keys)][queries]
 
-    first, last = int(examples.seen_from[3]), int(examples.first[3])
-    assert last - first == 6 <= HISTORY
-    changed_after, changed_before = examples.items.copy(), examples.items.copy()
-    changed_after[last:] = (changed_after[last:] + 1) % 50
-    changed_before[first] += 1
-    np.testing.assert_array_equal(embedding(changed_after), embedding(examples.items))
-    assert np.abs(embedding(changed_before) - embedding(examples.items)).max() > 1e-6
+    unchanged = embeddings(None)
+    for event in range(first, last):
+        changed = np.abs(embeddings(event) - unchanged).max(axis=1)
+        assert (changed[:4] < 1e-7).all()  # the event's own basket is the fourth
+        assert changed[4] > 1e-5
+    assert np.abs(embeddings(first - 1) - unchanged).max(axis=1)[3] > 1e-5
 
 
-def test_a_tower_without_any_input_is_refused(tmp_path: Path) -> None:
-    reader = open_artifact(write_tiny(tmp_path, features=False), "prepared_data")
-    training = Training(loss={"type": "in_batch"})
+@pytest.mark.parametrize("history", KINDS[1:], ids=lambda kind: kind.type)
+def test_a_query_in_a_sequence_has_the_embedding_of_its_own_history(plain: Path, history: Any) -> None:
+    made = trainer(plain, Model(dim=4, history=history))
+    randomise(made)
+    rng = np.random.default_rng(0)
+    (together,) = made.data.examples.batches(10**6, rng=rng, sequences=True)
+    (alone,) = made.data.examples.batches(10**6, rng=rng, sequences=False)
+    found = made._embed_queries(*made._query_inputs(together)).numpy()[np.argsort(together.keys)]
+    expected = made._embed_queries(*made._query_inputs(alone)).numpy()[np.argsort(alone.keys)]
+    short = made.data.examples.seen_to - made.data.examples.start <= 1  # no cut can shorten these
+    np.testing.assert_allclose(found[short], expected[short], atol=1e-5)
+    pieces = together.places[np.argsort(together.keys)]
+    uncut = pieces[:, 1] + 1 == made.data.examples.seen_to - made.data.examples.seen_from
+    assert uncut.sum() > short.sum()
+    np.testing.assert_allclose(found[uncut], expected[uncut], atol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_untrained_towers_rank_by_popularity(plain: Path, shared: bool) -> None:
+    made = trainer(plain, Model(dim=16, shared_items=shared))
+    counts = np.bincount(made.data.examples.items, minlength=len(made.data.item_ids))
+    queries = made.data.validation
+    inputs = tf.constant(queries.history), None, tf.constant(queries.ids), queries.features
+    embeddings = made._embed_queries(*inputs).numpy()
+    scores = (embeddings @ made.candidate_embeddings().T)[:, counts > 0]
+    assert np.corrcoef(scores.mean(axis=0), counts[counts > 0])[0, 1] > 0.5
+
+
+def test_a_tower_without_any_input_is_refused(plain: Path) -> None:
     with pytest.raises(TrainingError, match=r"model\.candidate"):
-        TrainingData.load(reader, model=Model(candidate={"use_id": False}), training=training)
+        trainer(plain, Model(candidate={"use_id": False}))
+    with pytest.raises(TrainingError, match=r"model\.query"):
+        Network(
+            model=Model(history=None),
+            item_features={},
+            query_features={},
+            item_ids=["a"],
+            user_ids=[],
+            history_length=3,
+        )

@@ -11,13 +11,18 @@ from two_tower.registry import Registry, version_id
 
 REASONS = {"promote": "every check passed", "refuse": "too low"}
 CONFIG = {"name": "shop", "model": {"dim": 8}}
+ORIGINS = {"prepared_data": "prepared", "trained_towers": "trained_towers"}
+PARTS = ("query_tower", "candidate_tower", "index", "evaluation", "trained_towers")
+"""What is copied into a version as it is."""
 
 
 def make_parts(folder: Path, seed: str, *, champion: str | None = None, decision: str = "promote") -> dict[str, Any]:
     """The keyword arguments of `Registry.promote` for a version whose content depends on `seed`."""
     with write_artifact(folder / "prepared", "prepared_data", data_seen_until=1_000) as out:
         out.path("items.parquet").write_bytes(b"items of " + seed.encode())
-    trained = {"prepared_data": content_hash(folder / "prepared"), "trained_towers": f"t{seed}"}
+    with write_artifact(folder / "trained_towers", "trained_towers") as out:
+        out.path("towers.npz").write_bytes(b"weights of " + seed.encode())
+    trained = {name: content_hash(folder / short) for name, short in ORIGINS.items()}
     with write_artifact(folder / "candidate_tower", "candidate_tower", made_from=trained) as out:
         out.path("saved_model/saved_model.pb").write_bytes(b"candidate " + seed.encode())
     embeddings = {
@@ -32,7 +37,7 @@ def make_parts(folder: Path, seed: str, *, champion: str | None = None, decision
         out.path("ids.parquet").write_bytes(b"ids of " + seed.encode())
     version = version_id(folder / "query_tower", folder / "candidate_tower", folder / "index")
     write_evaluation(folder / "evaluation", version, champion=champion, decision=decision)
-    parts = {name: folder / name for name in ("query_tower", "candidate_tower", "index", "evaluation", "prepared")}
+    parts = {name: folder / name for name in (*PARTS, "prepared")}
     return {**parts, "config": CONFIG}
 
 

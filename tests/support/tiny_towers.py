@@ -34,15 +34,26 @@ USER_FEATURES = {"age": Numeric(), "born": Timestamp()}
 CONTEXT_FEATURES = {"shop": Categorical(dim=4)}
 
 
-def write_tiny(folder: Path, *, features: bool = True, users: bool = True, seed: int = 0) -> Path:
+def write_tiny(
+    folder: Path,
+    *,
+    features: bool = True,
+    users: bool = True,
+    ordered: bool = True,
+    late: int | None = None,
+    seed: int = 0,
+) -> Path:
     """The `prepared_data` artefact: `BASKETS` baskets a user, the last one for validation.
 
     Without `features` there are ids alone; without `users` each event is a query of its own, and its only hint is the
-    context feature `shop`, which is the shelf.
+    context feature `shop`, which is the shelf.  Events that are not `ordered` show all others.  The first user's last
+    basket holds the item `late` too.
     """
     rng = np.random.default_rng(seed)
     items, people = _items(features), _users(features if users else False, count=USERS if users else 0)
     baskets = [(user, day, _basket(user % SHELVES, rng)) for user in range(USERS) for day in range(BASKETS)]
+    if late is not None:
+        baskets[BASKETS - 1][2].append(late)
     parts = {
         "item": fit_features(ITEM_FEATURES if features else {}, items, prefix="feature"),
         "user": fit_features(USER_FEATURES if features and users else {}, people, prefix="feature"),
@@ -51,16 +62,19 @@ def write_tiny(folder: Path, *, features: bool = True, users: bool = True, seed:
     config = {
         "query": {"history_length": HISTORY, "history_roles": ["positive"]},
         "examples": {"shape": "sequences"},
+        "interactions": {"columns": {"time": "time"}},
     }
-    with write_artifact(folder, "prepared_data", config=config, data_seen_until=BASKETS * DAY) as artifact:
+    newest = (BASKETS - 2) * DAY
+    with write_artifact(folder, "prepared_data", config=config, data_seen_until=newest) as artifact:
         artifact.write_table("items.parquet", items)
         artifact.write_table("users.parquet", people)
-        sequences = _sequences(baskets) if users else _rows(baskets)
+        sequences = _sequences(baskets, ordered=ordered) if users else _rows(baskets)
         pq.write_table(sequences, artifact.path("train/part-00000.parquet"))
         for split in ("validation", "test"):
             artifact.write_table(f"{split}/part-00000.parquet", _queries(baskets, people, users=users))
         content = {part: {name: value.to_json() for name, value in found.items()} for part, found in parts.items()}
         artifact.write_json("features.json", content)
+        artifact.write_json("summary.json", {"windows": {"train": [0, newest], "validation": [newest + DAY] * 2}})
     return folder
 
 
@@ -101,7 +115,7 @@ def _shops(count: int) -> list[str]:
     return [f"shop {shelf}" for shelf in range(count)]
 
 
-def _sequences(baskets: list[tuple[int, int, list[int]]]) -> pa.Table:
+def _sequences(baskets: list[tuple[int, int, list[int]]], *, ordered: bool) -> pa.Table:
     rows: dict[int, dict[str, Any]] = {}
     for user, day, items in baskets:
         if day == BASKETS - 1:
@@ -113,7 +127,7 @@ def _sequences(baskets: list[tuple[int, int, list[int]]]) -> pa.Table:
             row["times"].append(day * DAY)
             row["weights"].append(1.0)
             row["roles"].append(0)
-            row["visible"].append(before)
+            row["visible"].append(before if ordered else -1)
             row["targets"].append(True)
             row["context.shop"].append(f"shop {user % SHELVES}")
     return pa.Table.from_pylist(list(rows.values()), schema=_sequence_schema())
@@ -153,6 +167,7 @@ def _queries(baskets: list[tuple[int, int, list[int]]], people: pa.Table, *, use
         "user": pa.array([user if users else -1 for user, _ in last], pa.int32()),
         "user_id": pa.array([f"user {user}" if users else None for user, _ in last], pa.string()),
         "history": pa.array([past[user][-HISTORY:] if users else [] for user, _ in last], pa.list_(pa.int32())),
+        "seen": pa.array([sorted(set(past[user])) if users else [] for user, _ in last], pa.list_(pa.int32())),
         "relevant": pa.array([items for _, items in last], pa.list_(pa.int32())),
         "context.shop": [f"shop {user % SHELVES}" for user, _ in last],
     }

@@ -2,10 +2,12 @@ from .loading import (
     canonical_json as canonical_json,
     json_schema as json_schema,
     load_config as load_config,
+    merged_yaml as merged_yaml,
     parse_section as parse_section,
 )
 from .models import (
     STEPS as STEPS,
+    AnyHistory as AnyHistory,
     AnySplit as AnySplit,
     Beam as Beam,
     BigQuery as BigQuery,
@@ -20,12 +22,15 @@ from .models import (
     Filter as Filter,
     Given as Given,
     GlobalTime as GlobalTime,
+    Gru as Gru,
     Index as Index,
     Interactions as Interactions,
     ItemTable as ItemTable,
     KCore as KCore,
     LeaveLastK as LeaveLastK,
     LeaveLastOut as LeaveLastOut,
+    MeanPool as MeanPool,
+    Mining as Mining,
     Model as Model,
     Query as Query,
     Range as Range,
@@ -34,5 +39,7 @@ from .models import (
     Source as Source,
     Tower as Tower,
     Training as Training,
+    Transformer as Transformer,
     UserTable as UserTable,
 )
+from .search import Between as Between, value_at as value_at, with_values as with_values

@@ -32,6 +32,37 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
             file, the line and each wrong key's full path.
     """
     path = Path(path)
+    node, data = _read(path, overrides)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        lines = []
+        for loc, message in _explain(error, data):
+            line = _line_of(node, loc)
+            lines.append(f"{path}{f':{line}' if line else ''}: {'.'.join(map(str, loc)) or '(top)'}: {message}")
+        raise ConfigError("\n".join(lines)) from error
+
+
+def merged_yaml(path: str | Path, overrides: Iterable[str], *, config: Config, keys: Iterable[str]) -> str:
+    """The content of a YAML file with `overrides` in, and with the settings at dotted `keys` as `config` has them.
+
+    Comments and the section `tune` are lost.  Where the file leaves a whole section to its defaults, `config`'s stands
+    there.
+    """
+    _, data = _read(Path(path), overrides)
+    data.pop("tune", None)
+    for key in keys:
+        *parents, last = key.split(".")
+        target, full = data, config.model_dump(mode="json")
+        for part in parents:
+            full = full[part]
+            target = target[part] if target.get(part) is not None else target.setdefault(part, full)
+        target[last] = full[last]
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _read(path: Path, overrides: Iterable[str]) -> tuple[yaml.Node | None, dict[str, Any]]:
+    """A YAML file's nodes, for their lines, and its content with the overrides in."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -48,14 +79,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(f"{path}: expected a mapping with the keys {', '.join(Config.model_fields)}")
     for override in overrides:
         _apply_override(data, override)
-    try:
-        return Config.model_validate(data)
-    except ValidationError as error:
-        lines = []
-        for loc, message in _explain(error, data):
-            line = _line_of(node, loc)
-            lines.append(f"{path}{f':{line}' if line else ''}: {'.'.join(map(str, loc)) or '(top)'}: {message}")
-        raise ConfigError("\n".join(lines)) from error
+    return node, data
 
 
 def parse_section(model: type[ModelT], text: str) -> ModelT:
@@ -99,6 +123,8 @@ def _explain(error: ValidationError, data: Any) -> list[tuple[tuple[Any, ...], s
                 place.append(part)
         if item["type"] == "unknown_key":
             place.append(item["ctx"]["key"])
+        if item["type"] == "tune":
+            place += ["tune", item["ctx"]["key"]]
         if item["type"].startswith("union_tag"):
             place.append("type")
         message = _message(item)

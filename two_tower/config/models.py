@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from two_tower.config.search import Searched, canonical_search
 from two_tower.contracts import FeatureType, GateCheck, Loss, RetrieverSettings, Role
 from two_tower.settings import Duration, Settings, one_of
 
@@ -331,11 +332,43 @@ class Tower(Settings):
     """One tower: what enters it beside its features, and its layers."""
 
     hidden: list[Annotated[int, Field(ge=1)]] = Field([], description="Widths of the hidden layers, relu between.")
+    cross: int = Field(0, ge=0, description="Cross layers (deep & cross, version 2) before the hidden layers.")
     use_id: bool = Field(True, description="Whether the item (or user) id has an embedding of its own.")
     id_dropout: float = Field(
         0.1, ge=0, lt=1, description="Share of training examples whose id embedding is hidden, so that features learn."
     )
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout after each hidden layer; without hidden layers, of the tower's input."
+    )
+
+
+class MeanPool(Settings):
+    """The mean of the history's item vectors, the newer ones weighing more."""
+
+    type: Literal["mean"] = "mean"
+    decay: float = Field(
+        1.0, gt=0, le=1, description="Weight of each older item relative to the next newer one; 1 is the mean."
+    )
+
+
+class Gru(Settings):
+    """A recurrent encoder (Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", 2016)."""
+
+    type: Literal["gru"] = "gru"
+    layers: int = Field(1, ge=1, le=8)
+    dropout: float = Field(0.2, ge=0, lt=1)
+
+
+class Transformer(Settings):
+    """A causal transformer (Kang and McAuley, "Self-Attentive Sequential Recommendation", 2018)."""
+
+    type: Literal["transformer"] = "transformer"
+    layers: int = Field(2, ge=1, le=16)
+    heads: int = Field(2, ge=1, le=32, description="Must divide `model.dim`.")
+    dropout: float = Field(0.2, ge=0, lt=1)
+
+
+AnyHistory = Annotated[MeanPool | Gru | Transformer, Field(discriminator="type")]
 
 
 class Model(Settings):
@@ -344,14 +377,40 @@ class Model(Settings):
     dim: int = Field(64, ge=2, le=1024, description="Width of the embeddings that meet in the dot product.")
     candidate: Tower = Tower()
     query: Tower = Tower(use_id=False)
-    history_decay: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="Weight of each older item in the pooled history relative to the next newer one; 1 is the mean.",
+    history: AnyHistory | None = Field(
+        MeanPool(), description="What makes one vector of the history; null leaves the history out of the query tower."
+    )
+    shared_items: bool = Field(
+        True,
+        description="Whether the history reads the candidate tower's item vectors; if not, it has embeddings of its "
+        "own.",
     )
     normalize: bool = Field(True, description="Whether both towers end with an L2 normalisation.")
     temperature: float = Field(0.05, gt=0, description="What the scores are divided by in the loss.")
+    learn_temperature: bool = Field(False, description="Whether the temperature is trained, from `temperature` on.")
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Model:
+        if isinstance(self.history, Transformer) and self.dim % self.history.heads:
+            raise PydanticCustomError(
+                "heads",
+                "history.heads: {heads} heads do not divide dim {dim}",
+                {"heads": self.history.heads, "dim": self.dim},
+            )
+        return self
+
+
+class Mining(Settings):
+    """Hard negatives: what the current model ranks high for a query, without being right.
+
+    Xiong et al., "Approximate Nearest Neighbor Negative Contrastive Learning for Dense Text Retrieval", 2021.
+    """
+
+    after: int = Field(2, ge=1, description="Epochs before the first mining; an untrained model's mistakes say little.")
+    every: int = Field(1, ge=1, description="Epochs between two minings.")
+    top: int = Field(100, ge=1, description="Negatives are drawn from this many best of a query.")
+    skip: int = Field(0, ge=0, description="How many of the very best are passed over: they may well be right.")
+    per_query: int = Field(8, ge=1, description="How many are drawn for a query in a step.")
 
 
 class Training(Settings):
@@ -359,10 +418,39 @@ class Training(Settings):
 
     loss: AnyLoss
     epochs: int = Field(5, ge=1)
-    batch_size: int = Field(2048, ge=2)
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's, at the start; it falls to none along a cosine.")
+    batch_size: int = Field(2048, ge=2, description="About how many positives a step sees.")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's, at its highest; it falls to none along a cosine.")
+    warmup: float = Field(0.0, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled, as in AdamW.")
+    clip_norm: float | None = Field(None, gt=0, description="The gradient's largest norm, over all weights together.")
+    half_life: Duration | None = Field(
+        None, description="A training event this much older than the newest one weighs half; without it all are equal."
+    )
+    unordered_groups: int = Field(
+        8,
+        ge=2,
+        description="Where histories have no order, a user's items are dealt into this many groups in each epoch, and "
+        "each group is predicted from the others.",
+    )
+    known_positives: Literal["query", "user"] = Field(
+        "query",
+        description="Which items are no negatives for a query: its own positives, or all that its user took in "
+        "training.",
+    )
+    mining: Mining | None = None
     patience: int = Field(2, ge=1, description="Epochs without a better validation recall before training stops.")
     monitor_k: int = Field(100, ge=1, description="The K of the validation Recall@K that early stopping watches.")
+    validation_queries: int = Field(20000, ge=1, description="At most this many queries, evenly spread, validate.")
+    exclude_seen: bool | None = Field(
+        None, description="Whether validation leaves out what a user has seen; `evaluation.exclude_seen` if not given."
+    )
+    refit: bool = Field(
+        False,
+        description="Whether the towers are trained anew on training and validation events together once the best "
+        "number of epochs is known.",
+    )
+    warm_start: bool = Field(False, description="Whether training starts from the champion's weights, if there is one.")
+    deterministic: bool = Field(False, description="Whether TensorFlow repeats every operation exactly; slower.")
     seed: int = 42
 
 
@@ -401,6 +489,9 @@ class Evaluation(Settings):
     @model_validator(mode="after")
     def _gate_asks_for_what_is_measured(self) -> Evaluation:
         baselines = [baseline.name for baseline in self.baselines]
+        for name in baselines:
+            if baselines.count(name) > 1:
+                raise PydanticCustomError("baseline_twice", "baselines: {name} stands there twice", {"name": name})
         for number, check in enumerate(self.gate):
             metric, baseline = getattr(check, "metric", None), getattr(check, "baseline", None)
             if metric is not None and int(metric.split("@")[1]) not in self.ks:
@@ -476,3 +567,21 @@ class Config(Settings):
     evaluation: Evaluation = Evaluation()
     beam: Beam = Beam()
     resources: dict[Literal[STEPS], Resources] = {}  # type: ignore[valid-type]
+    tune: dict[str, Searched] = Field(
+        {},
+        description="What `two-tower tune` searches, by dotted key below model or training: a list of choices, or a "
+        "range {low, high, log, step}.",
+    )
+
+    @model_validator(mode="after")
+    def _validation_counts_what_the_test_counts(self) -> Config:
+        if self.training.exclude_seen is None:
+            training = self.training.model_copy(update={"exclude_seen": self.evaluation.exclude_seen})
+            object.__setattr__(self, "training", training)
+        return self
+
+    @model_validator(mode="after")
+    def _searched_settings_exist(self) -> Config:
+        if self.tune:
+            object.__setattr__(self, "tune", canonical_search(self.model_copy(update={"tune": {}}), self.tune))
+        return self

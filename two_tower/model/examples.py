@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ from two_tower.contracts import ROLES, Float32, Int32, Int64
 from two_tower.errors import TrainingError
 from two_tower.features import FittedFeature
 
+ALIKE = 8192
+"""Among how many queries or sequences, drawn at random, those of like length are put together."""
+
 Encoded = dict[str, Int32 | Float32]
 """Encoded features `[rows, width]` by name."""
 
@@ -24,7 +29,10 @@ class Batch:
     """A batch of positives and of the queries that they belong to; a basket's items share one query."""
 
     history: Int32
-    """`[queries, items]` item numbers, oldest first, padded with -1 at the end."""
+    """`[histories, items]` item numbers, oldest first, padded with -1 at the end."""
+    places: Int32 | None
+    """`[queries, 2]`: the row of `history` that holds each query's past, and the position of its newest item there
+    (-1 for an empty past); None where each query has a row of its own."""
     user: Int32
     """`[queries]` user numbers, -1 for none."""
     context: Encoded
@@ -35,6 +43,12 @@ class Batch:
     """`[batch]` item numbers."""
     weights: Float32
     """`[batch]`."""
+    known_rows: Int32
+    """`[known]`: the query of each item that is no negative for it."""
+    known: Int32
+    """`[known]` item numbers."""
+    keys: Int64
+    """`[queries]`: what stays the same of each query from epoch to epoch, its number or its user's sequence."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +56,7 @@ class Examples:
     """The training sequences, one after the other, and the queries in them.
 
     A query is a run of events of one user that see the same past and the same context, such as a basket.  Where
-    histories have no order, every positive is a query of its own.
+    the query tower reads no history, it is all events of a user in one context.
     """
 
     items: Int32
@@ -55,25 +69,47 @@ class Examples:
     """`[queries]`: the event after its last positive."""
     shown: Int32
     """`[shown]` item numbers: the events whose roles histories show."""
+    start: Int64
+    """`[queries]`: the first entry of `shown` of the same sequence."""
     seen_from: Int64
     """`[queries]`: the first entry of `shown` in its history."""
     seen_to: Int64
     """`[queries]`: the entry of `shown` after its history."""
-    without_own: bool
-    """Whether the history has no order and holds the query's one positive, which has to be taken out."""
     user: Int32
     """`[queries]`."""
     context: Encoded
     """`[queries, width]` by name."""
+    history_length: int
 
-    def batches(self, batch_size: int, *, rng: np.random.Generator) -> Iterator[Batch]:
-        """The queries in random order, cut so that a batch has about `batch_size` positives."""
-        order = rng.permutation(len(self.first))
-        ends = np.cumsum((self.last - self.first)[order])
-        cuts = np.searchsorted(ends, np.arange(batch_size, ends[-1], batch_size), side="left") + 1
-        for queries in np.split(order, np.unique(cuts)):
-            if len(queries):
-                yield self.batch(queries)
+    @property
+    def keys(self) -> int:
+        """How many different `Batch.keys` there are."""
+        return len(self.first)
+
+    def batches(
+        self, batch_size: int, *, rng: np.random.Generator, sequences: bool, whole_user: bool = False
+    ) -> Iterator[Batch]:
+        """The queries in random order, cut so that a batch has about `batch_size` positives.
+
+        Args:
+            batch_size: How many.
+            rng: Of the order, and of the places where long sequences are cut.
+            sequences: Whether queries of one sequence come together and share the row of its history.  A sequence
+                longer than a history is cut into pieces, at other places in each epoch; a query then sees its past
+                from the piece's begin on.
+            whole_user: Whether all positives of a query's user are known, not only its own.
+        """
+        pieces = self._pieces(rng) if sequences else None
+        groups = np.arange(len(self.first)) if pieces is None else pieces.of_query
+        by_group = np.argsort(groups, kind="stable")
+        sizes = np.bincount(groups, weights=self.last - self.first)
+        ends_of_group = np.cumsum(np.bincount(groups))
+        lengths = self.seen_to - self.seen_from if pieces is None else pieces.end - pieces.begin
+        for chosen in _batched(sizes, lengths, batch_size, rng=rng):
+            starts = ends_of_group[chosen - 1] * (chosen > 0)
+            row, places = ranges(starts, ends_of_group[chosen])
+            queries = by_group[places]
+            yield self._batch(queries, None if pieces is None else pieces.take(chosen, row), whole_user=whole_user)
 
     def batch_count(self, batch_size: int) -> int:
         """About how many batches there are."""
@@ -81,104 +117,342 @@ class Examples:
 
     def positives(self) -> tuple[Int32, Int64]:
         """The query and the event of every positive."""
-        return _ranges(self.first, self.last)
+        return ranges(self.first, self.last)
 
-    def batch(self, queries: Int64) -> Batch:
-        """The batch of the given queries."""
-        rows, events = _ranges(self.first[queries], self.last[queries])
+    def _batch(self, queries: Int64, pieces: Pieces | None, *, whole_user: bool) -> Batch:
+        rows, events = ranges(self.first[queries], self.last[queries])
+        if pieces is None:
+            history, places = padded_ranges(self.shown, self.seen_from[queries], self.seen_to[queries]), None
+        else:
+            history = padded_ranges(self.shown, pieces.begin, pieces.end)
+            position = self.seen_to[queries] - pieces.begin[pieces.of_query] - 1
+            places = np.stack([pieces.of_query, position], axis=1).astype(np.int32)
+        known_rows, known = (rows, events) if not whole_user else self._of_user(queries)
         return Batch(
-            history=self._history(queries),
+            history=history,
+            places=places,
             user=self.user[queries],
             context={name: values[queries] for name, values in self.context.items()},
             rows=rows,
             positives=self.items[events],
             weights=self.weights[events],
+            known_rows=known_rows,
+            known=self.items[known],
+            keys=queries,
         )
 
-    def _history(self, queries: Int64) -> Int32:
-        lengths = self.seen_to[queries] - self.seen_from[queries]
-        rows, events = _ranges(self.seen_from[queries], self.seen_to[queries])
-        history = np.full((len(queries), int(lengths.max(initial=0))), -1, dtype=np.int32)
-        history[rows, events - self.seen_from[queries][rows]] = self.shown[events]
-        if self.without_own:
-            history = np.where(history == self.items[self.first[queries], None], -1, history)
-            history = np.take_along_axis(history, np.argsort(history < 0, axis=1, kind="stable"), axis=1)
-        return history
+    def _of_user(self, queries: Int64) -> tuple[Int32, Int64]:
+        """All positives of the queries' users."""
+        by_user, begin, end = self._by_user
+        row, place = ranges(begin[queries], end[queries])
+        of, events = ranges(self.first[by_user[place]], self.last[by_user[place]])
+        return row[of], events
+
+    @cached_property
+    def _by_user(self) -> tuple[Int64, Int64, Int64]:
+        """The queries sorted by user, and for each query where those of its user begin and end there."""
+        owner = np.where(self.user < 0, -1 - np.arange(len(self.user)), self.user)  # a missing user is nobody else
+        by_user = np.argsort(owner, kind="stable")
+        begin = np.searchsorted(owner[by_user], owner, side="left")
+        return by_user, begin, np.searchsorted(owner[by_user], owner, side="right")
+
+    @cached_property
+    def _sequence(self) -> Int64:
+        """`[queries]`: the number of each query's sequence."""
+        new = (np.diff(self.user, prepend=-2) != 0) | (self.user < 0) | (np.diff(self.start, prepend=-1) != 0)
+        return np.cumsum(new) - 1
+
+    def _pieces(self, rng: np.random.Generator) -> Pieces:
+        """The sequences' `shown` entries, cut into pieces of at most `history_length`."""
+        sequence, length = self._sequence, self.history_length
+        reach = np.zeros(sequence[-1] + 1, dtype=np.int64)
+        np.maximum.at(reach, sequence, self.seen_to - self.start)
+        shift = np.where(reach > length, rng.integers(0, length, len(reach)), 0)[sequence]
+        seen = self.seen_to - self.start
+        number = np.maximum(-(-(seen + shift) // length), 1)
+        _, first, piece = np.unique(
+            sequence * (reach.max() // length + 3) + number, return_index=True, return_inverse=True
+        )
+        begin = (self.start + np.maximum((number - 1) * length - shift, 0))[first]
+        end = begin.copy()
+        np.maximum.at(end, piece, self.seen_to)
+        return Pieces(of_query=piece.astype(np.int32), begin=begin, end=end)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Parts of sequences that are read in one pass."""
+
+    of_query: Int32
+    """`[queries]`: the piece of each query."""
+    begin: Int64
+    """`[pieces]`: its first entry of `shown`."""
+    end: Int64
+    """`[pieces]`: the entry after its last."""
+
+    def take(self, pieces: Int64, of_query: Int32) -> Pieces:
+        """The given pieces, numbered from 0."""
+        return Pieces(of_query=of_query, begin=self.begin[pieces], end=self.end[pieces])
+
+
+@dataclass(frozen=True)
+class UnorderedExamples:
+    """Sequences without an order: in every epoch each user's items are dealt into groups anew.
+
+    A query predicts one group from the others, so every item is a positive once an epoch and in a history otherwise.
+    """
+
+    items: Int32
+    """`[events]` item numbers."""
+    weights: Float32
+    """`[events]`."""
+    ends: Int64
+    """`[sequences]`: the event after each sequence's last."""
+    user: Int32
+    """`[sequences]`."""
+    context: Encoded
+    """`[sequences, width]` by name."""
+    groups: int
+    history_length: int
+
+    @property
+    def keys(self) -> int:
+        """How many different `Batch.keys` there are."""
+        return len(self.ends)
+
+    def batches(
+        self, batch_size: int, *, rng: np.random.Generator, sequences: bool, whole_user: bool = False
+    ) -> Iterator[Batch]:
+        """As `Examples.batches`; a query always has a history of its own."""
+        starts = np.append(0, self.ends[:-1])
+        lengths = self.ends - starts
+        row = np.repeat(np.arange(len(lengths)), lengths)
+        deal = np.lexsort((rng.random(len(row)), row))  # each sequence shuffled
+        group = (np.arange(len(row)) - starts[row]) % self.groups
+        for chosen in _batched(lengths, np.minimum(lengths, self.history_length), batch_size, rng=rng):
+            yield self._batch(chosen, starts[chosen], deal, group, whole_user=whole_user)
+
+    def batch_count(self, batch_size: int) -> int:
+        """About how many batches there are."""
+        return max(1, round(len(self.items) / batch_size))
+
+    def positives(self) -> tuple[Int32, Int64]:
+        """The sequence and the event of every positive."""
+        return ranges(np.append(0, self.ends[:-1]), self.ends)
+
+    def _batch(self, chosen: Int64, starts: Int64, deal: Int64, group: Int64, *, whole_user: bool) -> Batch:
+        of, places = ranges(starts, self.ends[chosen])
+        used = np.minimum(self.ends[chosen] - starts, self.groups)  # as many queries as there are groups with items
+        offset = np.cumsum(used) - used
+        rows = (offset[of] + group[places]).astype(np.int32)
+        events = deal[places]
+        sequence = np.repeat(np.arange(len(chosen)), used)
+        row, at = ranges(starts[sequence], self.ends[chosen][sequence])
+        other = group[at] != (np.arange(len(sequence)) - offset[sequence])[row]
+        row, history = row[other], self.items[deal[at[other]]]
+        counts = np.bincount(row, minlength=len(sequence))
+        stop = np.cumsum(counts)
+        matrix = padded_ranges(history, np.maximum(stop - counts, stop - self.history_length), stop)
+        known_rows, known = (row.astype(np.int32), history) if whole_user else (rows[:0], history[:0])
+        return Batch(
+            history=matrix,
+            places=None,
+            user=self.user[chosen][sequence],
+            context={name: values[chosen][sequence] for name, values in self.context.items()},
+            rows=rows,
+            positives=self.items[events],
+            weights=self.weights[events],
+            known_rows=np.concatenate([rows, known_rows]),
+            known=np.concatenate([self.items[events], known]),
+            keys=chosen[sequence],
+        )
 
 
 def load_examples(
-    prepared: ArtifactReader, context: Mapping[str, FittedFeature], *, shape: str, history_length: int
-) -> Examples:
+    prepared: ArtifactReader,
+    context: Mapping[str, FittedFeature],
+    *,
+    history_length: int,
+    unordered_groups: int,
+    half_life: timedelta | None = None,
+    refit: bool = False,
+) -> Examples | UnorderedExamples:
     """The training examples of the prepared data, from its `sequences` or its `pairs` (`data.examples.shape`).
 
+    Args:
+        prepared: The prepared data.
+        context: The fitted context features by name.
+        history_length: How many items a query carries; 0 where the query tower reads no history.
+        unordered_groups: Into how many groups a user's items are dealt where they have no order.
+        half_life: An event that is this much older than the newest one weighs half.
+        refit: Whether the validation queries' relevant items are positives too, each query one more example.
+
     Raises:
-        TrainingError: There is none.
+        TrainingError: There is none, or `half_life` is set for events without times.
     """
-    table = prepared.table("pairs" if shape == "pairs" else "train").combine_chunks()
-    if shape == "pairs":
-        examples = _from_pairs(table, context)
+    config = prepared.manifest.config
+    if half_life is not None and not config["interactions"]["columns"].get("time"):
+        raise TrainingError("training.half_life: the events have no time; take it out, or name the column of the time")
+    pairs = config["examples"]["shape"] == "pairs" and history_length > 0
+    table = prepared.table("pairs" if pairs else "train").combine_chunks()
+    roles = [ROLES.index(role) for role in config["query"]["history_roles"]]
+    if pairs:
+        examples: Examples | UnorderedExamples = _from_pairs(table, context, history_length, half_life)
     else:
-        roles = [ROLES.index(role) for role in prepared.manifest.config["query"]["history_roles"]]
-        examples = _from_sequences(table, context, history_length=history_length, history_roles=roles)
-    if not len(examples.first):
+        examples = _from_sequences(
+            table, context, history_length, half_life, history_roles=roles, groups=unordered_groups
+        )
+    if refit:
+        examples = _with_validation(examples, prepared.table("validation"), context)
+    if not examples.weights[examples.positives()[1]].any():
         raise TrainingError(
-            f"{prepared.folder}: no event precedes the validation window, so there is nothing to train on"
+            f"{prepared.folder}: no event with a weight precedes the validation window, so there is nothing to train on"
         )
     return examples
 
 
 def _from_sequences(
-    table: pa.Table, context: Mapping[str, FittedFeature], *, history_length: int, history_roles: list[int]
-) -> Examples:
+    table: pa.Table,
+    context: Mapping[str, FittedFeature],
+    history_length: int,
+    half_life: timedelta | None,
+    *,
+    history_roles: list[int],
+    groups: int,
+) -> Examples | UnorderedExamples:
     """The queries in the sequences, less the events that are neither targets nor in a history."""
     lengths = _lengths(table["items"])
     row = np.repeat(np.arange(len(lengths)), lengths)
-    target, visible = _flat(table["targets"]), _flat(table["visible"])
+    items, target, visible = _flat(table["items"]), _flat(table["targets"]), _flat(table["visible"])
+    weights = _flat(table["weights"]) * _aged(_flat(table["times"]), half_life)
     encoded = {name: feature.encode(_flat_arrow(table[f"context.{name}"])) for name, feature in context.items()}
+    user = np.asarray(table["user"], dtype=np.int32)
+    if history_length and (visible < 0).any():
+        kept = np.bincount(row[target], minlength=len(lengths))
+        first = np.flatnonzero(target)[np.cumsum(kept)[kept > 0] - kept[kept > 0]]
+        return _unordered(
+            items[target],
+            weights[target],
+            (np.cumsum(kept > 0) - 1)[row[target]],
+            user=user[kept > 0],
+            context={name: values[first] for name, values in encoded.items()},
+            groups=groups,
+            history_length=history_length,
+        )
     shown = np.isin(_flat(table["roles"]), history_roles)
     before = np.concatenate([[0], np.cumsum(shown)])
     start = (np.cumsum(lengths) - lengths)[row]
-    unordered = visible < 0
-    stop = np.where(unordered, start + lengths[row], start + visible)
+    if not history_length:  # then nothing tells the events of a user in one context from each other
+        order = np.flatnonzero(target)
+        order = order[np.lexsort((*(column[order] for values in encoded.values() for column in values.T), row[order]))]
+        row, start, target, visible = row[order], start[order], target[order], np.zeros(len(order), np.int32)
+        items, weights = items[order], weights[order]
+        encoded = {name: values[order] for name, values in encoded.items()}
+    stop = start + visible
     new = np.ones(len(row), dtype=bool)
-    new[1:] = (row[1:] != row[:-1]) | (visible[1:] != visible[:-1]) | (target[1:] != target[:-1]) | unordered[1:]
+    new[1:] = (row[1:] != row[:-1]) | (visible[1:] != visible[:-1]) | (target[1:] != target[:-1])
+    new[1:] |= user[row[1:]] < 0  # without a user each event stands alone
     for values in encoded.values():
         new[1:] |= (values[1:] != values[:-1]).any(axis=1)
     first = np.flatnonzero(new)
     last = np.append(first[1:], len(row))
     first, last = first[target[first]], last[target[first]]
-    seen_from, seen_to = before[start[first]], before[stop[first]]
-    items = _flat(table["items"])
+    begin, seen_to = before[start[first]], before[stop[first]]
     return Examples(
         items=items,
-        weights=_flat(table["weights"]),
+        weights=weights,
         first=first,
         last=last,
-        shown=items[shown],
-        seen_from=np.maximum(seen_from, seen_to - history_length),
+        shown=_flat(table["items"])[shown],
+        start=begin,
+        seen_from=np.maximum(begin, seen_to - history_length),
         seen_to=seen_to,
-        without_own=bool(unordered.any()),
-        user=np.asarray(table["user"], dtype=np.int32)[row[first]],
+        user=user[row[first]],
         context={name: values[first] for name, values in encoded.items()},
+        history_length=history_length,
     )
 
 
-def _from_pairs(table: pa.Table, context: Mapping[str, FittedFeature]) -> Examples:
+def _from_pairs(
+    table: pa.Table, context: Mapping[str, FittedFeature], history_length: int, half_life: timedelta | None
+) -> Examples:
     """A query a row: its history lies ready."""
     lengths = _lengths(table["history"])
     ends = np.cumsum(lengths)
+    begin = ends - np.minimum(lengths, history_length)
     rows = np.arange(len(lengths))
     return Examples(
         items=table["item"].to_numpy(),
-        weights=table["weight"].to_numpy(),
+        weights=table["weight"].to_numpy() * _aged(table["time"].to_numpy(), half_life),
         first=rows,
         last=rows + 1,
         shown=_flat(table["history"]),
-        seen_from=ends - lengths,
+        start=begin,
+        seen_from=begin,
         seen_to=ends,
-        without_own=False,
         user=table["user"].to_numpy(),
         context={name: feature.encode(table[f"context.{name}"]) for name, feature in context.items()},
+        history_length=history_length,
+    )
+
+
+def _with_validation(
+    examples: Examples | UnorderedExamples, queries: pa.Table, context: Mapping[str, FittedFeature]
+) -> Examples | UnorderedExamples:
+    """The examples and one more for each validation query: its relevant items, with all that precedes its cut-off."""
+    lengths = _lengths(queries["relevant"])
+    users = queries["user"].to_numpy()
+    relevant = _flat(queries["relevant"])
+    encoded = {name: feature.encode(queries[f"context.{name}"]) for name, feature in context.items()}
+    weights = np.full(len(relevant), examples.weights.max(initial=0.0) or 1.0, dtype=np.float32)
+    if isinstance(examples, UnorderedExamples):
+        return _more_items(examples, users, relevant, weights, lengths, encoded)
+    histories, past = _flat(queries["history"]), _lengths(queries["history"])
+    shown_ends = len(examples.shown) + np.cumsum(past)
+    begin = shown_ends - np.minimum(past, examples.history_length)
+    ends = len(examples.items) + np.cumsum(lengths)
+    return Examples(
+        items=np.concatenate([examples.items, relevant]),
+        weights=np.concatenate([examples.weights, weights]),
+        first=np.concatenate([examples.first, ends - lengths]),
+        last=np.concatenate([examples.last, ends]),
+        shown=np.concatenate([examples.shown, histories]),
+        start=np.concatenate([examples.start, begin]),
+        seen_from=np.concatenate([examples.seen_from, begin]),
+        seen_to=np.concatenate([examples.seen_to, shown_ends]),
+        user=np.concatenate([examples.user, users]),
+        context={name: np.concatenate([values, encoded[name]]) for name, values in examples.context.items()},
+        history_length=examples.history_length,
+    )
+
+
+def _more_items(
+    examples: UnorderedExamples, users: Int32, relevant: Int32, weights: Float32, lengths: Int64, context: Encoded
+) -> UnorderedExamples:
+    """The sequences with more items, of users that they know or not."""
+    old, _ = examples.positives()
+    owners, source, sequence = np.unique(np.concatenate([examples.user, users]), return_index=True, return_inverse=True)
+    return _unordered(
+        np.concatenate([examples.items, relevant]),
+        np.concatenate([examples.weights, weights]),
+        sequence[np.concatenate([old, len(examples.user) + np.repeat(np.arange(len(users)), lengths)])],
+        user=owners,
+        context={name: np.concatenate([values, context[name]])[source] for name, values in examples.context.items()},
+        groups=examples.groups,
+        history_length=examples.history_length,
+    )
+
+
+def _unordered(items: Int32, weights: Float32, sequence: Int64, **rest: Any) -> UnorderedExamples:
+    """The examples of events of the sequences `[events]`; those of one item are one, or it would predict itself."""
+    order = np.lexsort((items, sequence))
+    items, sequence = items[order], sequence[order]
+    new = np.flatnonzero((np.diff(items, prepend=-1) != 0) | (np.diff(sequence, prepend=-1) != 0))
+    return UnorderedExamples(
+        items=items[new],
+        weights=np.add.reduceat(weights[order], new),
+        ends=np.cumsum(np.bincount(sequence[new], minlength=len(rest["user"]))),
+        **rest,
     )
 
 
@@ -186,18 +460,51 @@ def padded_lists(column: pa.ChunkedArray, *, length: int) -> Int32:
     """Lists of item numbers as `[rows, items]`: each list's last `length` entries, padded with -1 at the end."""
     lengths = _lengths(column)
     ends = np.cumsum(lengths)
-    kept = np.minimum(lengths, length)
-    rows, entries = _ranges(ends - kept, ends)
-    padded = np.full((len(lengths), int(kept.max(initial=0))), -1, dtype=np.int32)
-    padded[rows, entries - (ends - kept)[rows]] = _flat(column)[entries]
+    return padded_ranges(_flat(column), ends - np.minimum(lengths, length), ends)
+
+
+def padded_ranges(values: Int32, first: Int64, last: Int64) -> Int32:
+    """The half-open ranges of `values` as rows `[ranges, longest]`, padded with -1 at the end."""
+    rows, entries = ranges(first, last)
+    padded = np.full((len(first), int((last - first).max(initial=0))), -1, dtype=np.int32)
+    padded[rows, entries - first[rows]] = values[entries]
     return padded
 
 
-def _ranges(first: Int64, last: Int64) -> tuple[Int32, Int64]:
-    """The numbers of all half-open ranges one after the other, and the range that each comes from."""
+def ranges(first: Int64, last: Int64) -> tuple[Int32, Int64]:
+    """The number of each of some half-open ranges' entries one after the other: the range's, and its own."""
     lengths = last - first
     rows = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     return rows, np.arange(len(rows)) + (first - (np.cumsum(lengths) - lengths))[rows]
+
+
+def _batched(sizes: Int64, lengths: Int64, batch_size: int, *, rng: np.random.Generator) -> Iterator[Int64]:
+    """All groups in random order, some at a time with about `batch_size` positives together.
+
+    A batch is as wide as its longest history, so groups of like length come together; which ones, and when, is random.
+
+    Args:
+        sizes: `[groups]`, how many positives each has.
+        lengths: `[groups]`, of their histories.
+        batch_size: How many positives.
+        rng: Of the order.
+    """
+    order = rng.permutation(len(sizes))
+    order = order[np.lexsort((lengths[order], np.arange(len(order)) // ALIKE))]
+    ends = np.cumsum(sizes[order])
+    cuts = np.searchsorted(ends, np.arange(batch_size, ends[-1], batch_size), side="left") + 1
+    batches = [chosen for chosen in np.split(order, np.unique(cuts)) if len(chosen)]
+    for number in rng.permutation(len(batches)):
+        yield batches[number]
+
+
+def _aged(times: Int64, half_life: timedelta | None) -> Float32:
+    """The weight of events by their age in microseconds, 1 for the newest, and never so little that it is 0."""
+    if half_life is None or not len(times):
+        return np.ones(len(times), dtype=np.float32)
+    age = (times.max() - times) / (half_life.total_seconds() * 1e6)
+    weights: Float32 = np.exp2(-np.minimum(age, 100)).astype(np.float32)
+    return weights
 
 
 def _lengths(column: pa.ChunkedArray) -> Int64:

@@ -33,13 +33,15 @@ def export_candidate_tower(trained: str, out: str) -> None:
     def serve(inputs: Inputs) -> Outputs:
         ids = tf.maximum(lookup_tensor(inputs["item_id"], network.item_ids), OOV)
         encoded = {name: feature.encode_tensor(inputs[name]) for name, feature in features.items()}
-        vectors = network.candidate.vectors(ids, encoded)
-        return {"embedding": network.candidate.embed(vectors), "history_vector": vectors}
+        vectors = network.items(ids, encoded)
+        past = vectors if network.past_items is network.items else network.past_items(ids, encoded)
+        return {"embedding": network.candidate.embed(vectors), "history_vector": past}
 
     inputs = {"item_id": _spec("string", (None,), "item_id")}
     inputs.update({name: _feature_spec(feature, f"feature.{name}") for name, feature in features.items()})
     with write_artifact(out, "candidate_tower", **_facts(reader)) as writer:
-        _save(writer, network.candidate.named_weights().values(), {"serving_default": (serve, inputs)})
+        weights = [value for name, value in network.weights().items() if not name.startswith("query/")]
+        _save(writer, weights, {"serving_default": (serve, inputs)})
 
 
 def export_query_tower(trained: str, embeddings: str, out: str) -> None:
@@ -58,7 +60,7 @@ def export_query_tower(trained: str, embeddings: str, out: str) -> None:
     # Named also where there is no history to look up, so that a tower cannot be paired with another one's index.
     made_from = {**items.manifest.made_from, "candidate_embeddings": content_hash(embeddings)}
     facts = {**_facts(reader), "made_from": made_from}
-    if network.history_length:
+    if network.reads_history:
         weights, signatures = _with_history(network, *_history_table(items))
     else:
         weights, signatures = _without_history(network)
@@ -115,7 +117,8 @@ def _embed(
         name: feature.encode_tensor(inputs[name.replace(".", "_", 1)])
         for name, feature in network.query_features.items()
     }
-    return {"embedding": network.query.embed(history, mask, ids, encoded), "unknown_history": unknown}
+    state = None if history is None else network.query.encoder.last(history, mask)
+    return {"embedding": network.query.embed(state, ids, encoded), "unknown_history": unknown}
 
 
 def _query_inputs(network: Network) -> dict[str, dict[str, Any]]:

@@ -11,11 +11,11 @@ import pyarrow as pa
 import tensorflow as tf
 
 from two_tower.artifacts import ArtifactReader, open_artifact
-from two_tower.config import Model
+from two_tower.config import MeanPool, Model
 from two_tower.contracts import Float32, Int32, Int64
 from two_tower.errors import ArtifactError, TrainingError
 from two_tower.features import FIRST, OOV, FittedFeature, load_features
-from two_tower.model.towers import CandidateTower, QueryTower
+from two_tower.model.towers import CandidateTower, ItemEncoder, QueryTower
 
 KIND = "trained_towers"
 POPULARITY = 0.3
@@ -36,37 +36,55 @@ class Network:
     """The users with an embedding of their own."""
     history_length: int
     """How many items a query carries; 0 without a history."""
+    items: ItemEncoder = field(init=False)
+    """What makes the candidates' item vectors."""
+    past_items: ItemEncoder = field(init=False)
+    """What makes the history's item vectors: the same, or one of its own (`model.shared_items`)."""
     candidate: CandidateTower = field(init=False)
     query: QueryTower = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.model.candidate.use_id and not self.item_features:
             raise TrainingError("model.candidate: without `use_id` the candidate tower needs an item feature")
-        if not (self.history_length or self.query_features or self.model.query.use_id):
+        if not (self.reads_history or self.query_features or self.model.query.use_id):
             raise TrainingError("model.query: the query tower has no input; give it a history, a feature or `use_id`")
-        candidate = CandidateTower(self.model, self.item_features, vocabulary_size=len(self.item_ids))
+        items = ItemEncoder(self.model, self.item_features, vocabulary_size=len(self.item_ids))
+        shared = self.model.shared_items or not self.reads_history
+        past = items if shared else ItemEncoder(self.model, self.item_features, vocabulary_size=len(self.item_ids))
         query = QueryTower(
-            self.model, self.query_features, vocabulary_size=len(self.user_ids), has_history=bool(self.history_length)
+            self.model,
+            self.query_features,
+            vocabulary_size=len(self.user_ids),
+            history_length=self.history_length,
         )
-        object.__setattr__(self, "candidate", candidate)
+        object.__setattr__(self, "items", items)
+        object.__setattr__(self, "past_items", past)
+        object.__setattr__(self, "candidate", CandidateTower(self.model))
         object.__setattr__(self, "query", query)
         self._build()
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether queries have a history and the query tower reads it."""
+        return bool(self.history_length) and self.model.history is not None
 
     def _build(self) -> None:
         """Makes the variables, by passing one missing item and one empty query through the towers."""
         nothing = {name: null_row(feature) for name, feature in self.item_features.items()}
-        vectors = self.candidate.vectors(tf.zeros([1], tf.int32), nothing)
-        self.candidate.embed(tf.reshape(vectors, [1, -1]))
-        self.query.embed(
-            tf.zeros([1, 1, self.model.dim]),
-            tf.zeros([1, 1]),
-            tf.zeros([1], tf.int32),
-            {name: null_row(feature) for name, feature in self.query_features.items()},
-        )
+        vectors = tf.reshape(self.items(tf.zeros([1], tf.int32), nothing), [1, -1])
+        self.candidate.embed(vectors)
+        state = None
+        if self.reads_history:
+            past = tf.reshape(self.past_items(tf.zeros([1], tf.int32), nothing), [1, 1, -1])
+            state = self.query.encoder.last(past, tf.zeros([1, 1]))
+        missing = {name: null_row(feature) for name, feature in self.query_features.items()}
+        self.query.embed(state, tf.zeros([1], tf.int32), missing)
 
     def weights(self) -> dict[str, tf.Variable]:
-        """Every variable by name, such as `candidate/id/0`."""
-        towers = {"candidate": self.candidate, "query": self.query}
+        """Every variable by name, such as `items/id/0`."""
+        towers = {"items": self.items, "candidate": self.candidate, "query": self.query}
+        if self.past_items is not self.items:
+            towers["past_items"] = self.past_items
         return {
             f"{name}/{key}": value for name, tower in towers.items() for key, value in tower.named_weights().items()
         }
@@ -93,24 +111,40 @@ def start_from_popularity(network: Network, counts: Int64) -> None:
     """Sets the untrained towers so that every query ranks by popularity, roughly.
 
     The first coordinate of an item's id embedding starts at the log of its count, and the query's at a positive
-    value.  Most items are rare: without this, the first epochs go by with pushing each of them down.
+    value.  Most items are rare: without this, the first epochs go by with pushing each of them down.  A GRU's or a
+    transformer's states cannot be set so; they learn it.
 
     Args:
         network: The towers.
         counts: int64 `[known items]`, how often each item of the id vocabulary occurs in training.
     """
-    if network.model.candidate.use_id:
-        (embedding,) = network.candidate.layers["id"].variables
-        values = embedding.numpy()
-        values[:FIRST, 0] = 0.0
-        values[FIRST:, 0] = POPULARITY * (2 * np.log1p(counts) / np.log1p(counts.max()) - 1)
-        embedding.assign(values)
-    layers, first = network.query.layers, tf.one_hot(0, network.model.dim)
-    layers["output"].kernel.assign(tf.linalg.diag(1 - (1 - POPULARITY) * first))  # a history leans on it by itself
-    if network.history_length:
+    model, layers = network.model, network.query.layers
+    if network.reads_history and not isinstance(model.history, MeanPool):
+        return
+    if model.candidate.use_id:
+        logs = np.log1p(counts)
+        scale = (
+            POPULARITY * (2 * logs / logs.max() - 1) if model.normalize else (logs - logs.mean()) * model.temperature
+        )
+        for items in (network.items, network.past_items):
+            _lean(items.layers["id"], np.concatenate([np.zeros(FIRST), scale]))
+    first = tf.one_hot(0, model.dim)
+    if model.normalize:
+        layers["output"].kernel.assign(tf.linalg.diag(1 - (1 - POPULARITY) * first))  # a history leans on it by itself
+    if network.reads_history:
         layers["history"].empty.assign(first)
+    elif model.query.use_id:
+        _lean(layers["id"], 1.0)
     elif "project" in layers:
         layers["project"].bias.assign(first)
+
+
+def _lean(embedding: Any, values: Any) -> None:
+    """Sets the first coordinate of an embedding's rows."""
+    (table,) = embedding.variables
+    rows = table.numpy()
+    rows[:, 0] = values
+    table.assign(rows)
 
 
 def query_features(content: Mapping[str, Any]) -> dict[str, FittedFeature]:

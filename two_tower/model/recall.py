@@ -12,8 +12,10 @@ from two_tower.contracts import Float32, Int32
 BLOCK = 512
 
 
-def exact_recall(queries: Float32, candidates: Float32, relevant: Sequence[Int32], *, k: int) -> float:
-    """Mean Recall@`k` over all candidates, the queries' past included; ties count against us.
+def exact_recall(
+    queries: Float32, candidates: Float32, relevant: Sequence[Int32], *, k: int, exclude: Int32 | None = None
+) -> float:
+    """Mean Recall@`k` over all candidates; ties count against us.
 
     A relevant item is found if it scores above the best candidate that is left out, the (k + 1)-th.
 
@@ -22,15 +24,19 @@ def exact_recall(queries: Float32, candidates: Float32, relevant: Sequence[Int32
         candidates: `[items, dim]`, by item number.
         relevant: Each query's relevant item numbers, at least one.
         k: How many candidates count.
+        exclude: `[queries, n]` item numbers that do not take part, padded with -1.
     """
+    if k >= len(candidates):
+        return 1.0
     recalls = []
     table = tf.constant(candidates)
     for start in range(0, len(queries), BLOCK):
-        scores = tf.matmul(queries[start : start + BLOCK], table, transpose_b=True)
-        if k >= len(candidates):
-            return 1.0
-        left_out = tf.math.top_k(scores, k + 1).values[:, -1].numpy()
-        values = scores.numpy()
+        scores = tf.matmul(queries[start : start + BLOCK], table, transpose_b=True).numpy()
+        if exclude is not None:
+            out = exclude[start : start + BLOCK]
+            rows, columns = np.nonzero(out >= 0)
+            scores[rows, out[rows, columns]] = -np.inf
+        left_out = np.partition(scores, len(candidates) - k - 1, axis=1)[:, len(candidates) - k - 1]
         for row, items in enumerate(relevant[start : start + BLOCK]):
-            recalls.append(float((values[row, items] > left_out[row]).mean()))
+            recalls.append(float((scores[row, items] > left_out[row]).mean()))
     return float(np.mean(recalls))

@@ -1,7 +1,7 @@
 """The two towers, over encoded inputs.
 
-The two-tower rule holds by construction: `QueryTower` is given the vectors of *past* items, never the candidate that
-is scored, and the last interaction is a dot product outside of both.
+The two-tower rule holds by construction: the history encoder is given the vectors of *past* items, never the candidate
+that is scored, and the last interaction is a dot product outside of both.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tf_keras as keras
 from two_tower.config import Model, Tower
 from two_tower.contracts import Float32
 from two_tower.features import FIRST, OOV, FittedFeature
+from two_tower.model.encoders import history_encoder
 
 Tensors = Mapping[str, tf.Tensor]
 
@@ -36,22 +37,17 @@ class Layers(tf.Module):  # type: ignore[misc]
         }
 
 
-class CandidateTower(Layers):
-    """Items to embeddings: an item vector from id and features, hidden layers, a linear map, L2 normalisation.
-
-    The item vector (`vectors`) is what the query tower's history reads.  Without features and hidden layers it is the
-    id's embedding, and a query tower of user ids alone makes the model a matrix factorisation.
-    """
+class ItemEncoder(Layers):
+    """Items to item vectors: the id's embedding plus a linear map of all features side by side."""
 
     def __init__(self, model: Model, features: Mapping[str, FittedFeature], *, vocabulary_size: int) -> None:
         super().__init__()
-        self.settings, self.model, self.features = model.candidate, model, features
+        self.settings, self.features = model.candidate, features
         self.layers = feature_layers(features, dim=model.dim)
         if self.settings.use_id:
             self.layers["id"] = id_embedding(vocabulary_size, dim=model.dim)
-        self.layers.update(output_layers(self.settings, dim=model.dim))
 
-    def vectors(self, ids: tf.Tensor, features: Tensors, *, training: bool = False) -> tf.Tensor:
+    def __call__(self, ids: tf.Tensor, features: Tensors, *, training: bool = False) -> tf.Tensor:
         """The item vectors `[n, dim]` of encoded ids int32 `[n]` and encoded features `[n, width]`.
 
         In training, `id_dropout` of the rows see the id of an unknown item, so that features carry new items
@@ -63,6 +59,19 @@ class CandidateTower(Layers):
             vectors = self.layers["id"](ids) + vectors
         return vectors
 
+
+class CandidateTower(Layers):
+    """Item vectors to embeddings: cross and hidden layers, a linear map, L2 normalisation.
+
+    Without features and layers an item's vector is its id's embedding, and a query tower of user ids alone makes the
+    model a matrix factorisation.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.settings, self.model = model.candidate, model
+        self.layers = output_layers(self.settings, dim=model.dim)
+
     def embed(self, vectors: tf.Tensor, *, training: bool = False) -> tf.Tensor:
         """The embeddings `[n, dim]` of item vectors `[n, dim]`."""
         vectors = apply_output(self.layers, self.settings, vectors, training=training)
@@ -70,66 +79,47 @@ class CandidateTower(Layers):
 
 
 class QueryTower(Layers):
-    """Queries to embeddings: the pooled history, user and context features and the user id, and so on.
+    """Queries to embeddings: the history's state, user and context features and the user id, and so on.
 
     A user or context feature is known here as `user.NAME` or `context.NAME`.
     """
 
     def __init__(
-        self, model: Model, features: Mapping[str, FittedFeature], *, vocabulary_size: int, has_history: bool
+        self, model: Model, features: Mapping[str, FittedFeature], *, vocabulary_size: int, history_length: int
     ) -> None:
         super().__init__()
-        self.settings, self.model, self.features, self.has_history = model.query, model, features, has_history
+        self.settings, self.model, self.features = model.query, model, features
         self.layers = feature_layers(features, dim=model.dim)
-        if has_history:
-            self.layers["history"] = Pool(model)
+        if history_length and model.history:
+            self.layers["history"] = history_encoder(model.history, dim=model.dim, history_length=history_length)
         if self.settings.use_id:
             self.layers["id"] = id_embedding(vocabulary_size, dim=model.dim)
         self.layers.update(output_layers(self.settings, dim=model.dim))
 
+    @property
+    def encoder(self) -> Any:
+        """The `HistoryEncoder`, None where the tower reads no history."""
+        return self.layers.get("history")
+
     def embed(
-        self,
-        history: tf.Tensor | None,
-        mask: tf.Tensor | None,
-        ids: tf.Tensor | None,
-        features: Tensors,
-        *,
-        training: bool = False,
+        self, state: tf.Tensor | None, ids: tf.Tensor | None, features: Tensors, *, training: bool = False
     ) -> tf.Tensor:
         """The embeddings `[batch, dim]`.
 
         Args:
-            history: float32 `[batch, items, dim]` item vectors, oldest first; None without a history.
-            mask: float32 `[batch, items]`, 1 where there is an item; None without a history.
+            state: float32 `[batch, dim]`, the encoder's state of the history; None without an encoder.
             ids: int32 `[batch]` encoded user ids; None where the tower does not use them.
             features: Encoded `[batch, width]` by `user.NAME` and `context.NAME`.
             training: Whether dropout is on.
         """
         vector = combine_features(self.layers, self.features, features)
-        if self.has_history:
-            vector += self.layers["history"](history, mask)
+        if self.encoder is not None:
+            vector += state
         if self.settings.use_id:
             ids = hide_ids(ids, share=self.settings.id_dropout) if training else ids
             vector += self.layers["id"](ids)
         vector = apply_output(self.layers, self.settings, vector, training=training)
         return tf.math.l2_normalize(vector, axis=-1) if self.model.normalize else vector
-
-
-class Pool(keras.layers.Layer):  # type: ignore[misc]
-    """The decay-weighted mean of the history's item vectors; an empty history has a learned vector."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.decay = model.history_decay
-        self.empty = self.add_weight(name="empty", shape=(model.dim,), initializer="zeros")
-
-    def call(self, history: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """`[batch, dim]` from vectors `[batch, items, dim]`, oldest first, and a mask `[batch, items]`."""
-        newer = tf.cumsum(mask, axis=1, exclusive=True, reverse=True)  # how many known items follow
-        weights = mask * tf.pow(tf.constant(self.decay), newer)
-        total = tf.reduce_sum(weights, axis=1, keepdims=True)
-        pooled = tf.linalg.matvec(history, weights, transpose_a=True) / tf.maximum(total, 1e-9)
-        return tf.where(total > 0, pooled, self.empty)
 
 
 def feature_layers(features: Mapping[str, FittedFeature], *, dim: int) -> dict[str, Any]:
@@ -153,28 +143,38 @@ def id_embedding(vocabulary_size: int, *, dim: int) -> Any:
 
 
 def output_layers(tower: Tower, *, dim: int) -> dict[str, Any]:
-    """The layers from a tower's input vector to its embedding: relu layers back to `dim`, and a linear map.
+    """The layers from a tower's input vector to its embedding: cross and relu layers back to `dim`, and a linear map.
 
-    Both start as if they were not there: what the relu layers add is zero, the linear map is the identity.
+    All start as if they were not there: what cross and relu layers add is zero, the linear map is the identity.
     """
-    layers = {f"hidden.{number}": keras.layers.Dense(width, "relu") for number, width in enumerate(tower.hidden)}
+    layers = {f"cross.{number}": keras.layers.Dense(dim, kernel_initializer="zeros") for number in range(tower.cross)}
+    layers |= {f"hidden.{number}": keras.layers.Dense(width, "relu") for number, width in enumerate(tower.hidden)}
     if tower.hidden:
         layers["residual"] = keras.layers.Dense(dim, kernel_initializer="zeros")
     return {**layers, "output": keras.layers.Dense(dim, use_bias=False, kernel_initializer="identity")}
 
 
 def apply_output(layers: Mapping[str, Any], tower: Tower, vectors: tf.Tensor, *, training: bool) -> tf.Tensor:
-    """`[n, dim]`: the linear map of `vectors` plus what the relu layers make of them.
+    """`[n, dim]`: the linear map of `vectors`, crossed with themselves, plus what the relu layers make of them.
 
     A linear map of its own for each tower changes nothing that could be learned without it, but much in how fast:
-    a direction that all items share is scaled by one weight, not by each item's own.
+    a direction that all items share is scaled by one weight, not by each item's own.  A cross layer adds
+    x0 * (W x + b) to its input x (Wang et al., "DCN V2: Improved Deep & Cross Network and Practical Lessons for
+    Web-scale Learning to Rank Systems", 2021).
     """
+
+    def drop(values: tf.Tensor) -> tf.Tensor:
+        return tf.nn.dropout(values, tower.dropout) if training and tower.dropout else values
+
+    if not tower.hidden:
+        vectors = drop(vectors)
+    base = vectors
+    for number in range(tower.cross):
+        vectors += base * layers[f"cross.{number}"](vectors)
     if tower.hidden:
         values = vectors
         for number in range(len(tower.hidden)):
-            values = layers[f"hidden.{number}"](values)
-            if training and tower.dropout:
-                values = tf.nn.dropout(values, tower.dropout)
+            values = drop(layers[f"hidden.{number}"](values))
         vectors += layers["residual"](values)
     return layers["output"](vectors)
 

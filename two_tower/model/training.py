@@ -4,156 +4,98 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import tensorflow as tf
 import tf_keras as keras
 
-from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, write_artifact
+from two_tower.artifacts import content_hash, open_artifact, write_artifact
 from two_tower.config import Model, Training
-from two_tower.contracts import Float32, Int32, LossContext
+from two_tower.contracts import Float32, LossBatch, LossContext
 from two_tower.errors import TrainingError
-from two_tower.features import MISSING, load_features
-from two_tower.model.examples import Batch, Encoded, Examples, load_examples, padded_lists
-from two_tower.model.network import (
-    KIND,
-    Network,
-    encoded_ids,
-    null_row,
-    query_features,
-    start_from_popularity,
-)
+from two_tower.model.examples import Batch, Encoded
+from two_tower.model.inputs import TrainingData
+from two_tower.model.mining import Mined
+from two_tower.model.network import KIND
 from two_tower.model.recall import exact_recall
 from two_tower.model.towers import assign, read
+from two_tower.model.warm_start import start_from_champion
 from two_tower.progress import Progress, human_seconds
 
 log = logging.getLogger("two_tower")
 
 QUERY_BLOCK = 512
 ITEM_BLOCK = 65536
+LOWEST_TEMPERATURE = 0.01
+"""Of a learned temperature: below, the loss sees little but the hardest negative."""
+
+EpochEnd = Callable[[int, float | None], None]
+"""Called after each epoch with its number and its validation recall; what it raises ends the training."""
 
 
-def train(prepared: str, out: str, *, model: Model, training: Training) -> None:
+def train(
+    prepared: str,
+    out: str,
+    *,
+    model: Model,
+    training: Training,
+    champion: str | None = None,
+    epoch_end: EpochEnd | None = None,
+) -> None:
     """Trains the towers on the prepared data at `prepared` and writes the `trained_towers` artefact to `out`.
 
-    The weights are those of the epoch with the best validation Recall@`monitor_k`.
+    The weights are those of the epoch with the best validation Recall@`monitor_k`; with `refit`, those of a second
+    training of as many epochs, on training and validation events together.
+
+    Args:
+        prepared: The `prepared_data` artefact.
+        out: The artefact's folder.
+        model: The configuration's `model` section.
+        training: Its `training` section.
+        champion: The champion's `trained_towers`, to start from with `warm_start`; None where there is none.
+        epoch_end: Told of each epoch of the first training.
 
     Raises:
         TrainingError: There is nothing to train on, or the loss is not finite.
         ArtifactError: `prepared` is no complete prepared data.
     """
     reader = open_artifact(prepared, "prepared_data")
-    keras.utils.set_random_seed(training.seed)
-    data = TrainingData.load(reader, model=model, training=training)
-    trainer = Trainer(data, training)
-    trainer.fit()
-    with write_artifact(
-        out,
-        KIND,
-        config={"model": model.model_dump(mode="json"), "training": training.model_dump(mode="json")},
-        data_seen_until=reader.manifest.data_seen_until,
-        made_from={"prepared_data": content_hash(prepared)},
-        extra={"history_length": data.network.history_length},
-    ) as writer:
-        np.savez(writer.path("towers.npz"), allow_pickle=False, **trainer.best)
-        writer.write_json("features.json", data.network.features_json())
-        writer.write_table("vocabulary.parquet", data.network.vocabulary())
-        writer.write_json("history.json", trainer.history.to_json(monitor=f"recall@{training.monitor_k}"))
+    if training.deterministic:
+        tf.config.experimental.enable_op_determinism()
 
+    def trainer(*, refit: bool) -> Trainer:
+        keras.utils.set_random_seed(training.seed)
+        data = TrainingData.load(reader, model=model, training=training, refit=refit)
+        if champion and training.warm_start:
+            start_from_champion(data.network, champion)
+        return Trainer(data, training)
 
-@dataclass(frozen=True)
-class Queries:
-    """Encoded queries, for validation."""
-
-    history: Int32
-    """`[queries, items]` item numbers, oldest first, padded with -1 at the end."""
-    ids: Int32
-    """`[queries]` encoded user ids."""
-    features: Encoded
-    """`[queries, width]` by `user.NAME` and `context.NAME`."""
-    relevant: list[Int32]
-    """The relevant item numbers of each query."""
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Everything that training reads, encoded once."""
-
-    network: Network
-    examples: Examples
-    item_ids: Int32
-    """`[items]` encoded ids; unknown for an item that training never sees, as for one that comes later."""
-    item_features: Encoded
-    user_ids: Int32
-    """`[users + 1]` encoded ids; the last is the missing user."""
-    user_features: Encoded
-    """`[users + 1, width]` by `user.NAME`; the last row is the missing user."""
-    validation: Queries
-    sampling_probability: Float32
-    """`[items]`: share of the training positives."""
-
-    @classmethod
-    def load(cls, reader: ArtifactReader, *, model: Model, training: Training) -> TrainingData:
-        """The training data of the prepared data."""
-        content = reader.json("features.json")
-        features = query_features(content)
-        context = {
-            name.removeprefix("context."): value for name, value in features.items() if name.startswith("context.")
+    with write_artifact(out, KIND) as writer:
+        chosen = trainer(refit=False)
+        curves = writer.folder / "tensorboard"
+        chosen.fit(curves / "selection", epoch_end=epoch_end)
+        history = chosen.history
+        if training.refit:
+            chosen = trainer(refit=True)
+            log.info("train: once more, on training and validation events, %d epochs", history.best_epoch)
+            history.refit = chosen.refit(curves / "refit", epochs=history.best_epoch)
+        network = chosen.network
+        writer.manifest.config = {
+            "model": model.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
         }
-        user = {name: value for name, value in features.items() if name.startswith("user.")}
-        history_length = int(reader.manifest.config["query"]["history_length"])
-        items, users = reader.table("items.parquet"), reader.table("users.parquet")
-        examples = load_examples(
-            reader,
-            context,
-            shape=reader.manifest.config["examples"]["shape"],
-            history_length=history_length,
-        )
-        _, events = examples.positives()
-        counts = np.bincount(examples.items[events], minlength=items.num_rows)
-        seen_items = (counts > 0) | (np.bincount(examples.shown, minlength=items.num_rows) > 0)
-        seen_users = np.bincount(examples.user[examples.user >= 0], minlength=users.num_rows) > 0
-        positives = np.bincount(examples.items[events], weights=examples.weights[events], minlength=items.num_rows)
-        item_features = load_features(content["item"])
-        network = Network(
-            model=model,
-            item_features=item_features,
-            query_features=features,
-            item_ids=items["item_id"].filter(pa.array(seen_items)).to_pylist(),
-            user_ids=users["user_id"].filter(pa.array(seen_users)).to_pylist() if model.query.use_id else [],
-            history_length=history_length if users.num_rows else 0,
-        )
-        start_from_popularity(network, counts[seen_items])
-        return cls(
-            network=network,
-            examples=examples,
-            item_ids=encoded_ids(seen_items),
-            item_features={name: value.encode(items[f"feature.{name}"]) for name, value in item_features.items()},
-            user_ids=np.append(encoded_ids(seen_users), np.int32(MISSING)),
-            user_features={
-                name: np.concatenate([value.encode(users[name.replace("user.", "feature.", 1)]), null_row(value)])
-                for name, value in user.items()
-            },
-            validation=load_queries(reader, network, encoded_ids(seen_users)),
-            sampling_probability=(positives / positives.sum()).astype(np.float32),
-        )
-
-
-def load_queries(reader: ArtifactReader, network: Network, user_ids: Int32) -> Queries:
-    """The validation queries, encoded; `user_ids` are the encoded ids by user number."""
-    table = reader.table("validation")
-    users = np.asarray(table["user"], dtype=np.int64)
-    relevant = table["relevant"].combine_chunks()
-    return Queries(
-        history=padded_lists(table["history"], length=network.history_length),
-        ids=np.append(user_ids, np.int32(MISSING))[users],
-        features={name: feature.encode(table[name]) for name, feature in network.query_features.items()},
-        relevant=np.split(relevant.flatten().to_numpy(), np.cumsum(relevant.value_lengths().to_numpy())[:-1]),
-    )
+        writer.manifest.data_seen_until = chosen.data.seen_until
+        writer.manifest.made_from = {"prepared_data": content_hash(prepared)}
+        writer.manifest.extra = {"history_length": network.history_length}
+        np.savez(writer.path("towers.npz"), allow_pickle=False, **chosen.best)
+        writer.write_json("features.json", network.features_json())
+        writer.write_table("vocabulary.parquet", network.vocabulary())
+        writer.write_json("history.json", history.to_json(monitor=f"recall@{training.monitor_k}"))
 
 
 @dataclass
@@ -164,9 +106,11 @@ class History:
     loss: list[float] = field(default_factory=list)
     validation_recall: list[float | None] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    temperature: list[float] = field(default_factory=list)
     step: list[int] = field(default_factory=list)
     step_loss: list[float] = field(default_factory=list)
     best_epoch: int = 0
+    refit: dict[str, Any] | None = None
 
     def to_json(self, *, monitor: str) -> dict[str, Any]:
         """The content of history.json."""
@@ -175,9 +119,11 @@ class History:
             "loss": self.loss,
             "validation_recall": self.validation_recall,
             "seconds": self.seconds,
+            "temperature": self.temperature,
             "monitor": monitor,
             "best_epoch": self.best_epoch,
             "steps": {"step": self.step, "loss": self.step_loss},
+            "refit": self.refit,
         }
 
 
@@ -191,44 +137,52 @@ class Trainer:
         self._item_ids = tf.constant(data.item_ids)
         self._item_features = {name: tf.constant(values) for name, values in data.item_features.items()}
         self._rng = np.random.default_rng(training.seed)
-        steps = training.epochs * data.examples.batch_count(training.batch_size)
-        falling = keras.optimizers.schedules.CosineDecay(training.learning_rate, steps, alpha=0.01)
-        self._optimizer = keras.optimizers.Adam(falling)
+        encoder = self.network.query.encoder
+        self._sequences = encoder is not None and encoder.trains_on_sequences
+        self._temperature = tf.Variable(self.network.model.temperature, trainable=False)
         self._variables = list(self.network.weights().values())
+        if self.network.model.learn_temperature:
+            self._variables.append(self._temperature)
+        steps = training.epochs * data.examples.batch_count(training.batch_size)
+        self._optimizer = _optimizer(training, steps=steps)
+        flat = [variable for variable in self._variables if variable.shape.rank < 2]
+        self._optimizer.exclude_from_weight_decay(var_list=flat)  # biases, scales and the temperature
         self._optimizer.build(self._variables)
+        self._mined = None if training.mining is None else Mined(training.mining, keys=data.examples.keys)
         self._loss = training.loss.build(
             LossContext(
                 candidates=lambda numbers: self._candidates(numbers, training=True),
                 item_count=len(data.item_ids),
                 sampling_probability=data.sampling_probability,
-                temperature=self.network.model.temperature,
+                temperature=self._temperature,
                 seed=training.seed,
             )
         )
         self._step = tf.function(self._update, reduce_retracing=True)
-        self._vectors = tf.function(self._item_vectors)
-        self._embed_items = tf.function(lambda vectors: self.network.candidate.embed(vectors))
+        self._embed_items = tf.function(lambda numbers: self._candidates(numbers, training=False))
         self._embed_queries = tf.function(self._query_embeddings, reduce_retracing=True)
 
-    def fit(self) -> None:
-        """Trains until `epochs` are done or `patience` epochs have brought nothing better.
+    def fit(self, curves: Path, *, epoch_end: EpochEnd | None = None) -> None:
+        """Trains until `epochs` are done or `patience` epochs have brought nothing better; TensorBoard in `curves`.
 
         Raises:
             TrainingError: The loss is not finite.
         """
         best, without_gain = -1.0, 0
-        for epoch in range(1, self.training.epochs + 1):
+        for epoch, seconds, loss in self._epochs(self.training.epochs, curves):
             started = time.monotonic()
-            loss = self._epoch(epoch)
             recall = self.validate()
             self.history.epoch.append(epoch)
             self.history.loss.append(loss)
             self.history.validation_recall.append(recall)
-            self.history.seconds.append(round(time.monotonic() - started, 2))
+            self.history.seconds.append(round(seconds + time.monotonic() - started, 2))
+            self.history.temperature.append(round(float(self._temperature.numpy()), 6))
+            if recall is not None:
+                tf.summary.scalar(f"validation_recall@{self.training.monitor_k}", recall, step=epoch)
             log.info(
                 "train: epoch %d of %d, loss %.4f, validation recall@%d %s, %s",
                 epoch, self.training.epochs, loss, self.training.monitor_k,
-                "-" if recall is None else f"{recall:.4f}", human_seconds(time.monotonic() - started),
+                "-" if recall is None else f"{recall:.4f}", human_seconds(self.history.seconds[-1]),
             )  # fmt: skip
             if recall is None or recall > best:  # without validation queries the last epoch is kept
                 best, without_gain = recall or 0.0, 0
@@ -236,10 +190,22 @@ class Trainer:
                 self.best = read(self.network.weights())
             else:
                 without_gain += 1
+            if epoch_end is not None:
+                epoch_end(epoch, recall)
             if without_gain >= self.training.patience:
                 log.info("train: no better recall in %d epochs, stopping", without_gain)
                 break
         assign(self.network.weights(), self.best)
+
+    def refit(self, curves: Path, *, epochs: int) -> dict[str, Any]:
+        """Trains `epochs` epochs without looking at validation; the entry `refit` of history.json."""
+        entry: dict[str, Any] = {"epochs": epochs, "loss": [], "seconds": []}
+        for epoch, seconds, loss in self._epochs(epochs, curves):
+            entry["loss"].append(loss)
+            entry["seconds"].append(round(seconds, 2))
+            log.info("refit: epoch %d of %d, loss %.4f, %s", epoch, epochs, loss, human_seconds(seconds))
+        self.best = read(self.network.weights())
+        return entry
 
     def validate(self) -> float | None:
         """Mean Recall@`monitor_k` of the validation queries by exact search; None where there are none."""
@@ -247,87 +213,170 @@ class Trainer:
         if not queries.relevant:
             return None
         blocks = [
-            self._embed_queries(*self._tensors(queries.history[i:j], queries.ids[i:j], _rows(queries.features, i, j)))
+            self._embed_queries(
+                tf.constant(queries.history[i:j]), None, tf.constant(queries.ids[i:j]), _rows(queries.features, i, j)
+            )
             for i, j in _blocks(len(queries.relevant), QUERY_BLOCK)
         ]
         return exact_recall(
-            np.concatenate(blocks), self.candidate_embeddings(), queries.relevant, k=self.training.monitor_k
+            np.concatenate(blocks),
+            self.candidate_embeddings(),
+            queries.relevant,
+            k=self.training.monitor_k,
+            exclude=queries.exclude,
         )
 
     def candidate_embeddings(self) -> Float32:
         """The embeddings `[items, dim]` of all candidates."""
-        blocks = [
-            self._embed_items(self._vectors(tf.range(i, j))).numpy()
-            for i, j in _blocks(len(self.data.item_ids), ITEM_BLOCK)
-        ]
-        return np.concatenate(blocks)
+        return np.concatenate(
+            [self._embed_items(tf.range(i, j)).numpy() for i, j in _blocks(len(self.data.item_ids), ITEM_BLOCK)]
+        )
+
+    def _epochs(self, epochs: int, curves: Path) -> Iterator[tuple[int, float, float]]:
+        """Trains epoch after epoch: its number, seconds and mean loss; TensorBoard's writer is open meanwhile."""
+        writer = tf.summary.create_file_writer(str(curves))
+        with closing(writer), writer.as_default():
+            for epoch in range(1, epochs + 1):
+                started = time.monotonic()
+                mining = self.training.mining
+                if mining and self._mined and epoch > mining.after and (epoch - mining.after - 1) % mining.every == 0:
+                    self._mine()
+                loss = self._epoch(epoch)
+                yield epoch, time.monotonic() - started, loss
 
     def _epoch(self, epoch: int) -> float:
         size = self.training.batch_size
         progress = Progress(f"train: epoch {epoch}", total=self.data.examples.batch_count(size), unit="steps")
         losses = []
-        for batch in self.data.examples.batches(size, rng=self._rng):
-            loss = float(self._step(*self._inputs(batch)))
+        for batch in self._batches():
+            if not batch.weights.any():  # has no mean
+                continue
+            loss = float(self._step(*self._query_inputs(batch), self._loss_batch(batch)))
             step = int(self._optimizer.iterations.numpy())
             if not np.isfinite(loss):
-                raise TrainingError(
-                    f"the loss became {loss} in step {step} (epoch {epoch}) at the learning rate "
-                    f"{self.training.learning_rate:g}; lower training.learning_rate, or raise model.temperature"
-                )
+                raise TrainingError(self._not_finite(loss, batch, step=step, epoch=epoch))
+            if self.network.model.learn_temperature:
+                self._temperature.assign(tf.maximum(self._temperature, LOWEST_TEMPERATURE))
             losses.append(loss)
             if step % 10 == 1:
                 self.history.step.append(step)
                 self.history.step_loss.append(round(loss, 6))
+                tf.summary.scalar("loss", loss, step=step)
+                tf.summary.scalar("learning_rate", self._optimizer.learning_rate, step=step)
             progress.advance(1, note=f"loss {loss:.4f}")
         return float(np.mean(losses))
 
-    def _inputs(self, batch: Batch) -> tuple[Any, ...]:
+    def _not_finite(self, loss: float, batch: Batch, *, step: int, epoch: int) -> str:
+        items = ", ".join(map(str, self.data.item_names.take(np.unique(batch.positives)[:5]).to_pylist()))
+        users = ", ".join(map(str, np.unique(batch.user)[:5]))
+        return (
+            f"the loss became {loss} in step {step} (epoch {epoch}) at the learning rate "
+            f"{float(self._optimizer.learning_rate.numpy()):g}, in a batch with the items {items}, ... of the users "
+            f"number {users}, ...; lower training.learning_rate, set training.clip_norm, or raise model.temperature"
+        )
+
+    def _batches(self) -> Iterator[Batch]:
+        return self.data.examples.batches(
+            self.training.batch_size,
+            rng=self._rng,
+            sequences=self._sequences,
+            whole_user=self.training.known_positives == "user",
+        )
+
+    def _mine(self) -> None:
+        """Looks up, for every training query, what the model of this moment ranks high."""
+        assert self._mined is not None
+        candidates = self.candidate_embeddings()
+        examples = self.data.examples
+        progress = Progress("train: mining", total=examples.batch_count(self.training.batch_size), unit="batches")
+        for batch in self._batches():
+            queries = self._embed_queries(*self._query_inputs(batch)).numpy()
+            self._mined.look_up(batch.keys, queries, candidates)
+            progress.advance(1)
+
+    def _query_inputs(self, batch: Batch) -> tuple[Any, ...]:
         features = {name: values[batch.user] for name, values in self.data.user_features.items()}
         features.update({f"context.{name}": values for name, values in batch.context.items()})
-        query = self._tensors(batch.history, self.data.user_ids[batch.user], features)
-        return *query, tf.constant(batch.rows), tf.constant(batch.positives), tf.constant(batch.weights)
+        places = None if batch.places is None else tf.constant(batch.places)
+        return tf.constant(batch.history), places, tf.constant(self.data.user_ids[batch.user]), _tensors(features)
 
-    def _tensors(self, history: Int32, ids: Int32, features: Encoded) -> tuple[Any, ...]:
-        return tf.constant(history), tf.constant(ids), {name: tf.constant(value) for name, value in features.items()}
+    def _loss_batch(self, batch: Batch) -> LossBatch:
+        mined = np.zeros((len(batch.keys), 0), np.int32)
+        if self._mined is not None:
+            mined = self._mined.draw(batch.keys, rng=self._rng)
+        parts = (batch.rows, batch.positives, batch.weights, batch.known_rows, batch.known, mined)
+        return LossBatch(*map(tf.constant, parts))
 
     def _update(
         self,
         history: tf.Tensor,
+        places: tf.Tensor | None,
         ids: tf.Tensor,
         features: Mapping[str, tf.Tensor],
-        rows: tf.Tensor,
-        positives: tf.Tensor,
-        weights: tf.Tensor,
+        batch: LossBatch,
     ) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            queries = self._query_embeddings(history, ids, features, training=True)
-            loss = self._loss(queries, rows, positives, weights)
+            if self.network.model.learn_temperature:
+                tape.watch(self._temperature)
+            queries = self._query_embeddings(history, places, ids, features, training=True)
+            loss = self._loss(queries, batch)
         gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         dense = [tf.convert_to_tensor(gradient) for gradient in gradients]  # Adam moves every row in any case
         self._optimizer.apply_gradients(zip(dense, self._variables, strict=True))
         return loss
 
-    def _item_vectors(self, numbers: tf.Tensor, *, training: bool = False) -> tf.Tensor:
+    def _encoded_items(self, numbers: tf.Tensor) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
         features = {name: tf.gather(values, numbers) for name, values in self._item_features.items()}
-        return self.network.candidate.vectors(tf.gather(self._item_ids, numbers), features, training=training)
+        return tf.gather(self._item_ids, numbers), features
 
     def _candidates(self, numbers: tf.Tensor, *, training: bool) -> tf.Tensor:
-        return self.network.candidate.embed(self._item_vectors(numbers, training=training), training=training)
+        vectors = self.network.items(*self._encoded_items(numbers), training=training)
+        return self.network.candidate.embed(vectors, training=training)
 
     def _query_embeddings(
-        self, history: tf.Tensor, ids: tf.Tensor, features: Mapping[str, tf.Tensor], *, training: bool = False
+        self,
+        history: tf.Tensor,
+        places: tf.Tensor | None,
+        ids: tf.Tensor,
+        features: Mapping[str, tf.Tensor],
+        *,
+        training: bool = False,
     ) -> tf.Tensor:
-        if not self.network.history_length:
-            return self.network.query.embed(None, None, ids, features, training=training)
-        known = tf.cast(history >= 0, tf.float32)
-        distinct, places = tf.unique(tf.reshape(tf.maximum(history, 0), [-1]))  # an item's vector is made once
-        vectors = tf.gather(self._item_vectors(distinct, training=training), tf.reshape(places, tf.shape(history)))
-        return self.network.query.embed(vectors, known, ids, features, training=training)
+        query = self.network.query
+        if query.encoder is None:
+            return query.embed(None, ids, features, training=training)
+        mask = tf.cast(history >= 0, tf.float32)
+        distinct, at = tf.unique(tf.reshape(tf.maximum(history, 0), [-1]))  # an item's vector is made once
+        made = self.network.past_items(*self._encoded_items(distinct), training=training)
+        vectors = tf.gather(made, tf.reshape(at, tf.shape(history)))
+        if places is None:
+            state = query.encoder.last(vectors, mask, training=training)
+        else:
+            state = query.encoder.at(query.encoder.states(vectors, mask, training=training), places)
+        return query.embed(state, ids, features, training=training)
+
+
+def _optimizer(training: Training, *, steps: int) -> Any:
+    """Adam with decoupled weight decay; the learning rate rises, then falls along a cosine to none."""
+    rising = int(training.warmup * steps)
+    falling = keras.optimizers.schedules.CosineDecay(
+        0.0 if rising else training.learning_rate,
+        max(steps - rising, 1),
+        alpha=0.01,
+        warmup_target=training.learning_rate if rising else None,
+        warmup_steps=rising,
+    )
+    decay = training.weight_decay or None  # 0 would be a pass over all weights for nothing
+    return keras.optimizers.Adam(falling, weight_decay=decay, global_clipnorm=training.clip_norm)
+
+
+def _tensors(features: Encoded) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(value) for name, value in features.items()}
 
 
 def _blocks(total: int, size: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, total)) for start in range(0, total, size)]
 
 
-def _rows(features: Encoded, start: int, stop: int) -> Encoded:
-    return {name: values[start:stop] for name, values in features.items()}
+def _rows(features: Encoded, start: int, stop: int) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(values[start:stop]) for name, values in features.items()}

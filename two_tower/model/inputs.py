@@ -1,0 +1,149 @@
+"""Everything that training reads of the prepared data, encoded once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from two_tower.artifacts import ArtifactReader
+from two_tower.config import Model, Training
+from two_tower.contracts import Float32, Int32
+from two_tower.features import MISSING, load_features
+from two_tower.model.examples import Encoded, Examples, UnorderedExamples, load_examples, padded_lists, padded_ranges
+from two_tower.model.network import Network, encoded_ids, null_row, query_features, start_from_popularity
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Encoded queries, for validation."""
+
+    history: Int32
+    """`[queries, items]` item numbers, oldest first, padded with -1 at the end."""
+    ids: Int32
+    """`[queries]` encoded user ids."""
+    features: Encoded
+    """`[queries, width]` by `user.NAME` and `context.NAME`."""
+    relevant: list[Int32]
+    """The relevant item numbers of each query, at least one."""
+    exclude: Int32 | None
+    """`[queries, n]` item numbers that do not take part, padded with -1."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The untrained network and its encoded examples."""
+
+    network: Network
+    examples: Examples | UnorderedExamples
+    item_ids: Int32
+    """`[items]` encoded ids; unknown for an item that training never sees, as for one that comes later."""
+    item_features: Encoded
+    user_ids: Int32
+    """`[users + 1]` encoded ids; the last is the missing user."""
+    user_features: Encoded
+    """`[users + 1, width]` by `user.NAME`; the last row is the missing user."""
+    validation: Queries
+    sampling_probability: Float32
+    """`[items]`: share of the training positives."""
+    item_names: pa.ChunkedArray
+    """The items' ids, by number."""
+    seen_until: int | None
+    """The newest event that training saw, microseconds; None for events without times."""
+
+    @classmethod
+    def load(cls, reader: ArtifactReader, *, model: Model, training: Training, refit: bool = False) -> TrainingData:
+        """The training data of the prepared data; a `refit` trains on the validation queries' items as well."""
+        content = reader.json("features.json")
+        features = query_features(content)
+        context = {
+            name.removeprefix("context."): value for name, value in features.items() if name.startswith("context.")
+        }
+        user = {name: value for name, value in features.items() if name.startswith("user.")}
+        items, users = reader.table("items.parquet"), reader.table("users.parquet")
+        history_length = int(reader.manifest.config["query"]["history_length"]) if users.num_rows else 0
+        examples = load_examples(
+            reader,
+            context,
+            history_length=history_length if model.history else 0,
+            unordered_groups=training.unordered_groups,
+            half_life=training.half_life,
+            refit=refit,
+        )
+        _, events = examples.positives()
+        counts = np.bincount(examples.items[events], minlength=items.num_rows)
+        seen_items = counts > 0
+        if isinstance(examples, Examples):
+            seen_items |= np.bincount(examples.shown, minlength=items.num_rows) > 0
+        seen_users = np.bincount(examples.user[examples.user >= 0], minlength=users.num_rows) > 0
+        positives = np.bincount(examples.items[events], weights=examples.weights[events], minlength=items.num_rows)
+        item_features = load_features(content["item"])
+        network = Network(
+            model=model,
+            item_features=item_features,
+            query_features=features,
+            item_ids=items["item_id"].filter(pa.array(seen_items)).to_pylist(),
+            user_ids=users["user_id"].filter(pa.array(seen_users)).to_pylist() if model.query.use_id else [],
+            history_length=history_length,
+        )
+        start_from_popularity(network, counts[seen_items])
+        user_ids = np.append(encoded_ids(seen_users), np.int32(MISSING))
+        return cls(
+            network=network,
+            examples=examples,
+            item_ids=encoded_ids(seen_items),
+            item_features={name: value.encode(items[f"feature.{name}"]) for name, value in item_features.items()},
+            user_ids=user_ids,
+            user_features={
+                name: np.concatenate([value.encode(users[name.replace("user.", "feature.", 1)]), null_row(value)])
+                for name, value in user.items()
+            },
+            validation=load_queries(reader, network, user_ids, training),
+            sampling_probability=(positives / positives.sum()).astype(np.float32),
+            item_names=items["item_id"],
+            seen_until=_seen_until(reader, refit=refit),
+        )
+
+
+def load_queries(reader: ArtifactReader, network: Network, user_ids: Int32, training: Training) -> Queries:
+    """The validation queries that count, encoded; `user_ids` are the encoded ids by user number."""
+    table = reader.table("validation").combine_chunks()
+    exclude = None
+    relevant = _lists(table, "relevant")
+    if training.exclude_seen:
+        seen = _lists(table, "seen")
+        relevant = [np.setdiff1d(ours, past) for ours, past in zip(relevant, seen, strict=True)]
+    counted = np.flatnonzero([len(ours) > 0 for ours in relevant])
+    if len(counted) > training.validation_queries:
+        counted = counted[np.linspace(0, len(counted) - 1, training.validation_queries).astype(np.int64)]
+    table, relevant = table.take(counted), [relevant[row] for row in counted]
+    if training.exclude_seen:
+        lengths = np.array([len(seen[row]) for row in counted], dtype=np.int64)
+        ends = np.cumsum(lengths)
+        exclude = padded_ranges(
+            np.concatenate([*(seen[row] for row in counted), []]).astype(np.int32), ends - lengths, ends
+        )
+    return Queries(
+        history=padded_lists(table["history"], length=network.history_length),
+        ids=user_ids[np.asarray(table["user"], dtype=np.int64)],
+        features={name: feature.encode(table[name]) for name, feature in network.query_features.items()},
+        relevant=relevant,
+        exclude=exclude,
+    )
+
+
+def _lists(table: pa.Table, name: str) -> list[Any]:
+    column = table[name].combine_chunks()
+    return (
+        np.split(column.flatten().to_numpy(), np.cumsum(column.value_lengths().to_numpy())[:-1]) if len(column) else []
+    )
+
+
+def _seen_until(reader: ArtifactReader, *, refit: bool) -> int | None:
+    newest = reader.manifest.data_seen_until
+    if not refit or newest is None:
+        return newest
+    window: int = reader.json("summary.json")["windows"]["validation"][1]
+    return max(newest, window)

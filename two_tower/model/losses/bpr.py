@@ -1,0 +1,42 @@
+"""Bayesian personalised ranking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from two_tower.contracts import LossBatch, LossContext
+from two_tower.model.losses.sampling import SampledLoss, mean_over, score, weighted_mean
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class Bpr(SampledLoss):
+    """-log sigmoid(positive - negative), averaged over the sampled and the mined negatives of the query.
+
+    Scores are divided by the temperature.  Known positives of a query are no negatives for it.
+
+    Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", 2009 (with one uniform negative).
+    """
+
+    type: Literal["bpr"] = "bpr"
+    negatives: int = Field(512, ge=1, description="How many negatives are drawn for a batch, repeats included.")
+    popular_share: float = Field(
+        0.0, ge=0, le=1, description="Share of the negatives drawn by popularity: 0 is uniform, 1 has no uniform part."
+    )
+
+    def build(self, context: LossContext) -> Any:
+        """The loss: a mean over the batch, weighted."""
+        import tensorflow as tf
+
+        draw = self.sampler(context)
+
+        def loss(queries: tf.Tensor, batch: LossBatch) -> tf.Tensor:
+            scores = score(queries, batch, draw(), candidates=context.candidates, item_count=context.item_count)
+            gaps = (tf.gather(scores.negative, batch.rows) - scores.positive[:, None]) / context.temperature
+            losses = mean_over(tf.math.softplus(gaps), tf.gather(scores.hidden, batch.rows))
+            return weighted_mean(losses, batch.weights)
+
+        return loss
