@@ -116,6 +116,49 @@ def step(
     console.print(f"recorded as run {record.run_id}; a further step can go on from it", highlight=False)
 
 
+@app.command()
+def tune(
+    config: ConfigFile,
+    trials: Annotated[int, typer.Option(metavar="N", min=1, help="How many trials the search has in the end.")],
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="No trial is started after so many seconds of this call.")
+    ] = None,
+    workdir: Workdir = DEFAULT_WORKDIR,
+    overrides: Overrides = None,
+) -> None:
+    """Search the settings that the section `tune` names for the best validation recall.
+
+    The same command goes on where an earlier one stopped.
+    """
+    from pipelines.local import exclusive
+    from pipelines.tune import Search, prepare_only
+    from two_tower.errors import ConfigError
+
+    loaded = _load(config, overrides)
+    if not loaded.tune:
+        raise ConfigError(
+            f"{config}: nothing to search; add a section such as\n"
+            "tune:\n  training.learning_rate: {low: 0.0001, high: 0.01, log: true}\n  model.dim: [32, 64, 128]"
+        )
+    workdir = workdir.resolve()
+    console = _console()
+    folder = workdir / "tune" / loaded.name
+    try:
+        with exclusive(workdir):
+            record, succeeded = prepare_only(loaded, workdir, config_file=str(config), console=console)
+        if not succeeded:
+            _explain_failure(record, console)
+            raise typer.Exit(EXIT_FAILED)
+        with exclusive(folder):
+            search = Search.open(loaded, folder, prepared=record, console=console)
+            search.run(trials=trials, seconds=seconds)
+            best = search.finish(config, overrides or [])
+    except KeyboardInterrupt:
+        print("interrupted; the finished trials are kept, the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    console.print(f"next: {_command()} run {_shown(best)}", highlight=False, markup=False, soft_wrap=True)
+
+
 @app.command("compile")
 def compile_(
     config: ConfigFile,

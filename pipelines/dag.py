@@ -7,7 +7,7 @@ embed_candidates -> export_query_tower     (the vectors become the history table
 evaluate_recall -> write_report            (and leave_page, whatever happened)
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +60,9 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
     """
     from kfp import dsl
 
-    components = {
-        name: component_of(name, image=(images or {}).get(target, LOCAL_IMAGE)) for name, target in IMAGE_OF.items()
-    }
-    resources = config.resources
     code = code_fingerprints(config)
     defaults = parameters_of(config)
-
-    def task(step: str, **inputs: Any) -> Any:
-        return _ask_for(components[step](**inputs), resources.get(step))
+    task = _tasks(config, images=images)
 
     @dsl.pipeline(name=config.name.replace("_", "-"), description=config.description or None)
     def two_tower_retrieval(
@@ -96,6 +90,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
                 dataset=dataset,
                 data_root=data_root,
                 data=data,
+                training=training,
                 registry=registry,
                 earlier=earlier,
             ).set_caching_options(False)
@@ -111,7 +106,12 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
             prepared = preparation.outputs["prepared"]
             # 3. Examples to towers.
             trained = task(
-                "train_towers", prepared=prepared, model=model, training=training, code=code["train_towers"]
+                "train_towers",
+                prepared=prepared,
+                model=model,
+                training=training,
+                warm_start=inputs.outputs["warm_start"],
+                code=code["train_towers"],
             ).outputs["trained"]
             # 4. The candidate tower, and every candidate through it.
             candidate_tower = task(
@@ -154,6 +154,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
                     query_tower=query_tower,
                     index=built.outputs["index"],
                     evaluation=measured.outputs["evaluation"],
+                    trained=trained,
                     config=config,
                     registry=registry,
                 ).set_caching_options(False)
@@ -169,6 +170,42 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
             ).set_caching_options(False)
 
     return two_tower_retrieval
+
+
+def build_preparation(config: Config) -> Any:
+    """The KFP pipeline of the DAG's first two steps alone, whose tasks share the cache with the whole DAG's."""
+    from kfp import dsl
+
+    task = _tasks(config)
+    known = parameters_of(config)
+
+    @dsl.pipeline(name=f"prepare-{config.name}".replace("_", "-"))
+    def preparation(registry: str, data_root: str = "", earlier: str = "[]"):
+        shared = {key: known[key] for key in ("name", "dataset", "data", "training")}
+        inputs = task("resolve_inputs", **shared, data_root=data_root, registry=registry, earlier=earlier)
+        inputs.set_caching_options(False)
+        task(
+            "prepare_data",
+            sources=inputs.outputs["sources"],
+            previous=inputs.outputs["previous"],
+            data=known["data"],
+            beam=known["beam"],
+            code=code_fingerprints(config)["prepare_data"],
+        )
+
+    return preparation
+
+
+def _tasks(config: Config, *, images: Mapping[str, str] | None = None) -> Callable[..., Any]:
+    """What makes a step's task, by its name and inputs, in its image and with the machine that it asks for."""
+    components = {
+        name: component_of(name, image=(images or {}).get(target, LOCAL_IMAGE)) for name, target in IMAGE_OF.items()
+    }
+
+    def task(step: str, **inputs: Any) -> Any:
+        return _ask_for(components[step](**inputs), config.resources.get(step))
+
+    return task
 
 
 def _ask_for(task: Any, resources: Resources | None) -> Any:

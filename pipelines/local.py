@@ -132,7 +132,7 @@ def _watched(run: Run, watcher: Watcher) -> Iterator[None]:
         run.step(name).state = "running"
         run.save()
         watcher.step_started(name)
-        return _run_logged(
+        return run_logged(
             full_command,
             environment={**os.environ, **(env_vars or {}), RUNNER_PID: str(os.getpid()), RUN_FOLDER: str(run.folder)},
             log=run.folder / "logs" / f"{name}.log",
@@ -148,8 +148,11 @@ def _watched(run: Run, watcher: Watcher) -> Iterator[None]:
         subprocess_task_handler.run_local_subprocess = start
 
 
-def _run_logged(command: list[str], *, environment: Mapping[str, str], log: Path, line: Callable[[str], None]) -> int:
-    """Runs a step's command, its output going to `log` and its own lines to `line`; the exit code."""
+def run_logged(command: list[str], *, environment: Mapping[str, str], log: Path, line: Callable[[str], None]) -> int:
+    """Runs a command that dies with this process, its output going to `log` and its own lines to `line`; the exit code.
+
+    What `line` raises ends the command.
+    """
     prctl = ctypes.CDLL(None).prctl  # looked up before the fork, where as little as possible should happen
     with (
         open(log, "a", buffering=1, encoding="utf-8") as file,
@@ -166,8 +169,12 @@ def _run_logged(command: list[str], *, environment: Mapping[str, str], log: Path
         ) as process,
     ):
         assert process.stdout is not None
-        for text in process.stdout:
-            file.write(text)
-            if text.startswith(LINE_MARK):
-                line(text.removeprefix(LINE_MARK).rstrip())
+        try:
+            for text in process.stdout:
+                file.write(text)
+                if text.startswith(LINE_MARK):
+                    line(text.removeprefix(LINE_MARK).rstrip())
+        except BaseException:
+            process.kill()
+            raise
     return process.returncode

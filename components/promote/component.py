@@ -10,6 +10,7 @@ def promote(
     query_tower: Input[Model],
     index: Input[Artifact],
     evaluation: Input[Artifact],
+    trained: Input[Model],
     config: str,
     registry: str,
 ) -> str:
@@ -22,6 +23,7 @@ def promote(
         query_tower: A `query_tower` artefact.
         index: An `index` artefact.
         evaluation: An `evaluation` artefact.
+        trained: A `trained_towers` artefact, kept for the next training.
         config: The whole configuration as canonical JSON.
         registry: The registry's root folder.
 
@@ -39,6 +41,7 @@ def promote(
             candidate_tower=candidate_tower.path,
             index=index.path,
             evaluation=evaluation.path,
+            trained_towers=trained.path,
             prepared=prepared.path,
             config=json.loads(config),
         )

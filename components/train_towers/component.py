@@ -3,13 +3,16 @@
 from kfp.dsl import Dataset, Input, Model, Output
 
 
-def train_towers(prepared: Input[Dataset], model: str, training: str, code: str, trained: Output[Model]):
+def train_towers(
+    prepared: Input[Dataset], model: str, training: str, warm_start: str, code: str, trained: Output[Model]
+):
     """Trains the two towers, keeping the epoch with the best validation recall.
 
     Args:
         prepared: A `prepared_data` artefact.
         model: The `model` section as canonical JSON.
         training: The `training` section as canonical JSON.
+        warm_start: The folder of the champion's `trained_towers` to start from; empty to start fresh.
         code: The fingerprint of the code that this step uses.
         trained: A `trained_towers` artefact.
     """
@@ -23,4 +26,5 @@ def train_towers(prepared: Input[Dataset], model: str, training: str, code: str,
             trained.path,
             model=config.parse_section(config.Model, model),
             training=config.parse_section(config.Training, training),
+            champion=warm_start or None,
         )

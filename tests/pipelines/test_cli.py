@@ -21,7 +21,7 @@ def test_help_imports_nothing_heavy():
         "import pipelines.cli\n"
         "try: pipelines.cli.main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'kfp', 'tensorflow', 'apache_beam', 'scann', 'numpy', 'pyarrow', 'polars', 'pydantic'}\n"
+        "heavy = {'kfp', 'tensorflow', 'apache_beam', 'scann', 'numpy', 'pyarrow', 'polars', 'pydantic', 'optuna'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -81,6 +81,9 @@ def test_compile_writes_a_pipeline_file(tmp_path):
         (("recommend", "--user", "1"), "--config"),
         (("recommend", "--config", "configs/tiny.yaml"), "--user"),
         (("run", "configs/tiny.yaml", "--set", "training.epochs"), "key=value"),
+        (("tune", "configs/tiny.yaml", "--trials", "3"), "nothing to search"),
+        (("tune", "configs/tiny.yaml", "--trials", "3", "--set", "tune={training.epoch: [1, 2]}"), "'epochs'"),
+        (("tune", "configs/tiny.yaml"), "--trials"),
         (("run",), "CONFIG"),
         (("nonsense",), "nonsense"),
     ],

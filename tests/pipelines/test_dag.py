@@ -8,7 +8,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.build import IMAGE_OF, body_of
-from pipelines.dag import compile_pipeline
+from pipelines.dag import build_preparation, compile_pipeline
 from two_tower.config import STEPS, load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -37,13 +37,38 @@ def test_every_step_is_there_with_its_arrows(compiled):
     found = tasks(compiled)
     assert {*STEPS, "leave_page"} <= set(found)
     arrows = {name: {d.replace("-", "_") for d in task.get("dependentTasks", [])} for name, task in found.items()}
-    assert arrows["train_towers"] == {"prepare_data"}
+    assert arrows["train_towers"] == {"prepare_data", "resolve_inputs"}
     assert arrows["export_candidate_tower"] == {"train_towers"}
     assert arrows["embed_candidates"] == {"export_candidate_tower", "prepare_data"}
     assert arrows["build_index"] == {"embed_candidates"}
     assert arrows["export_query_tower"] == {"embed_candidates", "train_towers"}
     assert {"build_index", "export_query_tower"} <= arrows["evaluate_recall"]
     assert "evaluate_recall" in arrows["write_report"]
+
+
+def test_the_champion_reaches_training_by_its_folder_alone(compiled):
+    """Not by its id, which is news to every run after a promotion."""
+    inputs = tasks(compiled)["train_towers"]["inputs"]["parameters"]
+    came_from = {
+        name: value["taskOutputParameter"]["outputParameterKey"]
+        for name, value in inputs.items()
+        if "taskOutputParameter" in value
+    }
+    assert came_from == {"warm_start": "warm_start"}
+    assert "trained" in compiled["components"]["comp-promote"]["inputDefinitions"]["artifacts"]
+
+
+def test_the_first_two_steps_alone_ask_the_cache_as_the_whole_dag_does(compiled, tmp_path):
+    from kfp import compiler
+
+    file = tmp_path / "preparation.yaml"
+    compiler.Compiler().compile(build_preparation(load_config(CONFIGS / "tiny.yaml")), str(file))
+    alone = yaml.safe_load(file.read_text())
+    assert {name.replace("-", "_") for name in alone["root"]["dag"]["tasks"]} == {"resolve_inputs", "prepare_data"}
+    for name in ("comp-prepare-data", "comp-resolve-inputs"):
+        assert alone["components"][name] == compiled["components"][name]
+    for name in ("exec-prepare-data", "exec-resolve-inputs"):
+        assert alone["deploymentSpec"]["executors"][name] == compiled["deploymentSpec"]["executors"][name]
 
 
 def test_what_has_to_see_the_world_anew_is_never_cached(compiled):

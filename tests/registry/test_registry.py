@@ -1,8 +1,9 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from registry_parts import CONFIG, assert_consistent, make_parts, version_of, write_evaluation
+from registry_parts import CONFIG, PARTS, assert_consistent, make_parts, version_of, write_evaluation
 
 from two_tower.artifacts import write_artifact
 from two_tower.errors import ArtifactError, RegistryError
@@ -37,7 +38,7 @@ def test_promotion_stores_every_part(registry: Registry, tmp_path: Path) -> None
     assert champion.metrics == {"recall@100": 0.25}
     assert champion.reason == "every check passed"
     assert champion.items.read_bytes() == b"items of a"
-    for part in ("query_tower", "candidate_tower", "index", "evaluation"):
+    for part in PARTS:
         copied = {path.relative_to(champion.folder / part): path.read_bytes()
                   for path in (champion.folder / part).rglob("*") if path.is_file()}  # fmt: skip
         source = {path.relative_to(parts[part]): path.read_bytes()
@@ -47,11 +48,39 @@ def test_promotion_stores_every_part(registry: Registry, tmp_path: Path) -> None
 
 
 def test_a_version_outlives_the_run_that_made_it(registry: Registry, tmp_path: Path) -> None:
-    import shutil
-
     version = registry.promote(**make_parts(tmp_path / "run", "a"))
     shutil.rmtree(tmp_path / "run")
     registry.version(version).verify()
+
+
+def test_training_goes_on_from_the_champions_towers(
+    registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="two_tower")
+    assert registry.warm_start() is None
+    assert "no champion yet to start from: training starts fresh" in caplog.text
+    version = registry.version(promote(registry, tmp_path, "a"))
+    assert registry.warm_start() == version.trained_towers == version.folder / "trained_towers"
+
+
+def test_a_version_from_before_the_trained_towers_were_kept_still_serves(
+    registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="two_tower")
+    a, b = (promote(registry, tmp_path, seed) for seed in "ab")
+    for version in map(registry.version, (a, b)):
+        shutil.rmtree(version.folder / "trained_towers")
+        manifest = json.loads((version.folder / "manifest.json").read_text())
+        del manifest["made_from"]["trained_towers"]
+        manifest["files"] = {name: facts for name, facts in manifest["files"].items() if "trained_towers" not in name}
+        (version.folder / "manifest.json").write_text(json.dumps(manifest))
+    assert registry.version(b).trained_towers is None
+    assert_consistent(registry)
+    assert registry.warm_start() is None
+    assert f"the champion {b} was stored without its trained towers: training starts fresh" in caplog.text
+    assert registry.rollback() == a
+    c = promote(registry, tmp_path, "c")
+    assert registry.warm_start() == registry.version(c).folder / "trained_towers"
 
 
 def test_equal_content_is_an_equal_id_and_equal_bytes(tmp_path: Path) -> None:
@@ -144,7 +173,7 @@ def test_a_comparison_with_an_older_champion_is_stale(registry: Registry, tmp_pa
     assert [version.id for version in registry.versions()] == [a]
 
 
-@pytest.mark.parametrize("part", ["query_tower", "candidate_tower", "index", "prepared"])
+@pytest.mark.parametrize("part", ["query_tower", "candidate_tower", "index", "trained_towers", "prepared"])
 def test_a_mix_of_two_runs_is_refused_naming_both(registry: Registry, tmp_path: Path, part: str) -> None:
     parts = make_parts(tmp_path / "a", "a")
     other = make_parts(tmp_path / "b", "b")
@@ -179,7 +208,7 @@ def test_the_evaluation_of_another_version_is_refused(registry: Registry, tmp_pa
         registry.promote(**parts)
 
 
-@pytest.mark.parametrize("part", ["query_tower", "candidate_tower", "index", "evaluation", "prepared"])
+@pytest.mark.parametrize("part", [*PARTS, "prepared"])
 @pytest.mark.parametrize("damage", ["altered", "truncated", "missing", "manifest"])
 def test_a_damaged_part_is_refused_and_nothing_stays(
     registry: Registry, tmp_path: Path, part: str, damage: str

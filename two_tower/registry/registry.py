@@ -74,6 +74,19 @@ class Registry:
         alias = self._alias()
         return self.version(alias.version) if alias else None
 
+    def warm_start(self) -> Path | None:
+        """The champion's `trained_towers`, to start a training from; None where there are none, and the log says so."""
+        champion = self.champion()
+        if champion is None:
+            log.info("%s: no champion yet to start from: training starts fresh", self.folder)
+            return None
+        if champion.trained_towers is None:
+            log.info(
+                "%s: the champion %s was stored without its trained towers: training starts fresh",
+                self.folder, champion.id,
+            )  # fmt: skip
+        return champion.trained_towers
+
     def version(self, version: str) -> Version:
         """The version with this id.
 
@@ -121,6 +134,7 @@ class Registry:
         candidate_tower: str | Path,
         index: str | Path,
         evaluation: str | Path,
+        trained_towers: str | Path,
         prepared: str | Path,
         config: dict[str, Any],
     ) -> str:
@@ -133,6 +147,7 @@ class Registry:
             candidate_tower: The exported candidate tower.
             index: The index of the candidates.
             evaluation: The evaluation of the three, with the gate's verdict.
+            trained_towers: The weights that both towers were exported from, kept for the next training.
             prepared: The prepared data, whose candidate table is kept with the version.
             config: The run's whole configuration.
 
@@ -141,7 +156,7 @@ class Registry:
                 another version, or the champion is no longer the one they were compared with.
             ArtifactError: An artefact is incomplete or damaged, or the disk is full.
         """
-        folders = [Path(folder) for folder in (query_tower, candidate_tower, index, evaluation)]
+        folders = [Path(folder) for folder in (query_tower, candidate_tower, index, evaluation, trained_towers)]
         parts = dict(zip(PARTS, folders, strict=True))
         version, metrics = _evaluated(parts, Path(prepared))
         if metrics["gate"]["decision"] == "refuse":
@@ -168,6 +183,7 @@ class Registry:
         candidate_tower: str | Path,
         index: str | Path,
         evaluation: str | Path,
+        trained_towers: str | Path,
         prepared: str | Path,
         config: dict[str, Any],
     ) -> str:
@@ -175,7 +191,7 @@ class Registry:
 
         The arguments and what is raised are those of `promote`.
         """
-        folders = [Path(folder) for folder in (query_tower, candidate_tower, index, evaluation)]
+        folders = [Path(folder) for folder in (query_tower, candidate_tower, index, evaluation, trained_towers)]
         parts = dict(zip(PARTS, folders, strict=True))
         version, metrics = _evaluated(parts, Path(prepared))
         with self._changing():
@@ -301,12 +317,13 @@ class Registry:
 def _evaluated(parts: Mapping[str, Path], prepared: Path) -> tuple[str, dict[str, Any]]:
     """The version id of the parts and the metrics that their evaluation holds."""
     version = version_id(*(parts[part] for part in SERVED))
-    origin = read_manifest(parts["candidate_tower"], "candidate_tower").made_from.get("prepared_data")
-    if origin != content_hash(prepared):
-        raise RegistryError(
-            f"{prepared} and {parts['candidate_tower']} do not belong together: the tower was made from the "
-            f"prepared_data {origin}, this is {content_hash(prepared)}; use one run's outputs"
-        )
+    made_from = read_manifest(parts["candidate_tower"], "candidate_tower").made_from
+    for kind, folder in (("prepared_data", prepared), ("trained_towers", parts["trained_towers"])):
+        if made_from.get(kind) != content_hash(folder):
+            raise RegistryError(
+                f"{folder} and {parts['candidate_tower']} do not belong together: the tower was made from the "
+                f"{kind} {made_from.get(kind)}, this is {content_hash(folder)}; use one run's outputs"
+            )
     metrics: dict[str, Any] = open_artifact(parts["evaluation"], "evaluation").json("metrics.json")
     if metrics["version"] != version:
         raise RegistryError(

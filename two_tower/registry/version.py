@@ -16,7 +16,7 @@ from two_tower.errors import RegistryError
 VERSION_KIND = "retrieval_version"
 SERVED = ("query_tower", "candidate_tower", "index")
 """The parts that answer requests; the version's id is the hash of their content."""
-PARTS = (*SERVED, "evaluation")
+PARTS = (*SERVED, "evaluation", "trained_towers")
 
 Status = Literal["champion", "former", "refused", "undecided"]
 
@@ -54,6 +54,12 @@ class Version:
     def evaluation(self) -> Path:
         """The artefact of the evaluation that the version was stored with."""
         return self.folder / "evaluation"
+
+    @property
+    def trained_towers(self) -> Path | None:
+        """The artefact of the towers' weights, to start a training from; None in a version stored without it."""
+        folder = self.folder / "trained_towers"
+        return folder if (folder / MANIFEST).is_file() else None
 
     @property
     def items(self) -> Path:

@@ -1,0 +1,33 @@
+"""One trial of a search, in a process of its own: `python -m pipelines.trial FILE` trains as the JSON file says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from components.runtime import LINE_MARK, running
+
+EPOCH = "epoch "
+"""What the line that tells of an epoch starts with, after the mark: `epoch [number, recall]`."""
+
+
+def main(file: str) -> None:
+    """Trains, telling of every epoch on standard output."""
+    from two_tower.config import Model, Training
+    from two_tower.model import train
+
+    request = json.loads(Path(file).read_text(encoding="utf-8"))
+    with running("trial"):
+        train(
+            request["prepared"],
+            request["out"],
+            model=Model.model_validate(request["model"]),
+            training=Training.model_validate(request["training"]),
+            champion=request["champion"] or None,
+            epoch_end=lambda *told: print(f"{LINE_MARK}{EPOCH}{json.dumps(told)}", flush=True),
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
