@@ -66,6 +66,10 @@ SPACES: dict[str, dict[str, Any]] = {
     "personal_frequency": {"half_life": ["3d", "7d", "14d", "21d", "28d", "42d", "56d", "84d", "112d", "168d", "365d"]},
 }
 """What `--tune-baselines` searches: a list holds the values, two numbers are the ends of a logarithmic range."""
+COUNTED = ("item_item", "user_user", "ease", "ials")
+"""The types that can weigh events by how often and, where they have a time, how lately they happened."""
+WEIGHTS = {"counts": ["binary", "log"]}
+AGES = {"half_life": [None, "28d", "56d", "112d"]}
 
 
 def say(text: str) -> None:
@@ -367,7 +371,9 @@ def tune_baselines(config: Config, prepared: Path, *, types: Sequence[str], tria
                 say(f"{text}: recall@{k} {tried[text]:.4f}, {time.monotonic() - started:.0f} s")
             return tried[text]
 
-        search(SPACES[kind], score, trials=trials)
+        space = SPACES[kind] | (WEIGHTS if kind in COUNTED and not config.evaluation.exclude_seen else {})
+        timed = config.data.interactions.columns.time is not None
+        search(space | (AGES if kind in COUNTED and timed else {}), score, trials=trials)
         if not tried:
             say(f"{kind} is left out")
             continue

@@ -81,6 +81,7 @@ def load(
     half_life: timedelta | None = None,
     refit: bool = False,
     groups: int = 2,
+    whole_history: bool = False,
     **changes: list[Any],
 ) -> Any:
     return load_examples(
@@ -88,6 +89,7 @@ def load(
         SHOP if context else {},
         history_length=history_length,
         unordered_groups=groups,
+        whole_history=whole_history,
         half_life=half_life,
         refit=refit,
     )
@@ -162,6 +164,12 @@ def test_without_a_history_a_user_is_one_query_a_context(tmp_path: Path) -> None
     }
     assert found == {(0, 2): [5, 5, 6, 7, 9], (0, 3): [8], (2, 3): [1], (2, 0): [2]} and len(batch.user) == 4
     assert batch.weights[batch.positives == 7].tolist() == [2] and batch.weights[batch.positives == 2].tolist() == [3]
+
+
+def test_with_whole_histories_a_user_is_one_query_that_sees_everything(tmp_path: Path) -> None:
+    batch = everything(load(tmp_path, history_length=5, whole_history=True))
+    assert histories(batch) == [[6, 7, 5, 8, 9], [1, 2]] and batch.user.tolist() == [0, 2]
+    assert [sorted(batch.positives[batch.rows == query].tolist()) for query in (0, 1)] == [[5, 5, 6, 7, 8, 9], [1, 2]]
 
 
 def test_without_users_each_event_is_a_query(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from two_tower.config import Training
 from two_tower.contracts import LossBatch, LossContext
 from two_tower.model.losses import full_softmax
+from two_tower.model.losses.auto import Auto
 from two_tower.model.losses.bpr import Bpr
 from two_tower.model.losses.cosine_contrastive import CosineContrastive
 from two_tower.model.losses.full_softmax import FullSoftmax
@@ -139,6 +140,12 @@ def test_the_loss_and_its_gradient_are_finite_without_any_negative(loss) -> None
 
 
 # Full softmax
+
+
+def test_the_size_of_the_catalogue_chooses_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert value(Auto(), [0, 1], [0, 1]) == pytest.approx(value(FullSoftmax(), [0, 1], [0, 1]))
+    monkeypatch.setattr("two_tower.model.losses.auto.MOST_ITEMS", 3)
+    assert value(Auto(), [0, 1], [0, 1]) == pytest.approx(value(SampledSoftmax(), [0, 1], [0, 1]), abs=1e-3)
 
 
 def test_full_softmax_is_the_textbook_cross_entropy() -> None:

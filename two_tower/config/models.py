@@ -416,7 +416,7 @@ class Mining(Settings):
 class Training(Settings):
     """How the towers are trained."""
 
-    loss: AnyLoss
+    loss: AnyLoss = Field({"type": "auto"}, validate_default=True)
     epochs: int = Field(5, ge=1)
     batch_size: int = Field(2048, ge=2, description="About how many positives a step sees.")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's, at its highest; it falls to none along a cosine.")
@@ -425,6 +425,11 @@ class Training(Settings):
     clip_norm: float | None = Field(None, gt=0, description="The gradient's largest norm, over all weights together.")
     half_life: Duration | None = Field(
         None, description="A training event this much older than the newest one weighs half; without it all are equal."
+    )
+    whole_history: bool = Field(
+        False,
+        description="Whether all positives of a user share one query that sees the whole history, themselves included "
+        "(an autoencoder): for logs in which the same items are taken again and again, and far cheaper.",
     )
     unordered_groups: int = Field(
         8,
@@ -561,7 +566,7 @@ class Config(Settings):
     description: str = ""
     data: Data
     model: Model = Model()
-    training: Training
+    training: Training = Training()
     embedding: Embedding = Embedding()
     index: Index = Index()
     evaluation: Evaluation = Evaluation()

@@ -274,6 +274,7 @@ def load_examples(
     *,
     history_length: int,
     unordered_groups: int,
+    whole_history: bool = False,
     half_life: timedelta | None = None,
     refit: bool = False,
 ) -> Examples | UnorderedExamples:
@@ -284,6 +285,7 @@ def load_examples(
         context: The fitted context features by name.
         history_length: How many items a query carries; 0 where the query tower reads no history.
         unordered_groups: Into how many groups a user's items are dealt where they have no order.
+        whole_history: Whether a user's positives share one query that has the whole history.
         half_life: An event that is this much older than the newest one weighs half.
         refit: Whether the validation queries' relevant items are positives too, each query one more example.
 
@@ -293,14 +295,20 @@ def load_examples(
     config = prepared.manifest.config
     if half_life is not None and not config["interactions"]["columns"].get("time"):
         raise TrainingError("training.half_life: the events have no time; take it out, or name the column of the time")
-    pairs = config["examples"]["shape"] == "pairs" and history_length > 0
+    pairs = config["examples"]["shape"] == "pairs" and history_length > 0 and not whole_history
     table = prepared.table("pairs" if pairs else "train").combine_chunks()
     roles = [ROLES.index(role) for role in config["query"]["history_roles"]]
     if pairs:
         examples: Examples | UnorderedExamples = _from_pairs(table, context, history_length, half_life)
     else:
         examples = _from_sequences(
-            table, context, history_length, half_life, history_roles=roles, groups=unordered_groups
+            table,
+            context,
+            history_length,
+            half_life,
+            history_roles=roles,
+            groups=unordered_groups,
+            whole_history=whole_history,
         )
     if refit:
         examples = _with_validation(examples, prepared.table("validation"), context)
@@ -319,6 +327,7 @@ def _from_sequences(
     *,
     history_roles: list[int],
     groups: int,
+    whole_history: bool,
 ) -> Examples | UnorderedExamples:
     """The queries in the sequences, less the events that are neither targets nor in a history."""
     lengths = _lengths(table["items"])
@@ -327,7 +336,7 @@ def _from_sequences(
     weights = _flat(table["weights"]) * _aged(_flat(table["times"]), half_life)
     encoded = {name: feature.encode(_flat_arrow(table[f"context.{name}"])) for name, feature in context.items()}
     user = np.asarray(table["user"], dtype=np.int32)
-    if history_length and (visible < 0).any():
+    if history_length and not whole_history and (visible < 0).any():
         kept = np.bincount(row[target], minlength=len(lengths))
         first = np.flatnonzero(target)[np.cumsum(kept)[kept > 0] - kept[kept > 0]]
         return _unordered(
@@ -342,10 +351,11 @@ def _from_sequences(
     shown = np.isin(_flat(table["roles"]), history_roles)
     before = np.concatenate([[0], np.cumsum(shown)])
     start = (np.cumsum(lengths) - lengths)[row]
-    if not history_length:  # then nothing tells the events of a user in one context from each other
+    if whole_history or not history_length:  # then nothing tells the events of a user in one context from each other
         order = np.flatnonzero(target)
         order = order[np.lexsort((*(column[order] for values in encoded.values() for column in values.T), row[order]))]
-        row, start, target, visible = row[order], start[order], target[order], np.zeros(len(order), np.int32)
+        row, start, target = row[order], start[order], target[order]
+        visible = lengths[row] if whole_history else np.zeros(len(row), np.int64)
         items, weights = items[order], weights[order]
         encoded = {name: values[order] for name, values in encoded.items()}
     stop = start + visible

@@ -69,6 +69,7 @@ class TrainingData:
             context,
             history_length=history_length if model.history else 0,
             unordered_groups=training.unordered_groups,
+            whole_history=training.whole_history,
             half_life=training.half_life,
             refit=refit,
         )

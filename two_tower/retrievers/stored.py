@@ -68,6 +68,8 @@ class StoredVersion:
             known = sorted(name.removeprefix("context.") for name in columns if name.startswith("context."))
             raise DataError(f"this version takes no context {wrong}; it takes: {', '.join(known) or 'none'}")
         history = [str(item) for item in query.get("history") or []]
+        if history and "history" not in columns and not query.get("user_id"):
+            raise DataError("this version's query tower reads no history (model.history is null); ask for a user")
         inputs = {
             name: tf.constant(_raw(query.get(spec["column"]), spec), dtype=spec["dtype"])
             for name, spec in self._inputs.items()
