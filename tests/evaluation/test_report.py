@@ -559,6 +559,7 @@ def test_leave_last_out_and_a_single_epoch(artefacts: Artefacts) -> None:
     whole = [micros(date(2017, 1, 1)), micros(date(2017, 12, 31))]
     artefacts.summary["windows"] = {"train": whole, "validation": whole, "test": whole}
     artefacts.history = {
+        "refit": {"epochs": 1, "loss": [1.0], "seconds": [3.0]},
         "epoch": [1],
         "loss": [5.0],
         "validation_recall": [0.2],
@@ -570,6 +571,7 @@ def test_leave_last_out_and_a_single_epoch(artefacts: Artefacts) -> None:
     text = Page(artefacts.render()).text
     assert "validation window" not in text
     assert "best validation Recall@100, 0.2000, came after epoch 1" in text
+    assert "a second training, 1 epoch in 3 s" in text
 
 
 def test_champion_that_could_not_be_evaluated_is_told(artefacts: Artefacts) -> None:

@@ -543,7 +543,9 @@ def _training_section(history: Mapping[str, Any]) -> dict[str, Any]:
     at, loss = (steps["step"], steps["loss"]) if by_step else (epochs, history.get("loss", []))
     recall = history.get("validation_recall", [])
     best_epoch = history.get("best_epoch")
+    refit = history.get("refit")
     return {
+        "refit": refit and {"epochs": refit["epochs"], "seconds": sum(refit["seconds"])},
         "epochs": len(epochs),
         "seconds": sum(seconds) if seconds else None,
         "best_epoch": best_epoch,
