@@ -31,7 +31,7 @@ def test_every_value_is_kept_as_the_configuration_reads_it() -> None:
     assert tune["training.batch_size"] == Between(low=64, high=256, step=64)
     assert all(isinstance(value, int) for value in (tune["training.batch_size"].low, tune["training.batch_size"].step))
     assert tune["training.half_life"] == [None, "2d"]
-    assert tune["model.history"] == [None, {"type": "gru", "layers": 1, "dropout": 0.2}]
+    assert tune["model.history"] == [None, {"type": "gru", "layers": 1, "decay": 0.7, "dropout": 0.2}]
 
 
 def test_the_section_is_canonical_and_in_the_schema() -> None:

@@ -571,7 +571,7 @@ def test_leave_last_out_and_a_single_epoch(artefacts: Artefacts) -> None:
     text = Page(artefacts.render()).text
     assert "validation window" not in text
     assert "best validation Recall@100, 0.2000, came after epoch 1" in text
-    assert "a second training, 1 epoch in 3 s" in text
+    assert "a second training, 1 epoch in 3.0s" in text
 
 
 def test_champion_that_could_not_be_evaluated_is_told(artefacts: Artefacts) -> None:

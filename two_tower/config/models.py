@@ -356,6 +356,9 @@ class Gru(Settings):
 
     type: Literal["gru"] = "gru"
     layers: int = Field(1, ge=1, le=8)
+    decay: float = Field(
+        0.7, gt=0, le=1, description="Of the mean that the units' output is added to, as that of `mean`."
+    )
     dropout: float = Field(0.2, ge=0, lt=1)
 
 
@@ -365,6 +368,9 @@ class Transformer(Settings):
     type: Literal["transformer"] = "transformer"
     layers: int = Field(2, ge=1, le=16)
     heads: int = Field(2, ge=1, le=32, description="Must divide `model.dim`.")
+    decay: float = Field(
+        0.7, gt=0, le=1, description="Of the mean that the blocks' output is added to, as that of `mean`."
+    )
     dropout: float = Field(0.2, ge=0, lt=1)
 
 
