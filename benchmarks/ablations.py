@@ -25,8 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from quality_inputs import find_inputs  # noqa: E402
+
 from two_tower.config import Config, load_config  # noqa: E402
-from two_tower.errors import UserError  # noqa: E402
+from two_tower.errors import DataError, UserError  # noqa: E402
 
 DATASETS = ("amazon_beauty", "gowalla", "complete_journey", "online_retail", "ml_100k")
 MEAN = "model.history={type: mean, decay: 0.9}"
@@ -76,7 +78,10 @@ def main() -> None:
     options = parser.parse_args()
     figures: dict[str, Any] = {}
     for dataset in options.datasets:
-        figures[dataset] = ablate(dataset, options.only, [*(QUICK if options.quick else []), *options.overrides])
+        try:
+            figures[dataset] = ablate(dataset, options.only, [*(QUICK if options.quick else []), *options.overrides])
+        except DataError as error:
+            print(f"skipped, {dataset}: {error}", file=sys.stderr, flush=True)
     versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "numpy")}
     figures |= {"versions": versions | {"python": platform.python_version()}, "cores": os.cpu_count()}
     print(json.dumps({**figures, "quick": options.quick, "settings": options.overrides}))
@@ -105,11 +110,15 @@ def ablate(dataset: str, axes: list[str], overrides: list[str]) -> dict[str, Any
 
 
 def prepare(config: Config, folder: Path) -> Path:
-    """The prepared data of a configuration."""
+    """The prepared data of a configuration.
+
+    Raises:
+        DataError: The data set is not there, or cannot be prepared.
+    """
     from two_tower import data
 
-    sources = data.resolve_sources(config.data, dataset=config.dataset or config.name, data_root=str(ROOT / "data"))
-    data.prepare(sources, folder, data=config.data, beam=config.beam)
+    inputs = find_inputs(config, ROOT / "data", folder.parent, quick=False, cold=0.0, validation=False)
+    data.prepare(inputs.sources, folder, data=inputs.data, beam=config.beam)
     return folder
 
 

@@ -36,10 +36,10 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import yaml  # noqa: E402
-from quality_inputs import Inputs, Oracle, find_inputs  # noqa: E402
+from quality_inputs import Inputs, find_inputs, oracle  # noqa: E402
 
 from two_tower.config import Config, Given, canonical_json, load_config  # noqa: E402
-from two_tower.errors import DataError, UserError  # noqa: E402
+from two_tower.errors import DataError, TrainingError, UserError  # noqa: E402
 
 DATASETS = ("amazon_beauty", "gowalla", "complete_journey", "online_retail", "ml_100k", "synthetic", "synthetic_ids")
 KS = (10, 20, 100, 1000)
@@ -334,7 +334,7 @@ def oracle_row(
         return None
     data = open_artifact(prepared, "prepared_data")
     queries = Queries.load(data, exclude_seen=config.evaluation.exclude_seen, split=split)
-    found = measure("oracle", Oracle(inputs.folder, prepared), queries, ks=(10, 100, 1000), ties_against=False)
+    found = measure("oracle", oracle(inputs.folder, prepared), queries, ks=(10, 100, 1000), ties_against=False)
     recall = {name: float(values.mean()) for name, values in found.metrics.items() if name.startswith("recall@")}
     return {**recall, "share": {name: ours[name] / value for name, value in recall.items()}}
 
@@ -363,7 +363,7 @@ def tune_baselines(config: Config, prepared: Path, *, types: Sequence[str], tria
                 checked = type(config.evaluation).model_validate({"baselines": [settings]})
                 try:
                     retriever = checked.baselines[0].build(str(prepared), split="validation")
-                except DataError as error:  # such as a catalogue that is too large for EASE
+                except (DataError, TrainingError) as error:  # a catalogue too large for EASE, too high a learning rate
                     say(f"{text}: {error}")
                     return 0.0
                 found = measure(kind, retriever, queries, ks=[k], ties_against=False)

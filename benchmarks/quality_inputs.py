@@ -15,13 +15,14 @@ import pyarrow as pa
 
 from pipelines.datasets import MAKERS, make_dataset
 from two_tower.config import Config, Data, Given, GlobalTime
-from two_tower.contracts import Float32, Int32, Retrieved
+from two_tower.contracts import Float32
 from two_tower.data import open_prepared, resolve_sources
+from two_tower.index import ExactIndex
+from two_tower.retrievers import TwoTowerRetriever
 
 SEED = 42
 QUICK_SYNTHETIC = {"users": 2000, "items": 10_000}
 QUICK_USERS = 1000
-ORACLE_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -118,35 +119,33 @@ def _may_hold_cold(data: Data, paths: list[Path], *, validation: bool) -> pl.Exp
     return after < split.k * (2 if validation else 1)
 
 
-class Oracle:
-    """Ranks by the generator's true affinity, without its noise: the best that any retriever can do on average."""
+def oracle(folder: Path, prepared: Path) -> TwoTowerRetriever:
+    """Ranks by the generator's true affinity, without its noise: the best that any retriever can do on average.
 
-    def __init__(self, folder: Path, prepared: Path) -> None:
-        """The oracle of the synthetic data set in `folder`, over the candidates of `prepared`."""
-        users, items = pl.read_parquet(folder / "users.parquet"), pl.read_parquet(folder / "items.parquet")
-        self._interest = dict(zip(users["user_id"], _matrix(users["interest"]), strict=True))
-        attributes = dict(zip(items["item_id"], _matrix(items["attributes"]), strict=True))
-        ids = open_prepared(prepared).items(["item_id"])["item_id"].to_pylist()
-        self._attributes = np.stack([attributes[item] for item in ids])
+    Args:
+        folder: The folder of the synthetic data set.
+        prepared: Its prepared data, for the candidates.
+    """
+    users, items = pl.read_parquet(folder / "users.parquet"), pl.read_parquet(folder / "items.parquet")
+    attributes = dict(zip(items["item_id"], _matrix(items["attributes"]), strict=True))
+    ids = open_prepared(prepared).items(["item_id"])["item_id"].combine_chunks()
+    index = ExactIndex(np.stack([attributes[item] for item in ids.to_pylist()]), ids)
+    tower = TrueInterests(dict(zip(users["user_id"], _matrix(users["interest"]), strict=True)))
+    index.made_from = tower.made_from
+    return TwoTowerRetriever(tower, index, items=ids, features={})
 
-    def retrieve(self, queries: pa.Table, k: int, *, exclude: Int32 | None = None) -> Retrieved:
-        """The `k` candidates of the largest true affinity."""
-        interests = np.stack([self._interest[user] for user in queries["user_id"].to_pylist()])
-        items = np.empty((len(queries), k), dtype=np.int32)
-        scores = np.empty((len(queries), k), dtype=np.float32)
-        for start in range(0, len(queries), ORACLE_BLOCK):
-            rows = slice(start, start + ORACLE_BLOCK)
-            affinity = interests[rows] @ self._attributes.T
-            if exclude is not None:
-                row, place = np.nonzero(exclude[rows] >= 0)
-                affinity[row, exclude[rows][row, place]] = -np.inf
-            width = min(k, affinity.shape[1])
-            best = np.argpartition(-affinity, width - 1, axis=1)[:, :width]
-            best = np.take_along_axis(best, np.argsort(-np.take_along_axis(affinity, best, 1), axis=1), 1)
-            items[rows, :width], scores[rows, :width] = best, np.take_along_axis(affinity, best, 1)
-            items[rows, width:], scores[rows, width:] = -1, -np.inf
-        items[scores == -np.inf] = -1
-        return Retrieved(items, scores)
+
+class TrueInterests:
+    """In the place of a query tower: the users' interests, from which the generator drew."""
+
+    made_from = {"data_set": "synthetic"}
+
+    def __init__(self, interests: dict[str, Float32]) -> None:
+        self._interests = interests
+
+    def embed(self, queries: pa.Table, **_: Any) -> Float32:
+        """The interests float32 `[queries, dim]`."""
+        return np.stack([self._interests[user] for user in queries["user_id"].to_pylist()])
 
 
 def _matrix(column: pl.Series) -> Float32:

@@ -15,7 +15,7 @@ from two_tower.artifacts import ArtifactReader, open_artifact, write_artifact
 from two_tower.errors import TrainingError
 from two_tower.features import FittedFeature
 from two_tower.features.categorical import Categorical
-from two_tower.model.examples import Batch, Examples, UnorderedExamples, load_examples, padded_lists, padded_ranges
+from two_tower.model.examples import Batch, Examples, UnorderedExamples, load_examples
 
 SHOP = {"shop": FittedFeature("shop", Categorical(), {"vocabulary": ["a", "b"]})}
 KINDS = {
@@ -407,14 +407,3 @@ def test_batch_parts_have_the_types_that_the_losses_take(tmp_path: Path) -> None
                     whole = (batch.history, batch.user, batch.rows, batch.positives, batch.known_rows, batch.known)
                     assert {part.dtype for part in whole} == {np.dtype(np.int32)}
                     assert batch.weights.dtype == np.float32
-
-
-def test_padded_lists_keep_the_latest() -> None:
-    column = pa.chunked_array([pa.array([[1, 2, 3], [], None, [4]], pa.list_(pa.int32()))])
-    assert padded_lists(column, length=2).tolist() == [[2, 3], [-1, -1], [-1, -1], [4, -1]]
-
-
-def test_padded_ranges_may_overlap_and_be_empty() -> None:
-    values = np.array([7, 8, 9], dtype=np.int32)
-    found = padded_ranges(values, np.array([0, 1, 3]), np.array([2, 3, 3]))
-    assert found.tolist() == [[7, 8], [8, 9], [-1, -1]]

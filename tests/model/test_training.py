@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 from tiny_towers import BASKETS, COLD, DAY, ITEMS, USERS, write_tiny
 
-from two_tower.artifacts import open_artifact
+from two_tower.artifacts import open_artifact, write_artifact
 from two_tower.config import Gru, MeanPool, Mining, Model, Training, Transformer
 from two_tower.errors import ArtifactError, TrainingError
+from two_tower.index import ExactIndex
 from two_tower.model import train
 from two_tower.model.inputs import TrainingData
 from two_tower.model.mining import Mined
@@ -219,6 +222,31 @@ def test_a_loss_that_is_not_finite_names_step_learning_rate_and_items(plain: Pat
         open_artifact(tmp_path / "out", "trained_towers")
 
 
+def test_mining_names_embeddings_that_are_not_finite(plain: Path) -> None:
+    made = trainer(plain, Model(dim=4), settings(SAMPLED, mining=Mining(after=1)))
+    table = made.network.weights()["items/id/0"]
+    table.assign(tf.fill(table.shape, np.nan))
+    with pytest.raises(TrainingError, match=r"an embedding is not finite .*lower training\.learning_rate"):
+        made._mine()
+
+
+def test_a_refit_has_no_validation_queries(plain: Path) -> None:
+    reader = open_artifact(plain, "prepared_data")
+    assert TrainingData.load(reader, model=Model(dim=4), training=settings(), refit=True).validation is None
+
+
+def test_without_validation_queries_the_last_epoch_is_kept(plain: Path, tmp_path: Path) -> None:
+    whole = open_artifact(plain, "prepared_data")
+    with write_artifact(tmp_path / "prepared", "prepared_data", config=whole.manifest.config) as artifact:
+        for name in whole.manifest.files:
+            shutil.copy(plain / name, artifact.path(name))
+        artifact.write_table("validation/part-00000.parquet", whole.table("validation").slice(0, 0))
+    made = trainer(tmp_path / "prepared", Model(dim=4), settings(epochs=2))
+    made.fit(tmp_path / "curves")
+    assert made.data.validation is None
+    assert made.history.validation_recall == [None, None] and made.history.best_epoch == 2
+
+
 def test_a_batch_without_any_weight_is_passed_over(plain: Path, tmp_path: Path) -> None:
     made = trainer(plain, Model(dim=4), settings(epochs=1, batch_size=2))
     made.data.examples.weights[20:] = 0.0
@@ -266,7 +294,7 @@ def test_a_clipped_gradient_moves_little(plain: Path) -> None:
 @pytest.mark.parametrize("warmup", [0.0, 0.5])
 def test_the_learning_rate_rises_and_falls(plain: Path, warmup: float) -> None:
     made = trainer(plain, Model(dim=4), settings(warmup=warmup))
-    total = 8 * made.data.examples.batch_count(64)
+    total = 8 * made.steps_per_epoch
     rates = [float(made._optimizer._learning_rate(step)) for step in range(total + 1)]
     top = int(np.argmax(rates))
     assert top == int(warmup * total) and rates[top] == pytest.approx(0.02)
@@ -353,12 +381,17 @@ def test_a_warm_start_begins_where_the_champion_ended(champion: str, plain: Path
     assert warm["loss"][0] < trained.json("history.json")["loss"][0]
 
 
+def on_a_line(items: int) -> ExactIndex:
+    """Items with the vectors 0, 1, 2 and so on."""
+    return ExactIndex(np.arange(items, dtype=np.float32)[:, None], pa.array([f"item {item}" for item in range(items)]))
+
+
 def test_mined_negatives_are_the_best_but_the_very_best() -> None:
-    candidates = np.arange(6, dtype=np.float32)[:, None]
+    index = on_a_line(6)
     mined = Mined(Mining(top=2, skip=1, per_query=50), keys=4)
     rng = np.random.default_rng(0)
     assert (mined.draw(np.array([1, 3]), rng=rng) == -1).all()
-    mined.look_up(np.array([3, 0]), np.array([[1.0], [-1.0]], dtype=np.float32), candidates)
+    mined.look_up(np.array([3, 0]), np.array([[1.0], [-1.0]], dtype=np.float32), index)
     drawn = mined.draw(np.array([0, 1, 3]), rng=rng)
     assert drawn.dtype == np.int32 and drawn.shape == (3, 50)
     assert [set(row) for row in drawn.tolist()] == [{1, 2}, {-1}, {3, 4}]
@@ -366,7 +399,7 @@ def test_mined_negatives_are_the_best_but_the_very_best() -> None:
 
 def test_mining_more_than_there_is_leaves_places_empty() -> None:
     mined = Mined(Mining(top=5, skip=1, per_query=100), keys=1)
-    mined.look_up(np.array([0]), np.ones((1, 1), np.float32), np.arange(3, dtype=np.float32)[:, None])
+    mined.look_up(np.array([0]), np.ones((1, 1), np.float32), on_a_line(3))
     assert set(mined.draw(np.array([0]), rng=np.random.default_rng(0))[0].tolist()) == {-1, 0, 1}
 
 

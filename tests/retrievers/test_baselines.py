@@ -14,7 +14,7 @@ from handmade import DAY, RECENT, TEST_FROM, VALIDATION_FROM, Log, random_log, w
 from two_tower.artifacts import open_artifact
 from two_tower.config import Evaluation
 from two_tower.contracts import Retrieved, Retriever
-from two_tower.retrievers import padded
+from two_tower.lists import padded
 
 ITEMS, USERS = 60, 30
 CUTOFF = {"validation": VALIDATION_FROM, "test": TEST_FROM}

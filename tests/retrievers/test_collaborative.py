@@ -17,8 +17,8 @@ from handmade import DAY, RECENT, TEST_FROM, VALIDATION_FROM, Log, random_log, w
 from two_tower.artifacts import open_artifact, write_artifact
 from two_tower.config import Evaluation
 from two_tower.contracts import Retrieved, RetrieverSettings
-from two_tower.errors import DataError
-from two_tower.retrievers import padded
+from two_tower.errors import DataError, TrainingError
+from two_tower.lists import padded
 from two_tower.retrievers.collaborative import CollaborativeRanking
 
 Dense = np.ndarray
@@ -378,6 +378,13 @@ def test_ease_names_the_memory_that_it_would_need(prepared: Path) -> None:
     with pytest.raises(DataError, match=r"50 items were taken, more than max_items: 49\. .*50 x 50 x 4 bytes.*k_core"):
         settings("ease", max_items=49).build(str(prepared), split="test")
     built(prepared, "test", "ease", max_items=50)  # the ten that nobody took do not count
+
+
+def test_a_fit_that_gives_nan_says_what_to_change(prepared: Path) -> None:
+    with pytest.raises(TrainingError, match=r"bpr: .* learning_rate of 100: lower it"):
+        settings("bpr", learning_rate=100).build(str(prepared), split="test")
+    with pytest.raises(TrainingError, match=r"ials_7d: .* alpha of 1e\+30 .*: lower alpha or raise regularization"):
+        settings("ials", alpha=1e30, half_life="7d").build(str(prepared), split="test")
 
 
 def test_half_lives_need_times(prepared: Path, tmp_path: Path) -> None:

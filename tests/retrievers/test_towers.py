@@ -13,7 +13,8 @@ from two_tower import config
 from two_tower.artifacts import open_artifact
 from two_tower.errors import ArtifactError
 from two_tower.index import ExactIndex, Index, build_index, load_index
-from two_tower.retrievers import QueryTower, TwoTowerRetriever, padded, query_features, refuse_mix
+from two_tower.lists import padded
+from two_tower.retrievers import QueryTower, TwoTowerRetriever, query_features, refuse_mix
 
 ITEMS = 60
 IDS = item_ids(ITEMS)

@@ -12,6 +12,7 @@ from two_tower.artifacts import ArtifactReader
 from two_tower.contracts import Int32, Int64
 from two_tower.errors import DataError
 from two_tower.evaluation.sets import Bool, ItemSets
+from two_tower.lists import padded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,8 +94,6 @@ class Queries:
         return flags
 
     def _block(self, table: pa.Table) -> QueryBlock:
-        from two_tower.retrievers import padded
-
         relevant = ItemSets.from_lists(table["relevant"], items=self.items)
         seen = ItemSets.from_lists(table["seen"], items=self.items)
         if not self.exclude_seen:

@@ -22,6 +22,7 @@ from two_tower.features.base import (
     lookup_tensor,
     mean_embedding,
 )
+from two_tower.lists import list_lengths
 
 
 class MultiCategorical(FeatureType):
@@ -115,7 +116,7 @@ class MultiCategorical(FeatureType):
 
 def _entries(column: pa.ChunkedArray) -> tuple[Int32, Int32, pa.Array]:
     """The row, the place in its list and the value of each entry of a list column."""
-    lengths = np.asarray(pc.fill_null(pc.list_value_length(column), 0), dtype=np.int64)
+    lengths = list_lengths(column)
     row = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     first = np.cumsum(lengths) - lengths
     place = (np.arange(len(row)) - first[row]).astype(np.int32)

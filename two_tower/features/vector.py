@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from two_tower.contracts import FeatureType, Float32, Statistics
 from two_tower.errors import DataError
 from two_tower.features.base import identity
+from two_tower.lists import list_lengths, list_values
 
 
 class Vector(FeatureType):
@@ -58,9 +59,8 @@ class Vector(FeatureType):
 
     def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
         """float32 `[rows, width]`, a missing vector as NaN."""
-        lengths = np.asarray(pc.fill_null(pc.list_value_length(column), 0), dtype=np.int64)
         vectors = np.full((len(column), _width(column) or 1), np.nan, dtype=np.float32)
-        vectors[lengths > 0] = np.asarray(pc.list_flatten(column).to_numpy(), np.float32).reshape(-1, vectors.shape[1])
+        vectors[list_lengths(column) > 0] = list_values(column).astype(np.float32).reshape(-1, vectors.shape[1])
         return vectors
 
     def raw_spec(self, statistics: Statistics) -> tuple[str, tuple[int | None, ...]]:

@@ -16,6 +16,7 @@ from two_tower.artifacts import ArtifactReader
 from two_tower.contracts import ROLES, Float32, Int32, Int64
 from two_tower.errors import TrainingError
 from two_tower.features import FittedFeature
+from two_tower.lists import list_lengths, list_values, padded_ranges, ranges
 
 ALIKE = 8192
 """Among how many queries or sequences, drawn at random, those of like length are put together."""
@@ -110,10 +111,6 @@ class Examples:
             row, places = ranges(starts, ends_of_group[chosen])
             queries = by_group[places]
             yield self._batch(queries, None if pieces is None else pieces.take(chosen, row), whole_user=whole_user)
-
-    def batch_count(self, batch_size: int) -> int:
-        """About how many batches there are."""
-        return max(1, round(int((self.last - self.first).sum()) / batch_size))
 
     def positives(self) -> tuple[Int32, Int64]:
         """The query and the event of every positive."""
@@ -232,10 +229,6 @@ class UnorderedExamples:
         for chosen in _batched(lengths, np.minimum(lengths, self.history_length), batch_size, rng=rng):
             yield self._batch(chosen, starts[chosen], deal, group, whole_user=whole_user)
 
-    def batch_count(self, batch_size: int) -> int:
-        """About how many batches there are."""
-        return max(1, round(len(self.items) / batch_size))
-
     def positives(self) -> tuple[Int32, Int64]:
         """The sequence and the event of every positive."""
         return ranges(np.append(0, self.ends[:-1]), self.ends)
@@ -330,11 +323,11 @@ def _from_sequences(
     whole_history: bool,
 ) -> Examples | UnorderedExamples:
     """The queries in the sequences, less the events that are neither targets nor in a history."""
-    lengths = _lengths(table["items"])
+    lengths = list_lengths(table["items"])
     row = np.repeat(np.arange(len(lengths)), lengths)
-    items, target, visible = _flat(table["items"]), _flat(table["targets"]), _flat(table["visible"])
-    weights = _flat(table["weights"]) * _aged(_flat(table["times"]), half_life)
-    encoded = {name: feature.encode(_flat_arrow(table[f"context.{name}"])) for name, feature in context.items()}
+    items, target, visible = list_values(table["items"]), list_values(table["targets"]), list_values(table["visible"])
+    weights = list_values(table["weights"]) * _aged(list_values(table["times"]), half_life)
+    encoded = {name: feature.encode(pc.list_flatten(table[f"context.{name}"])) for name, feature in context.items()}
     user = np.asarray(table["user"], dtype=np.int32)
     if history_length and not whole_history and (visible < 0).any():
         kept = np.bincount(row[target], minlength=len(lengths))
@@ -348,7 +341,7 @@ def _from_sequences(
             groups=groups,
             history_length=history_length,
         )
-    shown = np.isin(_flat(table["roles"]), history_roles)
+    shown = np.isin(list_values(table["roles"]), history_roles)
     before = np.concatenate([[0], np.cumsum(shown)])
     start = (np.cumsum(lengths) - lengths)[row]
     if whole_history or not history_length:  # then nothing tells the events of a user in one context from each other
@@ -373,7 +366,7 @@ def _from_sequences(
         weights=weights,
         first=first,
         last=last,
-        shown=_flat(table["items"])[shown],
+        shown=list_values(table["items"])[shown],
         start=begin,
         seen_from=np.maximum(begin, seen_to - history_length),
         seen_to=seen_to,
@@ -387,7 +380,7 @@ def _from_pairs(
     table: pa.Table, context: Mapping[str, FittedFeature], history_length: int, half_life: timedelta | None
 ) -> Examples:
     """A query a row: its history lies ready."""
-    lengths = _lengths(table["history"])
+    lengths = list_lengths(table["history"])
     ends = np.cumsum(lengths)
     begin = ends - np.minimum(lengths, history_length)
     rows = np.arange(len(lengths))
@@ -396,7 +389,7 @@ def _from_pairs(
         weights=table["weight"].to_numpy() * _aged(table["time"].to_numpy(), half_life),
         first=rows,
         last=rows + 1,
-        shown=_flat(table["history"]),
+        shown=list_values(table["history"]),
         start=begin,
         seen_from=begin,
         seen_to=ends,
@@ -410,14 +403,14 @@ def _with_validation(
     examples: Examples | UnorderedExamples, queries: pa.Table, context: Mapping[str, FittedFeature]
 ) -> Examples | UnorderedExamples:
     """The examples and one more for each validation query: its relevant items, with all that precedes its cut-off."""
-    lengths = _lengths(queries["relevant"])
+    lengths = list_lengths(queries["relevant"])
     users = queries["user"].to_numpy()
-    relevant = _flat(queries["relevant"])
+    relevant = list_values(queries["relevant"])
     encoded = {name: feature.encode(queries[f"context.{name}"]) for name, feature in context.items()}
     weights = np.full(len(relevant), examples.weights.max(initial=0.0) or 1.0, dtype=np.float32)
     if isinstance(examples, UnorderedExamples):
         return _more_items(examples, users, relevant, weights, lengths, encoded)
-    histories, past = _flat(queries["history"]), _lengths(queries["history"])
+    histories, past = list_values(queries["history"]), list_lengths(queries["history"])
     shown_ends = len(examples.shown) + np.cumsum(past)
     begin = shown_ends - np.minimum(past, examples.history_length)
     ends = len(examples.items) + np.cumsum(lengths)
@@ -466,28 +459,6 @@ def _unordered(items: Int32, weights: Float32, sequence: Int64, **rest: Any) -> 
     )
 
 
-def padded_lists(column: pa.ChunkedArray, *, length: int) -> Int32:
-    """Lists of item numbers as `[rows, items]`: each list's last `length` entries, padded with -1 at the end."""
-    lengths = _lengths(column)
-    ends = np.cumsum(lengths)
-    return padded_ranges(_flat(column), ends - np.minimum(lengths, length), ends)
-
-
-def padded_ranges(values: Int32, first: Int64, last: Int64) -> Int32:
-    """The half-open ranges of `values` as rows `[ranges, longest]`, padded with -1 at the end."""
-    rows, entries = ranges(first, last)
-    padded = np.full((len(first), int((last - first).max(initial=0))), -1, dtype=np.int32)
-    padded[rows, entries - first[rows]] = values[entries]
-    return padded
-
-
-def ranges(first: Int64, last: Int64) -> tuple[Int32, Int64]:
-    """The number of each of some half-open ranges' entries one after the other: the range's, and its own."""
-    lengths = last - first
-    rows = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-    return rows, np.arange(len(rows)) + (first - (np.cumsum(lengths) - lengths))[rows]
-
-
 def _batched(sizes: Int64, lengths: Int64, batch_size: int, *, rng: np.random.Generator) -> Iterator[Int64]:
     """All groups in random order, some at a time with about `batch_size` positives together.
 
@@ -515,15 +486,3 @@ def _aged(times: Int64, half_life: timedelta | None) -> Float32:
     age = (times.max() - times) / (half_life.total_seconds() * 1e6)
     weights: Float32 = np.exp2(-np.minimum(age, 100)).astype(np.float32)
     return weights
-
-
-def _lengths(column: pa.ChunkedArray) -> Int64:
-    return np.asarray(pc.fill_null(pc.list_value_length(column), 0), dtype=np.int64)
-
-
-def _flat_arrow(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.list_flatten(column)
-
-
-def _flat(column: pa.ChunkedArray) -> Any:
-    return _flat_arrow(column).to_numpy()

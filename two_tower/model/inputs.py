@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +10,17 @@ import pyarrow as pa
 from two_tower.artifacts import ArtifactReader
 from two_tower.config import Model, Training
 from two_tower.contracts import Float32, Int32
+from two_tower.errors import DataError
+from two_tower.evaluation import Queries
 from two_tower.features import MISSING, load_features
-from two_tower.model.examples import Encoded, Examples, UnorderedExamples, load_examples, padded_lists, padded_ranges
+from two_tower.lists import padded
+from two_tower.model.examples import Encoded, Examples, UnorderedExamples, load_examples
 from two_tower.model.network import Network, encoded_ids, null_row, query_features, start_from_popularity
 
 
 @dataclass(frozen=True)
-class Queries:
-    """Encoded queries, for validation."""
+class ValidationQueries:
+    """The queries that an epoch is judged by, encoded."""
 
     history: Int32
     """`[queries, items]` item numbers, oldest first, padded with -1 at the end."""
@@ -38,6 +40,8 @@ class TrainingData:
 
     network: Network
     examples: Examples | UnorderedExamples
+    positive_count: int
+    """How many positives an epoch has."""
     item_ids: Int32
     """`[items]` encoded ids; unknown for an item that training never sees, as for one that comes later."""
     item_features: Encoded
@@ -45,7 +49,8 @@ class TrainingData:
     """`[users + 1]` encoded ids; the last is the missing user."""
     user_features: Encoded
     """`[users + 1, width]` by `user.NAME`; the last row is the missing user."""
-    validation: Queries
+    validation: ValidationQueries | None
+    """None for a refit, and where there is no query."""
     sampling_probability: Float32
     """`[items]`: share of the training positives."""
     item_names: pa.ChunkedArray
@@ -79,7 +84,7 @@ class TrainingData:
         if isinstance(examples, Examples):
             seen_items |= np.bincount(examples.shown, minlength=items.num_rows) > 0
         seen_users = np.bincount(examples.user[examples.user >= 0], minlength=users.num_rows) > 0
-        positives = np.bincount(examples.items[events], weights=examples.weights[events], minlength=items.num_rows)
+        weights = np.bincount(examples.items[events], weights=examples.weights[events], minlength=items.num_rows)
         item_features = load_features(content["item"])
         network = Network(
             model=model,
@@ -94,6 +99,7 @@ class TrainingData:
         return cls(
             network=network,
             examples=examples,
+            positive_count=len(events),
             item_ids=encoded_ids(seen_items),
             item_features={name: value.encode(items[f"feature.{name}"]) for name, value in item_features.items()},
             user_ids=user_ids,
@@ -101,44 +107,37 @@ class TrainingData:
                 name: np.concatenate([value.encode(users[name.replace("user.", "feature.", 1)]), null_row(value)])
                 for name, value in user.items()
             },
-            validation=load_queries(reader, network, user_ids, training),
-            sampling_probability=(positives / positives.sum()).astype(np.float32),
+            validation=None if refit else load_validation(reader, network, user_ids, training),
+            sampling_probability=(weights / weights.sum()).astype(np.float32),
             item_names=items["item_id"],
             seen_until=_seen_until(reader, refit=refit),
         )
 
 
-def load_queries(reader: ArtifactReader, network: Network, user_ids: Int32, training: Training) -> Queries:
-    """The validation queries that count, encoded; `user_ids` are the encoded ids by user number."""
-    table = reader.table("validation").combine_chunks()
-    exclude = None
-    relevant = _lists(table, "relevant")
-    if training.exclude_seen:
-        seen = _lists(table, "seen")
-        relevant = [np.setdiff1d(ours, past) for ours, past in zip(relevant, seen, strict=True)]
-    counted = np.flatnonzero([len(ours) > 0 for ours in relevant])
-    if len(counted) > training.validation_queries:
-        counted = counted[np.linspace(0, len(counted) - 1, training.validation_queries).astype(np.int64)]
-    table, relevant = table.take(counted), [relevant[row] for row in counted]
-    if training.exclude_seen:
-        lengths = np.array([len(seen[row]) for row in counted], dtype=np.int64)
-        ends = np.cumsum(lengths)
-        exclude = padded_ranges(
-            np.concatenate([*(seen[row] for row in counted), []]).astype(np.int32), ends - lengths, ends
-        )
-    return Queries(
-        history=padded_lists(table["history"], length=network.history_length),
-        ids=user_ids[np.asarray(table["user"], dtype=np.int64)],
-        features={name: feature.encode(table[name]) for name, feature in network.query_features.items()},
-        relevant=relevant,
-        exclude=exclude,
-    )
+def load_validation(
+    reader: ArtifactReader, network: Network, user_ids: Int32, training: Training
+) -> ValidationQueries | None:
+    """The validation queries that count, spread evenly; None where there is none.
 
-
-def _lists(table: pa.Table, name: str) -> list[Any]:
-    column = table[name].combine_chunks()
-    return (
-        np.split(column.flatten().to_numpy(), np.cumsum(column.value_lengths().to_numpy())[:-1]) if len(column) else []
+    Args:
+        reader: The prepared data.
+        network: The towers, for what they read of a query.
+        user_ids: `[users + 1]` encoded ids by user number.
+        training: How many queries there may be, and whether what a user has seen takes part.
+    """
+    try:
+        queries = Queries.load(reader, exclude_seen=bool(training.exclude_seen), split="validation")
+    except DataError:  # a training goes on without
+        return None
+    count = min(len(queries), training.validation_queries)
+    block = queries.take(np.linspace(0, len(queries) - 1, count).astype(np.int64))
+    items, sizes = block.relevant.members.astype(np.int32), block.relevant.sizes
+    return ValidationQueries(
+        history=padded(block.table["history"], last=network.history_length),
+        ids=user_ids[block.table["user"].to_numpy()],
+        features={name: feature.encode(block.table[name]) for name, feature in network.query_features.items()},
+        relevant=np.split(items, np.cumsum(sizes)[:-1]),
+        exclude=block.exclude,
     )
 
 

@@ -6,8 +6,7 @@ import numpy as np
 
 from two_tower.config import Mining
 from two_tower.contracts import Float32, Int32, Int64
-
-BLOCK = 512
+from two_tower.index import Index
 
 
 class Mined:
@@ -17,17 +16,15 @@ class Mined:
         self._settings = settings
         self._best: Int32 = np.full((keys, settings.top), -1, dtype=np.int32)
 
-    def look_up(self, keys: Int64, queries: Float32, candidates: Float32) -> None:
-        """Keeps the best candidates of queries `[n, dim]` under their `keys` `[n]`, by exact search."""
+    def look_up(self, keys: Int64, queries: Float32, index: Index) -> None:
+        """Keeps the best candidates of queries `[n, dim]` under their `keys` `[n]`; the index's rows are item numbers.
+
+        Raises:
+            ValueError: A query is not finite.
+        """
         top, skip = self._settings.top, self._settings.skip
-        wanted = min(top + skip, len(candidates))
-        for start in range(0, len(queries), BLOCK):
-            scores = -(queries[start : start + BLOCK] @ candidates.T)
-            best = np.argpartition(scores, wanted - 1, axis=1)[:, :wanted]
-            if skip:
-                order = np.argsort(np.take_along_axis(scores, best, axis=1), axis=1)
-                best = np.take_along_axis(best, order, axis=1)[:, skip:]
-            self._best[keys[start : start + BLOCK], : best.shape[1]] = best
+        items, _ = index.search(queries, skip + top)
+        self._best[keys] = items[:, skip:]
 
     def draw(self, keys: Int64, *, rng: np.random.Generator) -> Int32:
         """`[n, per_query]` item numbers of the queries' best, drawn at random; -1 where nothing was mined yet."""

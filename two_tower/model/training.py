@@ -18,6 +18,7 @@ from two_tower.artifacts import content_hash, open_artifact, write_artifact
 from two_tower.config import Model, Training
 from two_tower.contracts import Float32, LossBatch, LossContext
 from two_tower.errors import TrainingError
+from two_tower.index import ExactIndex
 from two_tower.model.examples import Batch, Encoded
 from two_tower.model.inputs import TrainingData
 from two_tower.model.mining import Mined
@@ -33,6 +34,8 @@ QUERY_BLOCK = 512
 ITEM_BLOCK = 65536
 LOWEST_TEMPERATURE = 0.01
 """Of a learned temperature: below, the loss sees little but the hardest negative."""
+SMALLER_STEPS = "lower training.learning_rate, set training.clip_norm, or raise model.temperature"
+"""What to do about a training that diverges."""
 
 EpochEnd = Callable[[int, float | None], None]
 """Called after each epoch with its number and its validation recall; what it raises ends the training."""
@@ -143,8 +146,9 @@ class Trainer:
         self._variables = list(self.network.weights().values())
         if self.network.model.learn_temperature:
             self._variables.append(self._temperature)
-        steps = training.epochs * data.examples.batch_count(training.batch_size)
-        self._optimizer = _optimizer(training, steps=steps)
+        self.steps_per_epoch = max(1, round(data.positive_count / training.batch_size))
+        """About how many."""
+        self._optimizer = _optimizer(training, steps=training.epochs * self.steps_per_epoch)
         flat = [variable for variable in self._variables if variable.shape.rank < 2]
         self._optimizer.exclude_from_weight_decay(var_list=flat)  # biases, scales and the temperature
         self._optimizer.build(self._variables)
@@ -210,7 +214,7 @@ class Trainer:
     def validate(self) -> float | None:
         """Mean Recall@`monitor_k` of the validation queries by exact search; None where there are none."""
         queries = self.data.validation
-        if not queries.relevant:
+        if queries is None:
             return None
         blocks = [
             self._embed_queries(
@@ -245,8 +249,7 @@ class Trainer:
                 yield epoch, time.monotonic() - started, loss
 
     def _epoch(self, epoch: int) -> float:
-        size = self.training.batch_size
-        progress = Progress(f"train: epoch {epoch}", total=self.data.examples.batch_count(size), unit="steps")
+        progress = Progress(f"train: epoch {epoch}", total=self.steps_per_epoch, unit="steps")
         losses = []
         for batch in self._batches():
             if not batch.weights.any():  # has no mean
@@ -272,7 +275,7 @@ class Trainer:
         return (
             f"the loss became {loss} in step {step} (epoch {epoch}) at the learning rate "
             f"{float(self._optimizer.learning_rate.numpy()):g}, in a batch with the items {items}, ... of the users "
-            f"number {users}, ...; lower training.learning_rate, set training.clip_norm, or raise model.temperature"
+            f"number {users}, ...; {SMALLER_STEPS}"
         )
 
     def _batches(self) -> Iterator[Batch]:
@@ -286,12 +289,11 @@ class Trainer:
     def _mine(self) -> None:
         """Looks up, for every training query, what the model of this moment ranks high."""
         assert self._mined is not None
-        candidates = self.candidate_embeddings()
-        examples = self.data.examples
-        progress = Progress("train: mining", total=examples.batch_count(self.training.batch_size), unit="batches")
+        index = ExactIndex(_finite(self.candidate_embeddings()), self.data.item_names.combine_chunks())
+        progress = Progress("train: mining", total=self.steps_per_epoch, unit="batches")
         for batch in self._batches():
             queries = self._embed_queries(*self._query_inputs(batch)).numpy()
-            self._mined.look_up(batch.keys, queries, candidates)
+            self._mined.look_up(batch.keys, _finite(queries), index)
             progress.advance(1)
 
     def _query_inputs(self, batch: Batch) -> tuple[Any, ...]:
@@ -368,6 +370,13 @@ def _optimizer(training: Training, *, steps: int) -> Any:
     )
     decay = training.weight_decay or None  # 0 would be a pass over all weights for nothing
     return keras.optimizers.Adam(falling, weight_decay=decay, global_clipnorm=training.clip_norm)
+
+
+def _finite(embeddings: Float32) -> Float32:
+    """The embeddings, which mining cannot rank if one is not finite."""
+    if not np.isfinite(embeddings).all():
+        raise TrainingError(f"an embedding is not finite any more; {SMALLER_STEPS}")
+    return embeddings
 
 
 def _tensors(features: Encoded) -> dict[str, tf.Tensor]:

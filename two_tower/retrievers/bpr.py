@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from two_tower.contracts import Float32, Int32
+from two_tower.errors import TrainingError
 from two_tower.retrievers.collaborative import Collaborative, Scorer
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Bpr(Collaborative):
 
     def fit(self, matrix: csr_matrix) -> Scorer:
         from implicit.cpu.bpr import BayesianPersonalizedRanking
+        from implicit.recommender_base import ModelFitError
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(1, "blas"):
@@ -41,7 +43,12 @@ class Bpr(Collaborative):
                 num_threads=1,  # several would write into each other's updates, and no run would be like another
                 random_state=self.seed,
             )
-            model.fit(matrix, show_progress=False)
+            try:
+                model.fit(matrix, show_progress=False)
+            except ModelFitError as error:
+                raise TrainingError(
+                    f"{self.name}: the vectors became NaN at a learning_rate of {self.learning_rate:g}: lower it"
+                ) from error
         return UserVectors(model)
 
 

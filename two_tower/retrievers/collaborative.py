@@ -13,6 +13,7 @@ from two_tower.contracts import Float32, Int32, Retrieved, Retriever, RetrieverS
 from two_tower.errors import DataError
 from two_tower.retrievers.events import Counts, Interactions, Pasts, events_before
 from two_tower.retrievers.fixed_order import FixedOrder
+from two_tower.retrievers.half_life import name_with_half_life
 from two_tower.retrievers.popularity import candidate_table, recent_order
 from two_tower.retrievers.ranking import Bool, best
 from two_tower.settings import Duration
@@ -47,7 +48,12 @@ class Collaborative(RetrieverSettings, ABC):
 
     @abstractmethod
     def fit(self, matrix: csr_matrix) -> Scorer:
-        """The model of the weights float32 `[users, items]`, of which at least one is stored."""
+        """The model of the weights float32 `[users, items]`, of which at least one is stored.
+
+        Raises:
+            DataError: The matrix is too large, or cannot be inverted.
+            TrainingError: The model's vectors became NaN.
+        """
 
     def interactions(self, items: int) -> Interactions:
         """How events become weights; here 1 for whatever was taken."""
@@ -76,11 +82,10 @@ class Weighted(Collaborative, ABC):
 
     @property
     def name(self) -> str:
-        return self.type if self.half_life is None else f"{self.type}_{self.half_life.total_seconds() / 86400:g}d"
+        return name_with_half_life(self.type, self.half_life)
 
     def interactions(self, items: int) -> Interactions:
-        half_life = None if self.half_life is None else self.half_life.total_seconds() * 1e6
-        return Interactions(items, self.counts, half_life)
+        return Interactions(items, self.counts, self.half_life)
 
 
 class CollaborativeRanking:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from two_tower.artifacts import ArtifactReader
 from two_tower.contracts import ROLES, Int32, Int64
+from two_tower.lists import list_lengths, list_values
+from two_tower.retrievers.half_life import decay
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,8 +53,7 @@ class Interactions:
 
     items: int
     counts: Counts = "binary"
-    half_life: float | None = None
-    """In the unit of the events' times."""
+    half_life: timedelta | None = None
 
     def matrix(self, events: Events, *, users: int) -> csr_matrix:
         """The weights float32 `[users, items]` of what was taken, at least `LEAST`; columns ascend in each row."""
@@ -72,18 +74,15 @@ class Interactions:
 
     def of_histories(self, queries: pa.Table) -> csr_matrix:
         """The weights float32 `[queries, items]` of what the queries themselves show."""
-        rows = np.repeat(np.arange(len(queries), dtype=np.int32), _lengths(queries["history"]))
-        positive = _flat(queries["history_roles"]) == POSITIVE
-        items, times = _flat(queries["history"])[positive], _flat(queries["history_times"])[positive]
+        rows = np.repeat(np.arange(len(queries), dtype=np.int32), list_lengths(queries["history"]))
+        positive = list_values(queries["history_roles"]) == POSITIVE
+        items, times = list_values(queries["history"])[positive], list_values(queries["history_times"])[positive]
         return self.matrix(Events(rows[positive], items, times), users=len(queries))
 
     def _decay(self, events: Events, *, users: int) -> npt.NDArray[np.float64]:
-        if self.half_life is None:
-            return np.ones(len(events.times))
         latest = np.full(users, np.iinfo(np.int64).min)
         np.maximum.at(latest, events.users, events.times)
-        decay: npt.NDArray[np.float64] = np.exp2((events.times - latest[events.users]) / self.half_life)
-        return decay
+        return decay(latest[events.users] - events.times, self.half_life)
 
 
 class Pasts:
@@ -120,18 +119,19 @@ def _with_empty_row(matrix: csr_matrix) -> csr_matrix:
 
 def _training_events(reader: ArtifactReader) -> Events:
     table = reader.table("train", ["user", "items", "times", "roles"])
-    users = np.repeat(table["user"].to_numpy(), _lengths(table["items"]))
-    kept = np.flatnonzero((users >= 0) & (_flat(table["roles"]) == POSITIVE))  # without a user it is nobody's past
+    users = np.repeat(table["user"].to_numpy(), list_lengths(table["items"]))
+    positive = list_values(table["roles"]) == POSITIVE
+    kept = np.flatnonzero(positive & (users >= 0))  # without a user it is nobody's past
     order = kept[np.argsort(users[kept], kind="stable")]
-    return Events(users[order], _flat(table["items"])[order], _flat(table["times"])[order])
+    return Events(users[order], list_values(table["items"])[order], list_values(table["times"])[order])
 
 
 def _validation_events(reader: ArtifactReader, training: Events) -> Events:
     """The events of the validation window, as far as the test queries and the validation queries show them."""
     test = reader.table("test", ["user", "history", "history_times", "history_roles"])
-    positive = _flat(test["history_roles"]) == POSITIVE
-    users = np.repeat(test["user"].to_numpy(), _lengths(test["history"]))[positive]
-    items, times = _flat(test["history"])[positive], _flat(test["history_times"])[positive]
+    positive = list_values(test["history_roles"]) == POSITIVE
+    users = np.repeat(test["user"].to_numpy(), list_lengths(test["history"]))[positive]
+    items, times = list_values(test["history"])[positive], list_values(test["history_times"])[positive]
     last = np.full(int(max(users.max(initial=-1), training.users.max(initial=-1))) + 1, np.iinfo(np.int64).min)
     np.maximum.at(last, training.users, training.times)
     later = (users >= 0) & (times > last[users])
@@ -142,9 +142,9 @@ def _validation_events(reader: ArtifactReader, training: Events) -> Events:
 
 def _unshown(validation: pa.Table, shown: Events) -> Events:
     """One event, at the cut-off, of each item that a user took in the validation window and `shown` lacks."""
-    lengths = _lengths(validation["relevant"])
+    lengths = list_lengths(validation["relevant"])
     users = np.repeat(validation["user"].to_numpy(), lengths)
-    items, times = _flat(validation["relevant"]), np.repeat(validation["cutoff"].to_numpy(), lengths)
+    items, times = list_values(validation["relevant"]), np.repeat(validation["cutoff"].to_numpy(), lengths)
     missing = (users >= 0) & ~np.isin(_pairs(users, items), _pairs(shown.users, shown.items))
     return Events(users[missing], items[missing], times[missing])
 
@@ -158,17 +158,3 @@ def _joined(first: Events, second: Events) -> Events:
 
 def _pairs(users: Int32, items: Int32) -> Int64:
     return (users.astype(np.int64) << 32) + items
-
-
-def _lengths(column: pa.ChunkedArray) -> Int64:
-    import pyarrow.compute as pc
-
-    lengths: Int64 = pc.list_value_length(column).to_numpy().astype(np.int64)
-    return lengths
-
-
-def _flat(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    import pyarrow.compute as pc
-
-    values: npt.NDArray[Any] = pc.list_flatten(column).to_numpy()
-    return values

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from two_tower.contracts import Float32, Int32
+from two_tower.errors import TrainingError
 from two_tower.retrievers.collaborative import Scorer, Weighted
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Ials(Weighted):
 
     def fit(self, matrix: csr_matrix) -> Scorer:
         from implicit.cpu.als import AlternatingLeastSquares
+        from implicit.recommender_base import ModelFitError
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(1, "blas"):  # implicit has threads of its own, each of which calls BLAS
@@ -39,7 +41,13 @@ class Ials(Weighted):
                 iterations=self.iterations,
                 random_state=self.seed,
             )
-            model.fit(_confidence(matrix, self.alpha), show_progress=False)
+            try:
+                model.fit(_confidence(matrix, self.alpha), show_progress=False)
+            except ModelFitError as error:
+                raise TrainingError(
+                    f"{self.name}: the vectors became NaN at an alpha of {self.alpha:g} and a regularization of "
+                    f"{self.regularization:g}: lower alpha or raise regularization"
+                ) from error
         return FoldedIn(model, alpha=self.alpha)
 
 

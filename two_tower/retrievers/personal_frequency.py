@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from pydantic import Field
 from two_tower.artifacts import open_artifact
 from two_tower.contracts import Float32, Int32, Retrieved, Retriever, RetrieverSettings
 from two_tower.retrievers.events import Events, events_before
+from two_tower.retrievers.half_life import decay, name_with_half_life
 from two_tower.retrievers.popularity import candidate_table, recent_order
 from two_tower.settings import Duration
 
@@ -34,20 +36,19 @@ class PersonalFrequency(RetrieverSettings):
 
     @property
     def name(self) -> str:
-        return self.type if self.half_life is None else f"{self.type}_{self.half_life.total_seconds() / 86400:g}d"
+        return name_with_half_life(self.type, self.half_life)
 
     def build(self, prepared: str, *, split: Literal["validation", "test"]) -> Retriever:
-        half_life = None if self.half_life is None else self.half_life.total_seconds() * 1e6
         order, counts = recent_order(candidate_table(prepared), split=split)
         events = events_before(open_artifact(prepared, "prepared_data"), split=split)
-        return PersonalRanking(events, padding=order, items=len(counts), half_life=half_life)
+        return PersonalRanking(events, padding=order, items=len(counts), half_life=self.half_life)
 
 
 class PersonalRanking:
     """Ranks a user's own items, then everything else in one order."""
 
-    def __init__(self, events: Events, *, padding: Int32, items: int, half_life: float | None) -> None:
-        """`padding`: every available item, best first; `items`: how many there are; `half_life` in microseconds."""
+    def __init__(self, events: Events, *, padding: Int32, items: int, half_life: timedelta | None) -> None:
+        """`padding`: every available item, best first; `items`: how many there are."""
         self.events, self.padding, self.half_life = events, padding, half_life
         self._place = np.full(items, NOWHERE)
         self._place[padding] = np.arange(len(padding))
@@ -76,9 +77,7 @@ class PersonalRanking:
         start, stop = np.searchsorted(self.events.users, [user, user + 1]) if user >= 0 else (0, 0)
         times = self.events.times[start:stop]
         items, inverse = np.unique(self.events.items[start:stop], return_inverse=True)
-        each = (
-            np.ones(len(times)) if self.half_life is None else np.exp2((times - times.max(initial=0)) / self.half_life)
-        )
+        each = decay(times.max(initial=0) - times, self.half_life)
         weights = np.bincount(inverse, weights=each, minlength=len(items))
         latest = np.full(len(items), np.iinfo(np.int64).min)
         np.maximum.at(latest, inverse, times)

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from two_tower.artifacts import open_artifact
-from two_tower.contracts import Float32, Int32
+from two_tower.contracts import Float32
 from two_tower.errors import ArtifactError
 from two_tower.features import FittedFeature, load_features
+from two_tower.lists import padded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -104,13 +105,3 @@ def query_features(features: Mapping[str, Any]) -> dict[str, FittedFeature]:
         for part in ("user", "context")
         for name, feature in load_features(features.get(part, {})).items()
     }
-
-
-def padded(column: pa.ChunkedArray, *, at_least: int = 0) -> Int32:
-    """Lists of item numbers as `[rows, longest]`, padded with -1 at the end."""
-    import pyarrow.compute as pc
-
-    lengths = pc.list_value_length(column).to_numpy()
-    matrix = np.full((len(lengths), max(at_least, int(lengths.max(initial=0)))), -1, dtype=np.int32)
-    matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = pc.list_flatten(column).to_numpy()
-    return matrix

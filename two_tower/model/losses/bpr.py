@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
-
 from two_tower.contracts import LossBatch, LossContext
-from two_tower.model.losses.sampling import SampledLoss, mean_over, score, weighted_mean
+from two_tower.model.losses.sampling import Negatives, PopularShare, SampledLoss, mean_over, score, weighted_mean
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -22,10 +20,8 @@ class Bpr(SampledLoss):
     """
 
     type: Literal["bpr"] = "bpr"
-    negatives: int = Field(512, ge=1, description="How many negatives are drawn for a batch, repeats included.")
-    popular_share: float = Field(
-        0.0, ge=0, le=1, description="Share of the negatives drawn by popularity: 0 is uniform, 1 has no uniform part."
-    )
+    negatives: Negatives = 512
+    popular_share: PopularShare = 0.0
 
     def build(self, context: LossContext) -> Any:
         """The loss: a mean over the batch, weighted."""

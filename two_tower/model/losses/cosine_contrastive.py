@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from two_tower.contracts import LossBatch, LossContext
-from two_tower.model.losses.sampling import SampledLoss, mean_over, score, weighted_mean
+from two_tower.model.losses.sampling import Negatives, PopularShare, SampledLoss, mean_over, score, weighted_mean
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -23,10 +23,8 @@ class CosineContrastive(SampledLoss):
     """
 
     type: Literal["cosine_contrastive"] = "cosine_contrastive"
-    negatives: int = Field(1024, ge=1, description="How many negatives are drawn for a batch, repeats included.")
-    popular_share: float = Field(
-        0.0, ge=0, le=1, description="Share of the negatives drawn by popularity: 0 is uniform, 1 has no uniform part."
-    )
+    negatives: Negatives = 1024
+    popular_share: PopularShare = 0.0
     margin: float = Field(0.5, ge=-1, lt=1, description="Negatives with a cosine below it are left alone.")
     negative_weight: float = Field(10.0, gt=0, description="Weight of the negatives' mean against the positive.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 Float64 = npt.NDArray[np.float64]
 Candidates = Callable[[Any], Any]
+Negatives = Annotated[int, Field(ge=1, description="How many negatives are drawn for a batch, repeats included.")]
+PopularShare = Annotated[
+    float,
+    Field(ge=0, le=1, description="Share of the negatives drawn by popularity: 0 is uniform, 1 has no uniform part."),
+]
 
 MASKED = -1e9
 """The score of what is no negative: far below any other, and finite, so that a row of nothing else is finite too."""
@@ -33,10 +38,8 @@ class SampledLoss(Loss, ABC):
     is from Mikolov et al., "Distributed Representations of Words and Phrases and their Compositionality", 2013.
     """
 
-    negatives: int = Field(8192, ge=1, description="How many negatives are drawn for a batch, repeats included.")
-    popular_share: float = Field(
-        0.5, ge=0, le=1, description="Share of the negatives drawn by popularity: 0 is uniform, 1 has no uniform part."
-    )
+    negatives: Negatives = 8192
+    popular_share: PopularShare = 0.5
     popularity_exponent: float = Field(
         1.0, gt=0, description="Popular negatives are drawn in proportion to (share of the positives) ** exponent."
     )
