@@ -79,6 +79,7 @@ def load(
     context: bool = False,
     time: str | None = "time",
     half_life: timedelta | None = None,
+    user_balance: float = 0.0,
     refit: bool = False,
     groups: int = 2,
     whole_history: bool = False,
@@ -91,6 +92,7 @@ def load(
         unordered_groups=groups,
         whole_history=whole_history,
         half_life=half_life,
+        user_balance=user_balance,
         refit=refit,
     )
 
@@ -318,6 +320,25 @@ def test_an_event_weighs_half_after_the_half_life(tmp_path: Path) -> None:
 def test_a_half_life_needs_times(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"training\.half_life: the events have no time"):
         load(tmp_path, half_life=timedelta(hours=1), time=None)
+
+
+@pytest.mark.parametrize(("balance", "first", "second"), [(0.5, 7**-0.5, 4**-0.5), (1.0, 1 / 7, 1 / 4)])
+def test_heavy_users_weigh_less_if_balanced(tmp_path: Path, balance: float, first: float, second: float) -> None:
+    weights = load(tmp_path, user_balance=balance).weights  # the first user has 7 in all, the second 4
+    np.testing.assert_allclose(weights, np.multiply([1, 1, 2, 1, 1, 1, 1, 3], [*[first] * 6, *[second] * 2]), rtol=1e-6)
+    assert weights.dtype == np.float32
+
+
+def test_each_event_without_a_user_is_a_user_in_the_balance(tmp_path: Path) -> None:
+    weights = load(tmp_path, user_balance=1.0, user=[-1, 2]).weights
+    np.testing.assert_allclose(weights, [1, 1, 1, 1, 1, 1, 1 / 4, 3 / 4], rtol=1e-6)
+
+
+def test_a_refit_balances_users_with_their_validation_items(tmp_path: Path) -> None:
+    examples = load(tmp_path, user_balance=1.0, refit=True)
+    rows, events = examples.positives()
+    together = np.bincount(examples.user[rows], weights=examples.weights[events])
+    np.testing.assert_allclose(together, [1, 1, 1], rtol=1e-6)
 
 
 def test_a_refit_adds_the_validation_queries(tmp_path: Path) -> None:

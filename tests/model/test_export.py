@@ -32,7 +32,7 @@ TRAINING = Training(loss={"type": "full_softmax"}, epochs=1, batch_size=64, lear
 VARIANTS = {
     "main": MODEL,
     "gru": Model(dim=8, history=Gru(), normalize=False),
-    "transformer": Model(dim=8, history=Transformer(), shared_items=False),
+    "transformer": Model(dim=8, history=Transformer(), shared_items=False, item_bias=True),
     "no_history": Model(dim=8, history=None, query={"use_id": True}),
 }
 

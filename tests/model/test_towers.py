@@ -66,6 +66,17 @@ def test_normalised_means_a_length_of_one() -> None:
     np.testing.assert_allclose(lengths, 1, rtol=1e-6)
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+def test_an_item_bias_is_added_to_the_product_of_the_other_coordinates(normalize: bool) -> None:
+    model = Model(dim=4, normalize=normalize, item_bias=True, query={"use_id": True})
+    items = np.array([[0.5, 3, 0, 4], [-2, 0, 1, 0]], dtype=np.float32)
+    tower = QueryTower(model, {}, vocabulary_size=1, history_length=0)
+    tower.layers["id"].build(None)
+    tower.layers["id"].set_weights([np.array([[0] * 4, [0] * 4, [9, 0, 0, 2]])])
+    scores = tower.embed(None, tf.constant([2]), {}).numpy() @ CandidateTower(model).embed(tf.constant(items)).numpy().T
+    np.testing.assert_allclose(scores, [[0.5 + (0.8 if normalize else 8), -2]], rtol=1e-6)
+
+
 def test_layers_start_as_if_they_were_not_there() -> None:
     tower, vectors = Tower(cross=2, hidden=[5, 7]), tf.random.normal([3, 4])
     np.testing.assert_allclose(apply_output(output_layers(tower, dim=4), tower, vectors, training=False), vectors)
@@ -138,6 +149,15 @@ def test_untrained_towers_rank_by_popularity(plain: Path, shared: bool) -> None:
     embeddings = made._embed_queries(*inputs).numpy()
     scores = (embeddings @ made.candidate_embeddings().T)[:, counts > 0]
     assert np.corrcoef(scores.mean(axis=0), counts[counts > 0])[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("history", KINDS, ids=lambda kind: kind.type)
+def test_item_biases_start_as_log_popularity(plain: Path, history: Any) -> None:
+    made = trainer(plain, Model(dim=16, temperature=0.1, item_bias=True, history=history))
+    logs = np.log1p(np.bincount(made.data.examples.items, minlength=len(made.data.item_ids)))
+    biases, known = made.candidate_embeddings()[:, 0] / 0.1, made.data.item_ids > OOV
+    np.testing.assert_allclose(biases[known], logs[known] - logs[known].mean(), atol=1e-5)
+    np.testing.assert_allclose(biases[~known], biases[known].min(), atol=1e-5)
 
 
 def test_a_tower_without_any_input_is_refused(plain: Path) -> None:

@@ -392,6 +392,11 @@ class Model(Settings):
         "own.",
     )
     normalize: bool = Field(True, description="Whether both towers end with an L2 normalisation.")
+    item_bias: bool = Field(
+        False,
+        description="Whether a candidate has a bias, learned from its popularity on: the first coordinate of its "
+        "embedding, which no normalisation touches and which meets a 1 in the query's.",
+    )
     temperature: float = Field(0.05, gt=0, description="What the scores are divided by in the loss.")
     learn_temperature: bool = Field(False, description="Whether the temperature is trained, from `temperature` on.")
 
@@ -431,6 +436,13 @@ class Training(Settings):
     clip_norm: float | None = Field(None, gt=0, description="The gradient's largest norm, over all weights together.")
     half_life: Duration | None = Field(
         None, description="A training event this much older than the newest one weighs half; without it all are equal."
+    )
+    user_balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How far heavy users' events weigh less: the weight of a user's events together is to the power of "
+        "1 - user_balance. 0: every event counts the same; 1: every user does.",
     )
     whole_history: bool = Field(
         False,

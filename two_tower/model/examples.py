@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -269,6 +269,7 @@ def load_examples(
     unordered_groups: int,
     whole_history: bool = False,
     half_life: timedelta | None = None,
+    user_balance: float = 0.0,
     refit: bool = False,
 ) -> Examples | UnorderedExamples:
     """The training examples of the prepared data, from its `sequences` or its `pairs` (`data.examples.shape`).
@@ -280,6 +281,7 @@ def load_examples(
         unordered_groups: Into how many groups a user's items are dealt where they have no order.
         whole_history: Whether a user's positives share one query that has the whole history.
         half_life: An event that is this much older than the newest one weighs half.
+        user_balance: The weight of a user's positives together is to the power of 1 - this.
         refit: Whether the validation queries' relevant items are positives too, each query one more example.
 
     Raises:
@@ -309,7 +311,7 @@ def load_examples(
         raise TrainingError(
             f"{prepared.folder}: no event with a weight precedes the validation window, so there is nothing to train on"
         )
-    return examples
+    return _balanced(examples, user_balance) if user_balance else examples
 
 
 def _from_sequences(
@@ -444,6 +446,17 @@ def _more_items(
         groups=examples.groups,
         history_length=examples.history_length,
     )
+
+
+def _balanced(examples: Examples | UnorderedExamples, balance: float) -> Examples | UnorderedExamples:
+    """The examples with the positives of heavy users weighing less; one without a user is a user's of its own."""
+    rows, events = examples.positives()
+    user = np.where(examples.user[rows] < 0, -1 - rows, examples.user[rows])
+    _, owner = np.unique(user, return_inverse=True)
+    together = np.bincount(owner, weights=examples.weights[events])[owner]
+    weights = examples.weights.copy()
+    weights[events] *= np.maximum(together, np.finfo(np.float32).tiny) ** -balance
+    return replace(examples, weights=weights)
 
 
 def _unordered(items: Int32, weights: Float32, sequence: Int64, **rest: Any) -> UnorderedExamples:

@@ -76,6 +76,7 @@ class TrainingData:
             unordered_groups=training.unordered_groups,
             whole_history=training.whole_history,
             half_life=training.half_life,
+            user_balance=training.user_balance,
             refit=refit,
         )
         _, events = examples.positives()

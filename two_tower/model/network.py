@@ -112,24 +112,26 @@ def start_from_popularity(network: Network, counts: Int64) -> None:
 
     The first coordinate of an item's id embedding starts at the log of its count, and the query's at a positive
     value.  Most items are rare: without this, the first epochs go by with pushing each of them down.  A GRU's or a
-    transformer's states cannot be set so; they learn it.
+    transformer's states cannot be set so; they learn it, unless the item has a bias.
 
     Args:
         network: The towers.
         counts: int64 `[known items]`, how often each item of the id vocabulary occurs in training.
     """
     model, layers = network.model, network.query.layers
-    if network.reads_history and not isinstance(model.history, MeanPool):
+    if network.reads_history and not isinstance(model.history, MeanPool) and not model.item_bias:
         return
+    cosine = model.normalize and not model.item_bias
     if model.candidate.use_id:
         logs = np.log1p(counts)
-        scale = (
-            POPULARITY * (2 * logs / logs.max() - 1) if model.normalize else (logs - logs.mean()) * model.temperature
-        )
+        scale = POPULARITY * (2 * logs / logs.max() - 1) if cosine else (logs - logs.mean()) * model.temperature
+        unknown = scale.min() if model.item_bias else 0.0  # a new item is no more popular than the rarest
         for items in (network.items, network.past_items):
-            _lean(items.layers["id"], np.concatenate([np.zeros(FIRST), scale]))
+            _lean(items.layers["id"], np.concatenate([np.full(FIRST, unknown), scale]))
+    if model.item_bias:
+        return
     first = tf.one_hot(0, model.dim)
-    if model.normalize:
+    if cosine:
         layers["output"].kernel.assign(tf.linalg.diag(1 - (1 - POPULARITY) * first))  # a history leans on it by itself
     if network.reads_history:
         layers["history"].empty.assign(first)

@@ -75,7 +75,7 @@ class CandidateTower(Layers):
     def embed(self, vectors: tf.Tensor, *, training: bool = False) -> tf.Tensor:
         """The embeddings `[n, dim]` of item vectors `[n, dim]`."""
         vectors = apply_output(self.layers, self.settings, vectors, training=training)
-        return tf.math.l2_normalize(vectors, axis=-1) if self.model.normalize else vectors
+        return embedding(vectors, self.model, bias=vectors[:, :1])
 
 
 class QueryTower(Layers):
@@ -119,7 +119,7 @@ class QueryTower(Layers):
             ids = hide_ids(ids, share=self.settings.id_dropout) if training else ids
             vector += self.layers["id"](ids)
         vector = apply_output(self.layers, self.settings, vector, training=training)
-        return tf.math.l2_normalize(vector, axis=-1) if self.model.normalize else vector
+        return embedding(vector, self.model, bias=tf.ones_like(vector[:, :1]))
 
 
 def feature_layers(features: Mapping[str, FittedFeature], *, dim: int) -> dict[str, Any]:
@@ -177,6 +177,19 @@ def apply_output(layers: Mapping[str, Any], tower: Tower, vectors: tf.Tensor, *,
             values = drop(layers[f"hidden.{number}"](values))
         vectors += layers["residual"](values)
     return layers["output"](vectors)
+
+
+def embedding(vectors: tf.Tensor, model: Model, *, bias: tf.Tensor) -> tf.Tensor:
+    """The embeddings `[n, dim]` of a tower's output `[n, dim]`: normalised, if the model says so.
+
+    With `item_bias` the first coordinate is `bias` `[n, 1]` and the others are normalised.  The dot product is then
+    that of the others plus the candidate's bias (Koren et al., "Matrix Factorization Techniques for Recommender
+    Systems", 2009), which a cosine alone has to express as a direction.
+    """
+    direction = vectors[:, 1:] if model.item_bias else vectors
+    if model.normalize:
+        direction = tf.math.l2_normalize(direction, axis=-1)
+    return tf.concat([bias, direction], axis=1) if model.item_bias else direction
 
 
 def hide_ids(ids: tf.Tensor, *, share: float) -> tf.Tensor:
