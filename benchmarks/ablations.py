@@ -62,6 +62,7 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
     },
     "features": {"none": ["data.items.features={}"]},
     "parameters": {"separate": ["model.shared_items=false"]},
+    "bias": {"none": ["model.item_bias=false"], "one an item": ["model.item_bias=true"]},
     "normalisation": {"dot product": ["model.normalize=false", "model.temperature=1"]},
 }
 """By axis and name: the settings that differ from the configuration."""

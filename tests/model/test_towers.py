@@ -52,11 +52,17 @@ def test_a_share_of_the_ids_is_hidden() -> None:
 
 
 def test_ids_alone_without_layers_are_a_matrix_factorisation() -> None:
-    model = Model(dim=3, normalize=False)
+    model = Model(dim=3, normalize=False, candidate={"linear": False})
     items = ItemEncoder(model, {}, vocabulary_size=4)
     vectors = items(tf.constant([2, 5]), {})
     tower = CandidateTower(model)
     np.testing.assert_array_equal(tower.embed(vectors), tf.gather(items.layers["id"].embeddings, [2, 5]))
+    assert list(items.named_weights()) == ["id/0"] and not tower.named_weights()
+
+
+def test_the_linear_map_starts_as_if_it_were_not_there() -> None:
+    tower, vectors = CandidateTower(Model(dim=3, normalize=False)), tf.random.normal([2, 3])
+    np.testing.assert_array_equal(tower.embed(vectors), vectors)
     np.testing.assert_array_equal(tower.layers["output"].kernel, np.eye(3))
 
 

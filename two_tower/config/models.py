@@ -333,6 +333,11 @@ class Tower(Settings):
 
     hidden: list[Annotated[int, Field(ge=1)]] = Field([], description="Widths of the hidden layers, relu between.")
     cross: int = Field(0, ge=0, description="Cross layers (deep & cross, version 2) before the hidden layers.")
+    linear: bool = Field(
+        True,
+        description="Whether the tower ends with a linear map. Wide id embeddings learn faster without: the map bears no "
+        "learning rate as high as theirs, and costs time by the square of `dim`.",
+    )
     use_id: bool = Field(True, description="Whether the item (or user) id has an embedding of its own.")
     id_dropout: float = Field(
         0.1, ge=0, lt=1, description="Share of training examples whose id embedding is hidden, so that features learn."

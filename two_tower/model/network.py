@@ -131,7 +131,7 @@ def start_from_popularity(network: Network, counts: Int64) -> None:
     if model.item_bias:
         return
     first = tf.one_hot(0, model.dim)
-    if cosine:
+    if cosine and model.query.linear:
         layers["output"].kernel.assign(tf.linalg.diag(1 - (1 - POPULARITY) * first))  # a history leans on it by itself
     if network.reads_history:
         layers["history"].empty.assign(first)

@@ -143,7 +143,7 @@ def id_embedding(vocabulary_size: int, *, dim: int) -> Any:
 
 
 def output_layers(tower: Tower, *, dim: int) -> dict[str, Any]:
-    """The layers from a tower's input vector to its embedding: cross and relu layers back to `dim`, and a linear map.
+    """The layers from a tower's input vector to its output: cross and relu layers back to `dim`, and a linear map.
 
     All start as if they were not there: what cross and relu layers add is zero, the linear map is the identity.
     """
@@ -151,7 +151,9 @@ def output_layers(tower: Tower, *, dim: int) -> dict[str, Any]:
     layers |= {f"hidden.{number}": keras.layers.Dense(width, "relu") for number, width in enumerate(tower.hidden)}
     if tower.hidden:
         layers["residual"] = keras.layers.Dense(dim, kernel_initializer="zeros")
-    return {**layers, "output": keras.layers.Dense(dim, use_bias=False, kernel_initializer="identity")}
+    if tower.linear:
+        layers["output"] = keras.layers.Dense(dim, use_bias=False, kernel_initializer="identity")
+    return layers
 
 
 def apply_output(layers: Mapping[str, Any], tower: Tower, vectors: tf.Tensor, *, training: bool) -> tf.Tensor:
@@ -176,7 +178,7 @@ def apply_output(layers: Mapping[str, Any], tower: Tower, vectors: tf.Tensor, *,
         for number in range(len(tower.hidden)):
             values = drop(layers[f"hidden.{number}"](values))
         vectors += layers["residual"](values)
-    return layers["output"](vectors)
+    return layers["output"](vectors) if tower.linear else vectors
 
 
 def embedding(vectors: tf.Tensor, model: Model, *, bias: tf.Tensor) -> tf.Tensor:
