@@ -335,8 +335,8 @@ class Tower(Settings):
     cross: int = Field(0, ge=0, description="Cross layers (deep & cross, version 2) before the hidden layers.")
     linear: bool = Field(
         True,
-        description="Whether the tower ends with a linear map. Wide id embeddings learn faster without: the map bears no "
-        "learning rate as high as theirs, and costs time by the square of `dim`.",
+        description="Whether the tower ends with a linear map. Wide id embeddings learn faster without: the map bears "
+        "no learning rate as high as theirs, and costs time by the square of `dim`.",
     )
     use_id: bool = Field(True, description="Whether the item (or user) id has an embedding of its own.")
     id_dropout: float = Field(
