@@ -33,7 +33,7 @@ VARIANTS = {
     "main": MODEL,
     "gru": Model(dim=8, history=Gru(), normalize=False),
     "transformer": Model(dim=8, history=Transformer(), shared_items=False, item_bias=True),
-    "no_history": Model(dim=8, history=None, query={"use_id": True}),
+    "no_history": Model(dim=8, history=None, candidate={"linear": False}, query={"use_id": True, "linear": False}),
 }
 
 FRESH = """
