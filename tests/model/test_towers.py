@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 from tiny_towers import write_tiny
 
 from two_tower.artifacts import open_artifact
@@ -19,7 +20,15 @@ from two_tower.errors import TrainingError
 from two_tower.features import OOV
 from two_tower.model.inputs import TrainingData
 from two_tower.model.network import Network
-from two_tower.model.towers import CandidateTower, ItemEncoder, QueryTower, apply_output, hide_ids, output_layers
+from two_tower.model.towers import (
+    CandidateTower,
+    ItemEncoder,
+    QueryTower,
+    apply_output,
+    hide_ids,
+    output_layers,
+    spread,
+)
 from two_tower.model.training import Trainer
 
 TRAINING = Training(loss={"type": "in_batch"})
@@ -74,13 +83,22 @@ def test_normalised_means_a_length_of_one() -> None:
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_an_item_bias_is_added_to_the_product_of_the_other_coordinates(normalize: bool) -> None:
-    model = Model(dim=4, normalize=normalize, item_bias=True, query={"use_id": True})
+    model = Model(dim=4, normalize=normalize, item_bias=True, query={"use_id": True, "id_dropout": 0})
     items = np.array([[0.5, 3, 0, 4], [-2, 0, 1, 0]], dtype=np.float32)
     tower = QueryTower(model, {}, vocabulary_size=1, history_length=0)
     tower.layers["id"].build(None)
     tower.layers["id"].set_weights([np.array([[0] * 4, [0] * 4, [9, 0, 0, 2]])])
-    scores = tower.embed(None, tf.constant([2]), {}).numpy() @ CandidateTower(model).embed(tf.constant(items)).numpy().T
-    np.testing.assert_allclose(scores, [[0.5 + (0.8 if normalize else 8), -2]], rtol=1e-6)
+    for training in (True, False):
+        query = tower.embed(None, tf.constant([2]), {}, training=training).numpy()
+        scores = query @ CandidateTower(model).embed(tf.constant(items), training=training).numpy().T
+        np.testing.assert_allclose(scores, [[0.5 + (0.8 if normalize else 8), -2]], rtol=1e-6)
+
+
+def test_a_bias_is_spread_over_all_coordinates() -> None:
+    vectors = np.array([[3, 0, 0, 0], [1, 2, 3, 4]], dtype=np.float32)
+    found = spread(tf.constant(vectors)).numpy()
+    np.testing.assert_allclose(found[0], [1.5] * 4, rtol=1e-6)
+    np.testing.assert_allclose(found @ found.T, vectors @ vectors.T, rtol=1e-6)
 
 
 def test_layers_start_as_if_they_were_not_there() -> None:
@@ -148,6 +166,7 @@ def test_a_query_in_a_sequence_has_the_embedding_of_its_own_history(plain: Path,
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_untrained_towers_rank_by_popularity(plain: Path, shared: bool) -> None:
+    keras.utils.set_random_seed(0)
     made = trainer(plain, Model(dim=16, shared_items=shared))
     counts = np.bincount(made.data.examples.items, minlength=len(made.data.item_ids))
     queries = made.data.validation
@@ -159,9 +178,10 @@ def test_untrained_towers_rank_by_popularity(plain: Path, shared: bool) -> None:
 
 @pytest.mark.parametrize("history", KINDS, ids=lambda kind: kind.type)
 def test_item_biases_start_as_log_popularity(plain: Path, history: Any) -> None:
-    made = trainer(plain, Model(dim=16, temperature=0.1, item_bias=True, history=history))
+    made = trainer(plain, Model(dim=16, candidate={"id_dropout": 0}, temperature=0.1, item_bias=True, history=history))
     logs = np.log1p(np.bincount(made.data.examples.items, minlength=len(made.data.item_ids)))
-    biases, known = made.candidate_embeddings()[:, 0] / 0.1, made.data.item_ids > OOV
+    embeddings, known = made._candidates(tf.range(len(logs)), training=True).numpy(), made.data.item_ids > OOV
+    biases = embeddings[:, 0] / 0.1
     np.testing.assert_allclose(biases[known], logs[known] - logs[known].mean(), atol=1e-5)
     np.testing.assert_allclose(biases[~known], biases[known].min(), atol=1e-5)
 

@@ -399,8 +399,8 @@ class Model(Settings):
     normalize: bool = Field(True, description="Whether both towers end with an L2 normalisation.")
     item_bias: bool = Field(
         False,
-        description="Whether a candidate has a bias, learned from its popularity on: the first coordinate of its "
-        "embedding, which no normalisation touches and which meets a 1 in the query's.",
+        description="Whether a candidate has a bias, a number added to its score, learned from its log popularity on. "
+        "It takes one of the `dim` coordinates, and no normalisation touches it.",
     )
     temperature: float = Field(0.05, gt=0, description="What the scores are divided by in the loss.")
     learn_temperature: bool = Field(False, description="Whether the temperature is trained, from `temperature` on.")

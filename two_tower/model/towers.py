@@ -75,7 +75,7 @@ class CandidateTower(Layers):
     def embed(self, vectors: tf.Tensor, *, training: bool = False) -> tf.Tensor:
         """The embeddings `[n, dim]` of item vectors `[n, dim]`."""
         vectors = apply_output(self.layers, self.settings, vectors, training=training)
-        return embedding(vectors, self.model, bias=vectors[:, :1])
+        return embedding(vectors, self.model, bias=vectors[:, :1], training=training)
 
 
 class QueryTower(Layers):
@@ -119,7 +119,7 @@ class QueryTower(Layers):
             ids = hide_ids(ids, share=self.settings.id_dropout) if training else ids
             vector += self.layers["id"](ids)
         vector = apply_output(self.layers, self.settings, vector, training=training)
-        return embedding(vector, self.model, bias=tf.ones_like(vector[:, :1]))
+        return embedding(vector, self.model, bias=tf.ones_like(vector[:, :1]), training=training)
 
 
 def feature_layers(features: Mapping[str, FittedFeature], *, dim: int) -> dict[str, Any]:
@@ -181,17 +181,33 @@ def apply_output(layers: Mapping[str, Any], tower: Tower, vectors: tf.Tensor, *,
     return layers["output"](vectors) if tower.linear else vectors
 
 
-def embedding(vectors: tf.Tensor, model: Model, *, bias: tf.Tensor) -> tf.Tensor:
+def embedding(vectors: tf.Tensor, model: Model, *, bias: tf.Tensor, training: bool) -> tf.Tensor:
     """The embeddings `[n, dim]` of a tower's output `[n, dim]`: normalised, if the model says so.
 
     With `item_bias` the first coordinate is `bias` `[n, 1]` and the others are normalised.  The dot product is then
     that of the others plus the candidate's bias (Koren et al., "Matrix Factorization Techniques for Recommender
-    Systems", 2009), which a cosine alone has to express as a direction.
+    Systems", 2009), which a cosine alone has to express as a direction.  Outside of training, which sees dot products
+    alone, the bias is spread over all coordinates.
     """
     direction = vectors[:, 1:] if model.item_bias else vectors
     if model.normalize:
         direction = tf.math.l2_normalize(direction, axis=-1)
-    return tf.concat([bias, direction], axis=1) if model.item_bias else direction
+    if not model.item_bias:
+        return direction
+    whole = tf.concat([bias, direction], axis=1)
+    return whole if training else spread(whole)
+
+
+def spread(vectors: tf.Tensor) -> tf.Tensor:
+    """The vectors `[n, dim]` reflected so that the first axis becomes the diagonal.
+
+    A reflection keeps dot products.  An index quantises a few coordinates at a time, each as finely as the others, and
+    one coordinate far longer than they are costs it recall.
+    """
+    dim = int(vectors.shape[-1])
+    mirror = tf.one_hot(0, dim) - dim**-0.5
+    mirror = tf.math.l2_normalize(mirror)[:, None]
+    return vectors - 2 * tf.matmul(tf.matmul(vectors, mirror), mirror, transpose_b=True)
 
 
 def hide_ids(ids: tf.Tensor, *, share: float) -> tf.Tensor:
