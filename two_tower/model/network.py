@@ -110,28 +110,25 @@ class Network:
 def start_from_popularity(network: Network, counts: Int64) -> None:
     """Sets the untrained towers so that every query ranks by popularity, roughly.
 
-    The first coordinate of an item's id embedding starts at the log of its count, and the query's at a positive
-    value.  Most items are rare: without this, the first epochs go by with pushing each of them down.  A GRU's or a
-    transformer's states cannot be set so; they learn it, unless the item has a bias.
+    Most items are rare: without this, the first epochs go by with pushing each of them down.  Where items have a bias,
+    that starts at the log of their count.  Otherwise the first coordinate of an item's id embedding does, and the
+    query's at a positive value; a GRU's or a transformer's states cannot be set so, and learn it.
 
     Args:
         network: The towers.
         counts: int64 `[known items]`, how often each item of the id vocabulary occurs in training.
     """
     model, layers = network.model, network.query.layers
-    if network.reads_history and not isinstance(model.history, MeanPool) and not model.item_bias:
-        return
-    cosine = model.normalize and not model.item_bias
-    if model.candidate.use_id:
-        logs = np.log1p(counts)
-        scale = POPULARITY * (2 * logs / logs.max() - 1) if cosine else (logs - logs.mean()) * model.temperature
-        unknown = scale.min() if model.item_bias else 0.0  # a new item is no more popular than the rarest
-        for items in (network.items, network.past_items):
-            _lean(items.layers["id"], np.concatenate([np.full(FIRST, unknown), scale]))
+    logs = np.log1p(counts)
+    centred = (logs - logs.mean()) * model.temperature
     if model.item_bias:
+        _lean_items(network, centred, unknown=centred.min())  # a new item is no more popular than the rarest
         return
+    if network.reads_history and not isinstance(model.history, MeanPool):
+        return
+    _lean_items(network, POPULARITY * (2 * logs / logs.max() - 1) if model.normalize else centred, unknown=0.0)
     first = tf.one_hot(0, model.dim)
-    if cosine and model.query.linear:
+    if model.normalize and model.query.linear:
         layers["output"].kernel.assign(tf.linalg.diag(1 - (1 - POPULARITY) * first))  # a history leans on it by itself
     if network.reads_history:
         layers["history"].empty.assign(first)
@@ -139,6 +136,13 @@ def start_from_popularity(network: Network, counts: Int64) -> None:
         _lean(layers["id"], 1.0)
     elif "project" in layers:
         layers["project"].bias.assign(first)
+
+
+def _lean_items(network: Network, known: np.ndarray[Any, np.dtype[np.float64]], *, unknown: float) -> None:
+    """Sets the first coordinate of the items' id embeddings, where they have some."""
+    if network.model.candidate.use_id:
+        for items in (network.items, network.past_items):
+            _lean(items.layers["id"], np.concatenate([np.full(FIRST, unknown), known]))
 
 
 def _lean(embedding: Any, values: Any) -> None:
