@@ -173,7 +173,7 @@ class Trainer:
             TrainingError: The loss is not finite.
         """
         best, without_gain = -1.0, 0
-        for epoch, seconds, loss in self._epochs(self.training.epochs, curves):
+        for epoch, seconds, loss in self._epochs("train", self.training.epochs, curves):
             started = time.monotonic()
             recall = self.validate()
             self.history.epoch.append(epoch)
@@ -204,7 +204,7 @@ class Trainer:
     def refit(self, curves: Path, *, epochs: int) -> dict[str, Any]:
         """Trains `epochs` epochs without looking at validation; the entry `refit` of history.json."""
         entry: dict[str, Any] = {"epochs": epochs, "loss": [], "seconds": []}
-        for epoch, seconds, loss in self._epochs(epochs, curves):
+        for epoch, seconds, loss in self._epochs("refit", epochs, curves):
             entry["loss"].append(loss)
             entry["seconds"].append(round(seconds, 2))
             log.info("refit: epoch %d of %d, loss %.4f, %s", epoch, epochs, loss, human_seconds(seconds))
@@ -236,7 +236,7 @@ class Trainer:
             [self._embed_items(tf.range(i, j)).numpy() for i, j in _blocks(len(self.data.item_ids), ITEM_BLOCK)]
         )
 
-    def _epochs(self, epochs: int, curves: Path) -> Iterator[tuple[int, float, float]]:
+    def _epochs(self, what: str, epochs: int, curves: Path) -> Iterator[tuple[int, float, float]]:
         """Trains epoch after epoch: its number, seconds and mean loss; TensorBoard's writer is open meanwhile."""
         writer = tf.summary.create_file_writer(str(curves))
         with closing(writer), writer.as_default():
@@ -245,11 +245,11 @@ class Trainer:
                 mining = self.training.mining
                 if mining and self._mined and epoch > mining.after and (epoch - mining.after - 1) % mining.every == 0:
                     self._mine()
-                loss = self._epoch(epoch)
+                loss = self._epoch(what, epoch)
                 yield epoch, time.monotonic() - started, loss
 
-    def _epoch(self, epoch: int) -> float:
-        progress = Progress(f"train: epoch {epoch}", total=self.steps_per_epoch, unit="steps")
+    def _epoch(self, what: str, epoch: int) -> float:
+        progress = Progress(f"{what}: epoch {epoch}", total=self.steps_per_epoch, unit="steps")
         losses = []
         for batch in self._batches():
             if not batch.weights.any():  # has no mean
