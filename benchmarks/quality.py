@@ -46,6 +46,7 @@ KS = (10, 20, 100, 1000)
 FIGURES = {f"recall@{k}": f"recall@{k}" for k in KS} | {"mrr": "mrr@1000"} | {f"ndcg@{k}": f"ndcg@{k}" for k in KS[:3]}
 """The figures of a row, and their names in metrics.json."""
 NEW = ("new_to_user", "warm_new_to_user", "cold_items")
+GROUPS = ("head", "middle", "tail")
 QUICK = ["training.epochs=2", "evaluation.bootstrap_samples=200"]
 SPACES: dict[str, dict[str, Any]] = {
     "item_item": {"similarity": ["cosine", "bm25"], "neighbours": [10, 20, 50, 100, 200, 500, 1000]},
@@ -277,7 +278,7 @@ def run_version(
 
 
 def row_of(metrics: Mapping[str, Any], system: str) -> dict[str, Any]:
-    """A system's figures, and those on items that are new to the user or to everybody."""
+    """A system's figures, those on items that are new to the user or to everybody, and those by popularity."""
     discovery = metrics["discovery"]
     return {
         **figures_of(metrics, system),
@@ -287,6 +288,13 @@ def row_of(metrics: Mapping[str, Any], system: str) -> dict[str, Any]:
                 name: {"queries": part["queries"], **figures_of(part, system)}
                 for name, part in metrics["slices"].items()
                 if name in NEW
+            },
+        },
+        "popularity": {
+            **{f"recall@100, {name}": figures_of(metrics["slices"][name], system).get("recall@100") for name in GROUPS},
+            **{
+                f"share of {name} in the first 100": metrics["popularity"]["recommended"][system].get(f"{name}@100")
+                for name in GROUPS
             },
         },
     }
