@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
 Role = Literal["positive", "negative", "impression"]
 ROLES: tuple[Role, ...] = ("positive", "negative", "impression")
 """The roles of events, in the order of the numbers that stand for them in the prepared data."""

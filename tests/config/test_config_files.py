@@ -91,4 +91,5 @@ def test_every_column_stands_in_its_data_set(name: str, tmp_path: Path) -> None:
     for table in (data.items, data.users):
         if table is not None:
             features = {feature.column or key for key, feature in table.features.items()}
-            assert {table.id, *features, *getattr(table, "display", [])} <= columns_of(folder, table)
+            kept = {*getattr(table, "display", []), *getattr(table, "attributes", [])}
+            assert {table.id, *features, *kept} <= columns_of(folder, table)

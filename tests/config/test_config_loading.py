@@ -276,3 +276,37 @@ def test_durations_are_written_back_as_they_are_read() -> None:
     for text, back in {"14d": "2w", "36h": "36h", "90m": "90m", "24 h": "1d", "61s": "61s", "1w": "1w"}.items():
         config = load_config(TINY, [f"data.recent={text}"])
         assert config.data.model_dump(mode="json")["recent"] == back
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("restricts=[colour, size]", "restricts: 'size' is not among data.items.attributes (colour, price)"),
+        ("numeric_restricts=[stock]", "numeric_restricts: 'stock' is not among data.items.attributes (colour, price)"),
+        (
+            "crowding=attribute.colour",
+            "crowding: 'attribute.colour' is not among data.items.attributes (colour, price)",
+        ),
+    ],
+)
+def test_vector_search_restricts_by_attributes_alone(override: str, expected: str) -> None:
+    attributes, key = "data.items.attributes=[colour, price]", "index.vector_search"
+    assert complaint(TINY, attributes, f"{key}.{override}").endswith(f"{key}.{expected}")
+    assert complaint(TINY, f"{key}.{override}").endswith("is not among data.items.attributes (none)")
+    named = load_config(TINY, [attributes, f"{key}.restricts=[colour]", f"{key}.crowding=colour"])
+    assert named.index.vector_search.restricts == ["colour"]
+    assert load_config(TINY, [attributes]).index.vector_search.restricts is None
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("restricts=[colour, colour]", "restricts and numeric_restricts: 'colour' stands there twice"),
+        ("leaf_nodes_to_search_percent=101", "leaf_nodes_to_search_percent: Input should be less than or equal to 100"),
+        ("approximate_neighbors_count=0", "approximate_neighbors_count: Input should be greater than or equal to 1"),
+        ("leaf_node_embedding_count=0", "leaf_node_embedding_count: Input should be greater than or equal to 1"),
+        ("index_update_method=NEVER", "index_update_method: Input should be 'BATCH_UPDATE' or 'STREAM_UPDATE'"),
+    ],
+)
+def test_vector_search_settings_out_of_range(override: str, expected: str) -> None:
+    assert expected in complaint(TINY, "data.items.attributes=[colour]", f"index.vector_search.{override}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from prepared_logs import DAY, event, ordinary_log, run, settings, write_rows
 
 from two_tower.data import Prepared, open_prepared
-from two_tower.errors import ArtifactError
+from two_tower.errors import ArtifactError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +194,49 @@ def test_the_reader_refuses_what_is_not_prepared_data(prepared: Prepared, tmp_pa
     assert open_prepared(prepared.folder).items(["item_id"]).column_names == ["item_id"]
     with pytest.raises(ArtifactError, match="no manifest"):
         open_prepared(tmp_path)
+
+
+def attributes_of(folder: Path, rows: list[dict[str, Any]], names: list[str], *, file: str = "items.parquet") -> Any:
+    """The candidate table's attributes by id, where the item table has these rows."""
+    items = {"path": str(write_rows(folder / file, rows)), "id": "id", "attributes": names}
+    table = run(folder / "prepared", settings(write_rows(folder / "log.parquet", ordinary_log()), items=items)).items()
+    return table.select(["item_id", *(f"attribute.{name}" for name in names)])
+
+
+def test_attributes_are_kept_as_they_came(tmp_path: Path) -> None:
+    rows = [
+        {"id": "i1", "colour": None, "sizes": ["s", "m"], "stock": 3, "weight": 0.5, "new": None, "none": None},
+        {"id": "i2", "colour": "", "sizes": [], "stock": None, "weight": None, "new": True, "none": None},
+        {"id": "i1", "colour": "red", "sizes": ["l"], "stock": 4, "weight": 0.7, "new": False, "none": None},
+    ]
+    names = ["colour", "sizes", "stock", "weight", "new", "none"]
+    table = attributes_of(tmp_path, rows, names)
+    by_id = {row["item_id"]: list(row.values())[1:] for row in table.to_pylist()}
+    assert by_id["i1"] == ["red", ["s", "m"], 3, 0.5, "false", None]  # the first value that is not missing
+    assert by_id["i2"] == ["", [], None, None, "true", None]
+    assert by_id["i3"] == [None] * 6  # the table does not know it
+    types = [str(field.type).replace("element: ", "") for field in table.schema][1:]
+    assert types == ["string", "list<string>", "int64", "double", "string", "string"]
+
+
+def test_attributes_of_a_text_file_are_text(tmp_path: Path) -> None:
+    table = attributes_of(tmp_path, [{"id": "i1", "stock": 3}], ["stock"], file="items.csv")
+    assert {row["item_id"]: row["attribute.stock"] for row in table.to_pylist()}["i1"] == "3"
+
+
+@pytest.mark.parametrize("value", [datetime(2024, 1, 31), [1, 2], {"a": 1}, Decimal("1.5")])
+def test_other_types_of_attributes_are_refused_by_key(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(DataError, match=r"data\.items\.attributes \(column 'odd'\): values of type .* cannot be"):
+        attributes_of(tmp_path, [{"id": "i1", "odd": value}], ["odd"])
+
+
+def test_a_missing_attribute_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no column 'colour', which data\.items\.attributes names"):
+        attributes_of(tmp_path, [{"id": "i1"}], ["colour"])
+
+
+def test_the_candidate_table_has_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("two_tower.data.prepare"), "ITEMS_PER_GROUP", 4)
+    attributes_of(tmp_path, [{"id": f"i{n}"} for n in range(11)], [])
+    metadata = pq.read_metadata(tmp_path / "prepared" / "items.parquet")
+    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [4, 4, 3]

@@ -65,7 +65,7 @@ def test_lists_and_separated_texts_are_the_same() -> None:
     assert text.to_pylist() == lists.to_pylist() == [["x", "y"], ["y"], None, None]
     assert statistics == {"vocabulary": ["y", "x"], "width": 2}
     assert by_list.encode(lists, statistics).tolist() == [[3, 2], [2, 0], [0, 0], [0, 0]]
-    assert by_list.raw(lists).tolist() == [["x", "y"], ["y", ""], ["", ""], ["", ""]]
+    assert by_list.raw(lists).tolist() == [[b"x", b"y"], [b"y", b""], [b"", b""], [b"", b""]]
 
 
 def test_a_column_without_any_value_has_no_lists() -> None:

@@ -13,5 +13,6 @@ from .folder import (
     content_hash as content_hash,
     open_artifact as open_artifact,
     read_manifest as read_manifest,
+    seal_artifact as seal_artifact,
     write_artifact as write_artifact,
 )

@@ -52,6 +52,8 @@ class Manifest:
     """The content hashes of the artefacts that it was made from, by kind."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Further facts of this kind of artefact."""
+    measured: dict[str, Any] = field(default_factory=dict)
+    """Times and the like, which differ from one making to the next and do not count as content."""
     files: dict[str, FileFacts] = field(default_factory=dict)
     """Size in bytes and crc32c of every file, by its path in the folder."""
     schema_version: int = SCHEMA_VERSION
@@ -70,11 +72,14 @@ class ArtifactWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def write_table(self, name: str, table: pa.Table) -> None:
-        """Writes an Arrow table as Parquet; `manifest.rows` gets its row count under `name` without the ending."""
+    def write_table(self, name: str, table: pa.Table, *, row_group_rows: int | None = None) -> None:
+        """Writes an Arrow table as Parquet; `manifest.rows` gets its row count under `name` without the ending.
+
+        `row_group_rows` are the rows of a row group, the least that a reader of a part has to read.
+        """
         import pyarrow.parquet as pq
 
-        pq.write_table(table, self.path(name), compression="zstd", store_schema=True)
+        pq.write_table(table, self.path(name), compression="zstd", store_schema=True, row_group_size=row_group_rows)
         self.manifest.rows[name.removesuffix(".parquet")] = table.num_rows
 
     def write_json(self, name: str, value: Any) -> None:
@@ -122,15 +127,7 @@ def write_artifact(folder: str | Path, kind: str, **facts: Any) -> Iterator[Arti
     try:
         _empty(folder)
         yield writer
-        for path in sorted(file for file in folder.rglob("*") if file.is_file()):
-            writer.manifest.files[path.relative_to(folder).as_posix()] = {
-                "bytes": path.stat().st_size,
-                "crc32c": crc32c_of(path),
-            }
-            _sync_file(path)
-        for subfolder in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
-            sync_folder(subfolder)
-        write_json(folder / MANIFEST, asdict(writer.manifest))
+        _seal(folder, writer.manifest)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise ArtifactError(
@@ -141,8 +138,27 @@ def write_artifact(folder: str | Path, kind: str, **facts: Any) -> Iterator[Arti
         raise
 
 
-def open_artifact(folder: str | Path, kind: str) -> ArtifactReader:
+def seal_artifact(folder: str | Path, kind: str, **facts: Any) -> None:
+    """Makes an artefact of `kind` of a folder that was filled bit by bit, with all its files as they are.
+
+    `facts` are the fields of `Manifest`.
+
+    Raises:
+        ArtifactError: A file cannot be read, or the manifest cannot be written; the files stay.
+    """
+    folder = Path(folder)
+    try:
+        _seal(folder, Manifest(kind=kind, **facts))
+    except OSError as error:
+        raise ArtifactError(
+            f"{error.filename or folder}: cannot finish the {kind}: {error.strerror or error}"
+        ) from error
+
+
+def open_artifact(folder: str | Path, kind: str, *, part: str | None = None) -> ArtifactReader:
     """The artefact of `kind` in `folder`, its files checked by size and crc32c.
+
+    With `part`, one of its folders, the other folders' files are not looked at.
 
     Raises:
         ArtifactError: There is no manifest, the kind or the schema version is another, or a file is missing or
@@ -151,6 +167,8 @@ def open_artifact(folder: str | Path, kind: str) -> ArtifactReader:
     folder = Path(folder)
     manifest = read_manifest(folder, kind)
     for name, facts in manifest.files.items():
+        if part is not None and "/" in name and not name.startswith(f"{part}/"):
+            continue
         path = folder / name
         if not path.is_file():
             raise ArtifactError(f"{path}: missing, although the manifest lists it; make the {kind} again")
@@ -183,9 +201,14 @@ def read_manifest(folder: str | Path, kind: str) -> Manifest:
 
 
 def content_hash(folder: str | Path) -> str:
-    """Sixteen hexadecimal digits that depend on the artefact's whole manifest, hence on the content of its files."""
+    """Sixteen hexadecimal digits that depend on the artefact's manifest, hence on the content of its files.
+
+    What was measured does not count: equal content has an equal hash.
+    """
     try:
-        return hashlib.sha256((Path(folder) / MANIFEST).read_bytes()).hexdigest()[:16]
+        content = json.loads((Path(folder) / MANIFEST).read_bytes())
+        content.pop("measured", None)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     except OSError as error:
         raise ArtifactError(f"{folder}: no readable {MANIFEST} here: {error.strerror}; make it again") from error
 
@@ -195,6 +218,16 @@ def _empty(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
+
+
+def _seal(folder: Path, manifest: Manifest) -> None:
+    """Lists the folder's files in the manifest, makes them durable, and writes the manifest."""
+    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
+        manifest.files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "crc32c": crc32c_of(path)}
+        _sync_file(path)
+    for subfolder in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        sync_folder(subfolder)
+    write_json(folder / MANIFEST, asdict(manifest))
 
 
 def _sync_file(path: Path) -> None:

@@ -24,6 +24,7 @@ from .models import (
     GlobalTime as GlobalTime,
     Gru as Gru,
     Index as Index,
+    IndexTarget as IndexTarget,
     Interactions as Interactions,
     ItemTable as ItemTable,
     KCore as KCore,
@@ -41,5 +42,6 @@ from .models import (
     Training as Training,
     Transformer as Transformer,
     UserTable as UserTable,
+    VectorSearch as VectorSearch,
 )
 from .search import Between as Between, value_at as value_at, with_values as with_values

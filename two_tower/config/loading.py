@@ -125,6 +125,8 @@ def _explain(error: ValidationError, data: Any) -> list[tuple[tuple[Any, ...], s
             place.append(item["ctx"]["key"])
         if item["type"] == "tune":
             place += ["tune", item["ctx"]["key"]]
+        if item["type"] == "no_attribute":
+            place += ["index", "vector_search", item["ctx"]["key"]]
         if item["type"].startswith("union_tag"):
             place.append("type")
         message = _message(item)

@@ -42,6 +42,8 @@ LONG_TAIL_POINTS = 1000
 FILTERED_NAMES = 20
 """So many of the reasons for which rows were filtered are counted apart."""
 CORE_ROUNDS = 100
+ITEMS_PER_GROUP = 65536
+"""Rows of a row group of the candidate table, so that whoever needs a part of it reads a part."""
 LOOK_EVERY = 2.0
 """Seconds between two looks at how far the workers are."""
 
@@ -359,8 +361,9 @@ class _Preparation:
         columns["available"] = available(
             table, numbering.ids, self.data.items, timezone=self.data.interactions.timezone
         )
-        columns |= table.rows_of(numbering.ids, "feature.") | table.rows_of(numbering.ids, "display.")
-        self.writer.write_table("items.parquet", pa.table(columns))
+        for prefix in ("feature.", "display.", "attribute."):
+            columns |= table.rows_of(numbering.ids, prefix)
+        self.writer.write_table("items.parquet", pa.table(columns), row_group_rows=ITEMS_PER_GROUP)
         return counts
 
     def _take_parts(self, name: str) -> None:

@@ -23,7 +23,8 @@ class EntityTable:
 
     ids: pa.Array
     columns: dict[str, pa.ChunkedArray] = field(default_factory=dict)
-    """`feature.NAME` as `FeatureType.cast` gives it, `display.COLUMN` as strings, `raw.COLUMN` as it came."""
+    """`feature.NAME` as `FeatureType.cast` gives it, `display.COLUMN` as strings, `attribute.COLUMN` as
+    `attributes` allow it, `raw.COLUMN` as it came."""
     rows: int = 0
     """How many rows the files have."""
     without_id: int = 0
@@ -51,6 +52,9 @@ def load_entities(files: list[SourceFile], settings: ItemTable | UserTable | Non
         wanted.setdefault(feature.column or name, f"{key}.features.{name}")
     for column in display:
         wanted.setdefault(column, f"{key}.display")
+    attributes = settings.attributes if isinstance(settings, ItemTable) else []
+    for column in attributes:
+        wanted.setdefault(column, f"{key}.attributes")
     filters = settings.available if isinstance(settings, ItemTable) else []
     for condition in filters:
         wanted.setdefault(condition.column, f"{key}.available")
@@ -62,6 +66,8 @@ def load_entities(files: list[SourceFile], settings: ItemTable | UserTable | Non
         columns[f"feature.{name}"] = _cast(feature, table[feature.column or name], f"{key}.features.{name}")
     for column in display:
         columns[f"display.{column}"] = _readable_text(table[column])
+    for column in attributes:
+        columns[f"attribute.{column}"] = _attribute(table[column], f"{key}.attributes (column {column!r})")
     for condition in filters:
         columns[f"raw.{condition.column}"] = table[condition.column]
     return _merge(ids, columns)
@@ -90,6 +96,31 @@ def _readable_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
         series = series.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
     text = series.cast(pl.String, strict=False) if series.dtype.is_temporal() else id_text(series)
     return pa.chunked_array([text.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())])
+
+
+def _attribute(column: pa.ChunkedArray, key: str) -> pa.ChunkedArray:
+    """The values as they came: text, lists of text, whole numbers and decimals; true and false as text.
+
+    Raises:
+        DataError: They are of another type.
+    """
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _attribute(column.cast(kind.value_type), key)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return column
+    if _is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        return column.cast(pa.string())
+    if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_text(kind.value_type):
+        return column.cast(pa.list_(pa.string()))
+    raise DataError(
+        f"{key}: values of type {kind} cannot be attributes, which are text, lists of text, numbers, or true and "
+        "false; write the column as one of these"
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _merge(ids: pl.Series, columns: dict[str, pa.ChunkedArray]) -> EntityTable:

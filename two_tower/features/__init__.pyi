@@ -7,4 +7,5 @@ from .base import (
     load_features as load_features,
     lookup as lookup,
     lookup_tensor as lookup_tensor,
+    raw_text as raw_text,
 )

@@ -115,8 +115,11 @@ def raw_number(column: pa.ChunkedArray) -> npt.NDArray[Any]:
 
 
 def raw_text(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
-    """Strings as an object array `[rows]`, null as the empty string."""
-    return np.array(pc.fill_null(column, "").to_pylist(), dtype=object)
+    """Strings as UTF-8 in an object array `[rows]`, null as the empty string.
+
+    TensorFlow takes bytes as they are, and Arrow makes them many times faster than Python's strings.
+    """
+    return np.asarray(pc.fill_null(column, "").cast(pa.binary()), dtype=object)
 
 
 def fit_vocabulary(values: pa.ChunkedArray | pa.Array, *, min_count: int = 1, max_size: int | None = None) -> list[str]:
@@ -250,7 +253,7 @@ class SingleValue(FeatureType):
         return lookup(column, statistics["vocabulary"])[:, None]
 
     def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
-        """Strings `[rows]`."""
+        """UTF-8 `[rows]`."""
         return raw_text(column)
 
     def raw_spec(self, statistics: Statistics) -> tuple[str, tuple[int | None, ...]]:

@@ -21,6 +21,7 @@ from two_tower.features.base import (
     lookup,
     lookup_tensor,
     mean_embedding,
+    raw_text,
 )
 from two_tower.lists import list_lengths
 
@@ -85,10 +86,10 @@ class MultiCategorical(FeatureType):
         return ids
 
     def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
-        """Strings `[rows, values]`, padded with the empty string."""
+        """UTF-8 `[rows, values]`, padded with the empty string."""
         row, place, values = _entries(column)
-        texts = np.full((len(column), max(1, int(place.max(initial=-1)) + 1)), "", dtype=object)
-        texts[row, place] = values.to_pylist()
+        texts = np.full((len(column), max(1, int(place.max(initial=-1)) + 1)), b"", dtype=object)
+        texts[row, place] = raw_text(values)
         return texts
 
     def raw_spec(self, statistics: Statistics) -> tuple[str, tuple[int | None, ...]]:

@@ -65,7 +65,7 @@ class Text(FeatureType):
         return ids
 
     def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
-        """Strings `[rows]`."""
+        """UTF-8 `[rows]`."""
         return raw_text(column)
 
     def raw_spec(self, statistics: Statistics) -> tuple[str, tuple[int | None, ...]]:
