@@ -1,8 +1,8 @@
 """The DAG: one pipeline function for one machine and for Vertex AI Pipelines.
 
 resolve_inputs -> prepare_data -> train_towers -> export_candidate_tower -> embed_candidates
-embed_candidates -> build_index            (the vectors become the index)
 embed_candidates -> export_query_tower     (the vectors become the history table inside the query tower)
+{embed_candidates, export_query_tower} -> build_index    (the vectors become the index, tuned on real queries)
 {build_index, export_query_tower} -> evaluate_recall -> [decision == promote] promote
 evaluate_recall -> write_report            (and leave_page, whatever happened)
 """
@@ -20,7 +20,7 @@ SECTIONS_OF: dict[str, tuple[str, ...]] = {
     "train_towers": ("data", "model", "training"),
     "export_candidate_tower": ("data", "model"),
     "embed_candidates": ("data", "embedding", "beam"),
-    "build_index": ("index",),
+    "build_index": ("data", "index"),
     "export_query_tower": ("data", "model"),
     "evaluate_recall": ("data", "evaluation"),
 }
@@ -125,11 +125,18 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
                 beam=beam,
                 code=code["embed_candidates"],
             ).outputs["embeddings"]
-            # 5. The vectors become the index and the query tower's history table.
-            built = task("build_index", embeddings=embeddings, index_settings=index, code=code["build_index"])
+            # 5. The vectors become the query tower's history table, and the index, which is tuned on queries.
             query_tower = task(
                 "export_query_tower", trained=trained, embeddings=embeddings, code=code["export_query_tower"]
             ).outputs["query_tower"]
+            built = task(
+                "build_index",
+                embeddings=embeddings,
+                query_tower=query_tower,
+                prepared=prepared,
+                index_settings=index,
+                code=code["build_index"],
+            )
             # 6. What it is worth, and the gate.
             measured = task(
                 "evaluate_recall",

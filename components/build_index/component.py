@@ -1,20 +1,34 @@
 """Embeddings to a searchable index."""
 
-from kfp.dsl import Artifact, Dataset, Input, Output
+from kfp.dsl import Artifact, Dataset, Input, Model, Output
 
 
-def build_index(embeddings: Input[Dataset], index_settings: str, code: str, index: Output[Artifact]):
+def build_index(
+    embeddings: Input[Dataset],
+    query_tower: Input[Model],
+    prepared: Input[Dataset],
+    index_settings: str,
+    code: str,
+    index: Output[Artifact],
+):
     """Builds the index of the candidates, and the input of Vertex Vector Search beside it.
 
     Args:
         embeddings: A `candidate_embeddings` artefact.
+        query_tower: A `query_tower` artefact, for the queries on which the index is tuned.
+        prepared: A `prepared_data` artefact, for its validation queries.
         index_settings: The `index` section as canonical JSON.
         code: The fingerprint of the code that this step uses.
         index: An `index` artefact.
     """
     from components.runtime import running
     from two_tower.config import Index, parse_section
-    from two_tower.index import build_index as build
+    from two_tower.index import TUNING_QUERIES, build_index as build
+    from two_tower.retrievers import sample_queries
 
     with running("build_index"):
-        build(embeddings.path, index.path, index=parse_section(Index, index_settings))
+        settings = parse_section(Index, index_settings)
+        queries = None
+        if settings.target is not None:
+            queries = sample_queries(query_tower.path, prepared.path, split="validation", most=TUNING_QUERIES)
+        build(embeddings.path, index.path, index=settings, queries=queries)

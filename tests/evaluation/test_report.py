@@ -268,7 +268,7 @@ class Artefacts:
             settings = {
                 "kind": "scann",
                 "dimension": 64,
-                "parameters": {"reorder": 1000, "leaves": 0, "quantize": "int8"},
+                "shards": [{"rows": 10, "parameters": {"reorder": 1000, "storage": "int8"}}],
             }
             writer.write_json("settings.json", settings)
         return paths

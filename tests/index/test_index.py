@@ -10,43 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from embeddings import write_embeddings
 
 from two_tower import config
 from two_tower.artifacts import content_hash, open_artifact, write_artifact
-from two_tower.errors import ArtifactError
-from two_tower.index import ExactIndex, build_index, load_embeddings, load_index
+from two_tower.errors import ArtifactError, DataError
+from two_tower.index import (
+    ExactIndex,
+    allowed_rows,
+    build_index,
+    load_embeddings,
+    load_index,
+    write_vector_search_update,
+)
 
 
 def vectors_of(items: int, dim: int = 8, *, seed: int = 0) -> np.ndarray:
     vectors = np.random.default_rng(seed).normal(size=(items, dim)).astype(np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def write_embeddings(
-    folder: Path,
-    vectors: np.ndarray,
-    *,
-    parts: int = 2,
-    ids: list[str] | None = None,
-    unavailable: tuple[int, ...] = (),
-) -> Path:
-    ids = ids if ids is not None else [f"item-{row}" for row in range(len(vectors))]
-    made_from = {"candidate_tower": "c0ffee", "prepared_data": "beef"}
-    with write_artifact(folder, "candidate_embeddings", made_from=made_from, data_seen_until=7) as artifact:
-        for part, rows in enumerate(np.array_split(np.arange(len(vectors)), parts)):
-            values = pa.array(vectors[rows].reshape(-1), pa.float32())
-            table = pa.table(
-                {
-                    "item": pa.array(rows, pa.int32()),
-                    "item_id": pa.array([ids[row] for row in rows], pa.string()),
-                    "available": pa.array([row not in unavailable for row in rows], pa.bool_()),
-                    "embedding": pa.FixedSizeListArray.from_arrays(values, vectors.shape[1]),
-                }
-            )
-            pq.write_table(table, artifact.path(f"part-{part:05d}.parquet"))
-    return folder
 
 
 def built(tmp_path: Path, vectors: np.ndarray, **settings: object) -> Path:
@@ -121,7 +103,7 @@ def test_kind_by_corpus_size_and_recall(tmp_path: Path, items: int, kind: str, t
     folder = built(tmp_path, vectors, leaves_to_search=0.4)
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["kind"] == kind and settings["dimension"] == 16
-    assert ("leaves" in settings["parameters"]) == tree
+    assert [("leaves" in shard["parameters"], shard["rows"]) for shard in settings["shards"]] == [(tree, items)]
     index, asked = load_index(folder), vectors_of(50, 16, seed=1)
     exact = ExactIndex(vectors, index.item_ids).search(asked, 100)[0]
     found, scores = index.search(asked, 100)
@@ -191,13 +173,86 @@ def test_the_manifest_says_what_it_was_made_from(tmp_path: Path) -> None:
 def test_vector_search_input(tmp_path: Path) -> None:
     ids = ['quote " and \\', "line\nbreak", "Köln 東京", "plain"]
     vectors = np.array([[0, -0.0], [1e-30, 3e38], [0.1, -1 / 3], [1, 2]], np.float32)
-    embeddings = write_embeddings(tmp_path / "embeddings", vectors, ids=ids)
-    build_index(embeddings, tmp_path / "index", index=config.Index())
-    lines = (tmp_path / "index/vector_search/embeddings.json").read_text().split("\n")
+    attributes = pa.table({"brand": ["a", None, "b", "a"], "size": [1, 2, None, 4], "price": [0.5, np.nan, 2.5, 3]})
+    embeddings = write_embeddings(tmp_path / "embeddings", vectors, ids=ids, attributes=attributes, unavailable=(2,))
+    settings = config.VectorSearch(restricts=["size"], crowding="brand", index_update_method="STREAM_UPDATE")
+    build_index(embeddings, tmp_path / "index", index=config.Index(vector_search=settings))
+    lines = (tmp_path / "index/vector_search/data/part-00000.json").read_text().split("\n")
     assert lines.pop() == ""
     read = [json.loads(line) for line in lines]
-    assert [line["id"] for line in read] == ids
-    np.testing.assert_array_equal(np.array([line["embedding"] for line in read], np.float32), vectors)
+    np.testing.assert_array_equal(np.array([line.pop("embedding") for line in read], np.float32), vectors[[0, 1, 3]])
+    one, two, four = ([{"namespace": "size", "allow": [size]}] for size in "124")
+    assert read == [
+        {
+            "id": ids[0],
+            "restricts": one,
+            "numeric_restricts": [{"namespace": "price", "value_double": 0.5}],
+            "crowding_tag": "a",
+        },
+        {"id": ids[1], "restricts": two},
+        {
+            "id": ids[3],
+            "restricts": four,
+            "numeric_restricts": [{"namespace": "price", "value_double": 3.0}],
+            "crowding_tag": "a",
+        },
+    ]
+    facts = json.loads((tmp_path / "index/vector_search/index.json").read_text())
+    assert facts["parameters"]["index_update_method"] == "STREAM_UPDATE"
+
+
+def test_an_update_between_two_embeddings(tmp_path: Path) -> None:
+    """What `load_embeddings` gives is what an update takes, with attributes and without."""
+    vectors, attributes = vectors_of(4), pa.table({"brand": ["a", "b", "c", "d"]})
+    before, after = (
+        load_embeddings(write_embeddings(tmp_path / name, vectors, attributes=attributes, unavailable=gone))
+        for name, attributes, gone in (("a", None, (0,)), ("b", attributes, (3,)))
+    )
+    write_vector_search_update(tmp_path / "update", before, after, config.VectorSearch(crowding="brand"))
+    assert json.loads((tmp_path / "update/update.json").read_text()) == {
+        "upserts": 3,
+        "deletes": 1,
+        "is_complete_overwrite": False,
+    }
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_attributes_come_with_the_index(tmp_path: Path, kind: str, shards: int) -> None:
+    vectors, count = vectors_of(40), 40
+    attributes = pa.table(
+        {
+            "item_id": [f"not-{row}" for row in range(count)],
+            "tags": [[str(row % 3), "all"] if row % 2 else None for row in range(count)],
+            "price": pa.array([np.nan if row % 7 == 0 else row / 4 for row in range(count)], pa.float32()),
+        }
+    )
+    embeddings = write_embeddings(tmp_path / "embeddings", vectors, attributes=attributes, unavailable=(5, 39))
+    build_index(embeddings, tmp_path / "index", index=config.Index(kind=kind, shards=shards))
+    index = load_index(tmp_path / "index")
+    assert index.attributes is not None and index.item_ids[5].as_py() == "item-6"
+    wanted = [
+        {**row, "price": row["price"] if row["price"] == row["price"] else None} for row in attributes.to_pylist()
+    ]
+    del wanted[39], wanted[5]
+    assert index.attributes.to_pylist() == wanted
+    part = load_index(tmp_path / "index", shard=shards - 1)
+    assert part.attributes is not None and part.attributes.to_pylist() == wanted[-len(part) :]
+    allowed = allowed_rows(index.attributes, {"tags": ["1"], "price": config.Range(max=4)})
+    rows, _ = index.search(vectors[:1], 40, allowed=allowed)
+    found = {index.item_ids[int(row)].as_py() for row in rows[0] if row >= 0}
+    assert found == {"item-1", "item-13"}
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_an_index_without_attributes_still_counts_its_rows(tmp_path: Path, shards: int) -> None:
+    embeddings = write_embeddings(tmp_path / "embeddings", vectors_of(10), unavailable=(1,))
+    build_index(embeddings, tmp_path / "index", index=config.Index(shards=shards))
+    index = load_index(tmp_path / "index")
+    assert index.attributes is not None and index.attributes.column_names == []
+    assert allowed_rows(index.attributes, {}).tolist() == [True] * 9
+    with pytest.raises(DataError, match="there are: none"):
+        allowed_rows(index.attributes, {"brand": ["a"]})
 
 
 def test_a_vector_that_is_not_finite_is_refused_by_its_item(tmp_path: Path) -> None:
@@ -226,7 +281,7 @@ def test_repeated_ids_and_missing_rows_are_refused(tmp_path: Path) -> None:
 
 def test_a_truncated_file_is_refused_by_name(tmp_path: Path) -> None:
     folder = built(tmp_path, vectors_of(100), kind="scann")
-    path = folder / "index/hashed_dataset.npy"
+    path = folder / "shard-00000/index/hashed_dataset.npy"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match=r"hashed_dataset\.npy"):
         load_index(folder)

@@ -40,7 +40,7 @@ def test_every_step_is_there_with_its_arrows(compiled):
     assert arrows["train_towers"] == {"prepare_data", "resolve_inputs"}
     assert arrows["export_candidate_tower"] == {"train_towers"}
     assert arrows["embed_candidates"] == {"export_candidate_tower", "prepare_data"}
-    assert arrows["build_index"] == {"embed_candidates"}
+    assert arrows["build_index"] == {"embed_candidates", "export_query_tower", "prepare_data"}
     assert arrows["export_query_tower"] == {"embed_candidates", "train_towers"}
     assert {"build_index", "export_query_tower"} <= arrows["evaluate_recall"]
     assert "evaluate_recall" in arrows["write_report"]

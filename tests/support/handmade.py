@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from two_tower import config
 from two_tower.artifacts import content_hash, write_artifact
+from two_tower.index import build_index
 
 DAY = 86_400_000_000
 VALIDATION_FROM, TEST_FROM = 100 * DAY, 110 * DAY
@@ -41,11 +43,16 @@ def write_prepared(folder: Path, log: Log, *, items: int, history_length: int = 
     users = max((user for user, _, _ in log), default=-1) + 1
     with write_artifact(folder, "prepared_data", data_seen_until=max(time for *_, time in log)) as artifact:
         artifact.write_table("items.parquet", _items(log, items))
+        ages = pa.array([_age(user) for user in range(users)], pa.float64())
+        people = pa.array([f"u{user}" for user in range(users)], pa.string())
+        artifact.write_table("users.parquet", pa.table({"user_id": people, "feature.age": ages}))
         train = artifact.path("train/part-00000.parquet")
         pq.write_table(_sequences([event for event in log if event[2] < VALIDATION_FROM], users), train)
         for split, start, end in (("validation", VALIDATION_FROM, TEST_FROM), ("test", TEST_FROM, 200 * DAY)):
             artifact.write_table(f"{split}/part-00000.parquet", _queries(log, start, end, history_length))
         artifact.write_json("features.json", {"item": {}, "user": {"age": AGE}, "context": {}})
+        windows = {"train": [0, VALIDATION_FROM - 1], "validation": [VALIDATION_FROM, TEST_FROM - 1]}
+        artifact.write_json("summary.json", {"windows": windows})
     return folder
 
 
@@ -95,7 +102,7 @@ def _queries(log: Log, start: int, end: int, history_length: int) -> pa.Table:
                 "history_roles": [0] * len(latest),
                 "seen": sorted({item for _, item, _ in past}),
                 "relevant": sorted({item for u, item, time in log if u == user and start <= time < end}),
-                "user.age": None if user % 5 == 0 else 20.0 + user,
+                "user.age": _age(user),
                 "new_user": not past,
             }
         )
@@ -114,6 +121,10 @@ def _queries(log: Log, start: int, end: int, history_length: int) -> pa.Table:
         ]
     )
     return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _age(user: int) -> float | None:
+    return None if user % 5 == 0 else 20.0 + user
 
 
 def write_embeddings(folder: Path, vectors: np.ndarray, ids: list[str], *, made_from: dict[str, str]) -> Path:
@@ -167,4 +178,15 @@ def write_query_tower(folder: Path, vectors: np.ndarray, ids: list[str], *, embe
                 }
             },
         )
+    return folder
+
+
+def write_version(folder: Path, vectors: np.ndarray, ids: list[str], *, known: int | None = None) -> Path:
+    """What of a version's folder answers requests; the query tower knows the first `known` items."""
+    with write_artifact(folder / "candidate_tower", "candidate_tower") as artifact:
+        artifact.path("saved_model/saved_model.pb").write_bytes(b"candidates")
+    made_from = {"candidate_tower": content_hash(folder / "candidate_tower")}
+    embeddings = write_embeddings(folder / "embeddings", vectors, ids, made_from=made_from)
+    write_query_tower(folder / "query_tower", vectors[:known], ids[:known], embeddings=embeddings)
+    build_index(embeddings, folder / "index", index=config.Index(kind="exact"))
     return folder

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from two_tower import config
-from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, write_artifact
+from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, read_manifest, write_artifact
 from two_tower.contracts import Float32, Int64, Retriever
 from two_tower.data import PROFILE, compare_profiles, read_profile
 from two_tower.errors import ArtifactError
@@ -130,7 +130,10 @@ def evaluate(
         "discovery": _discovery(systems, evaluation),
         "slices": _slices(systems, queries, evaluation),
         "popularity": _popularity(systems, queries, popularity, candidates=candidates),
-        "index": _index_section(challenger, exact, queries),
+        "index": {
+            **_index_section(challenger, exact, queries),
+            **{name: read_manifest(index, "index").measured.get(name) for name in ("target", "unmet")},
+        },
     }
     described = None if profile is None else read_profile(profile)
     metrics["drift"] = _drift(described, champion)

@@ -106,6 +106,36 @@ def paired_differences(rows: Mapping[str, Mapping[int, tuple[float, float, float
     return _picture(draw, label="Paired differences with intervals", salt="paired", legend=legend, height=height)
 
 
+def index_tuning(points: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], target: Mapping[str, Any]) -> Picture:
+    """Recall against the median latency of every setting that was tried; the chosen one stands out."""
+    front: list[Mapping[str, Any]] = []
+    for point in sorted(points, key=lambda point: (point["latency_ms"]["p50"], -point["recall"])):
+        if not front or point["recall"] > front[-1]["recall"]:
+            front.append(point)
+
+    def draw(axes: Axes) -> None:
+        def at(some: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+            return [point["latency_ms"]["p50"] for point in some], [point["recall"] for point in some]
+
+        axes.plot(*at(points), "o", color=_placeholder("muted"), markersize=2.5)
+        axes.plot(*at(front), color=_placeholder("series-1"), linewidth=1.4)
+        axes.plot(*at([chosen]), "o", color=_placeholder("accent"), markersize=7)
+        axes.axhline(target["recall"], color=_placeholder("ink"), linewidth=1, linestyle=_LINES["dashed"])
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(_COUNTS)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(max(0.0, min(0.9, target["recall"] - 0.1)), 1.005)
+        axes.set(xlabel="milliseconds, median of a single query", ylabel=f"share of the exact first {target['k']:,}")
+
+    legend = (
+        LegendEntry("chosen", "accent", "dot"),
+        LegendEntry("best of those tried", "series-1"),
+        LegendEntry("tried", "muted", "dot"),
+        LegendEntry("target", "ink", "dashed"),
+    )
+    return _picture(draw, label="Recall of the index against its latency", salt="index", legend=legend)
+
+
 def events_per_day(
     days: Sequence[date], events: Sequence[int], *, windows: Mapping[str, tuple[date, date]] | None = None
 ) -> Picture:

@@ -318,13 +318,28 @@ def _loss_section(
             }
         )
     main = next((stage for stage in stages if stage["k"] == _main_k(metrics)), None)
-    settings = index.json("settings.json") if index is not None and "settings.json" in index.manifest.files else {}
     return {
         "stages": stages,
         "sentence": _loss_sentence(main) if main else None,
-        "kind": measured_index.get("kind") or settings.get("kind"),
-        "latency": measured_index.get("latency_ms") or {},
-        "settings": {key: _readable(value) for key, value in _flat(settings).items() if key != "kind"},
+        "index_report": _index_section(measured_index, index) if index is not None else None,
+    }
+
+
+def _index_section(measured: Mapping[str, Any], index: ArtifactReader) -> dict[str, Any]:
+    """The index's kind and settings, its latency, and what the tuning found."""
+    settings = index.json("settings.json")
+    shards = settings["shards"]
+    tuning = index.manifest.measured
+    shown = {"dimension": settings["dimension"], "shards": len(shards), **(shards[0]["parameters"] if shards else {})}
+    points = [point for point in tuning.get("points", []) if point["effort"] is not None]
+    chosen = tuning.get("chosen")
+    return {
+        "kind": measured.get("kind") or settings["kind"],
+        "latency": measured.get("latency_ms") or {},
+        "settings": {key.replace("_", " "): _readable(value) for key, value in shown.items()},
+        "unmet": tuning.get("unmet") or [],
+        "picture": plots.index_tuning(points, chosen, tuning["target"]) if points and chosen else None,
+        "queries": tuning.get("queries"),
     }
 
 

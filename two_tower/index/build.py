@@ -2,72 +2,220 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import logging
+import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from two_tower import config
-from two_tower.artifacts import open_artifact, write_artifact
-from two_tower.errors import ArtifactError
-from two_tower.index.base import Index
-from two_tower.index.embeddings import load_embeddings
+from two_tower.artifacts import ArtifactReader, ArtifactWriter, open_artifact, write_artifact
+from two_tower.contracts import Float32
+from two_tower.errors import ArtifactError, ConfigError
+from two_tower.index.base import Effort, Index, IndexKind, Layout
+from two_tower.index.embeddings import PREFIX, CandidateEmbeddings, attributes_in, load_embeddings
 from two_tower.index.exact import ExactIndex
 from two_tower.index.quantized import ScannIndex
-from two_tower.index.vector_search import write_vector_search
+from two_tower.index.sharded import ShardedIndex
+from two_tower.index.tuning import Measured, tune
+from two_tower.index.vector_search import write_vector_search_input
 
 log = logging.getLogger("two_tower")
 
 KIND = "index"
 EXACT_BELOW = 20_000
 """Corpus size below which exact search is as fast, as ScaNN's documentation says."""
-KINDS: dict[str, type[Index]] = {kind.kind: kind for kind in (ExactIndex, ScannIndex)}
+STORAGES = ("float32", "bfloat16", "int8")
+"""From the most exact to the smallest."""
+KINDS: dict[str, type[IndexKind]] = {kind.kind: kind for kind in (ExactIndex, ScannIndex)}
 
 
-def build_index(embeddings: str | Path, out: str | Path, *, index: config.Index) -> None:
+def build_index(
+    embeddings: str | Path, out: str | Path, *, index: config.Index, queries: Float32 | None = None
+) -> None:
     """Writes the `index` artefact of the candidates, and the input of Vertex Vector Search beside it.
+
+    With a target, kind and parameters are chosen for it on `queries`; what they give stands in the manifest.
 
     Args:
         embeddings: The `candidate_embeddings` artefact.
         out: The artefact's folder; what it held is replaced.
         index: The configuration's section.
+        queries: Embeddings `[queries, dim]` of real queries; without them the settings are taken as given.
 
     Raises:
         ArtifactError: The embeddings are damaged, or one is not finite.
+        ConfigError: No storage fits into the memory that the target allows.
     """
     candidates = load_embeddings(embeddings)
-    items, dim = candidates.vectors.shape
-    kind = _kind(index, items)
-    log.info("building the %s index of %s candidates, %s wide", kind, f"{items:,}", dim)
     facts = {"config": index.model_dump(mode="json"), "made_from": candidates.made_from}
     with write_artifact(out, KIND, data_seen_until=candidates.manifest.data_seen_until, **facts) as artifact:
-        artifact.write_table("ids.parquet", pa.table({"item_id": candidates.item_ids}))
-        built = KINDS[kind].build(candidates.vectors, candidates.item_ids, settings=index)
-        parameters = built.save(artifact.path("index/files").parent)
-        artifact.write_json("settings.json", {"kind": kind, "dimension": dim, "parameters": parameters})
+        _write_index(artifact, candidates, index, queries)
         log.info("writing the input of Vector Search")
-        write_vector_search(artifact.path("vector_search/embeddings.json"), candidates.item_ids, candidates.vectors)
+        write_vector_search_input(
+            artifact.path("vector_search"),
+            candidates.item_ids,
+            candidates.vectors,
+            candidates.attributes,
+            index.vector_search,
+        )
 
 
-def load_index(folder: str | Path) -> Index:
+def load_index(folder: str | Path, *, shard: int | None = None) -> Index:
     """The index of the `index` artefact in `folder`, wherever it was built.
 
+    Args:
+        folder: The artefact's folder.
+        shard: One shard alone, by its number from 0; the other shards' files need not be there.
+
     Raises:
-        ArtifactError: The artefact is incomplete or damaged.
+        ArtifactError: The artefact is incomplete or damaged, or has no such shard.
     """
-    reader = open_artifact(folder, KIND)
+    reader = open_artifact(folder, KIND, part=None if shard is None else _shard_name(shard))
     settings = reader.json("settings.json")
-    kind = KINDS.get(settings["kind"])
-    if kind is None:
+    if settings["kind"] not in KINDS:
         raise ArtifactError(f"{reader.folder}: the index is of the unknown kind {settings['kind']!r}; build it again")
-    item_ids = reader.table("ids.parquet")["item_id"].combine_chunks()
-    index = kind.load(reader.folder / "index", item_ids, dim=settings["dimension"], parameters=settings["parameters"])
+    if shard is not None and not 0 <= shard < len(settings["shards"]):
+        raise ArtifactError(
+            f"{reader.folder}: there is no shard {shard}, the last one is {len(settings['shards']) - 1}"
+        )
+    numbers = range(len(settings["shards"])) if shard is None else [shard]
+    shards = [_load_shard(reader, settings, number) for number in numbers]
+    index = shards[0] if len(shards) == 1 else ShardedIndex(shards)
     index.made_from = reader.manifest.made_from
     return index
 
 
-def _kind(settings: config.Index, items: int) -> str:
-    """The kind of index for a corpus of this size.  There is nothing to quantise without items."""
-    if settings.kind == "auto" or items == 0:
-        return "exact" if items < EXACT_BELOW else "scann"
-    return settings.kind
+@dataclass(frozen=True)
+class Built:
+    """An index in memory, and what was measured of it."""
+
+    kind: str
+    shards: list[IndexKind]
+    build_seconds: float
+    measured: Measured | None
+
+    @property
+    def index(self) -> Index:
+        return self.shards[0] if len(self.shards) == 1 else ShardedIndex(self.shards)
+
+
+def _write_index(
+    artifact: ArtifactWriter, candidates: CandidateEmbeddings, settings: config.Index, queries: Float32 | None
+) -> None:
+    """Builds, tunes and saves the shards; the manifest gets what was measured."""
+    chosen = _choose(candidates, settings, queries)
+    if chosen.measured is not None:
+        facts = {"build_seconds": round(chosen.build_seconds, 2), **chosen.measured.facts()}
+        artifact.manifest.measured = {"target": chosen.measured.target.model_dump(mode="json"), **facts}
+        _tell(chosen.measured)
+    items, shards = _items(candidates), []
+    for number, shard in enumerate(chosen.shards):
+        parameters = _save_shard(artifact, number, shard, items.slice(0, len(shard)))
+        shards.append({"rows": len(shard), "parameters": parameters})
+        items = items.slice(len(shard))
+    artifact.manifest.rows["candidates"] = len(candidates.item_ids)
+    artifact.write_json(
+        "settings.json", {"kind": chosen.kind, "dimension": candidates.vectors.shape[1], "shards": shards}
+    )
+
+
+def _choose(candidates: CandidateEmbeddings, settings: config.Index, queries: Float32 | None) -> Built:
+    """The first of the plans that keeps the target; else the one that comes closest."""
+    best: Built | None = None
+    target = settings.target if queries is not None and len(queries) else None
+    for kind, layout in _plans(settings, *candidates.vectors.shape):
+        built = _build(kind, layout, candidates, settings)
+        if target is None or queries is None:
+            return built
+        measured = tune(built.index, candidates.vectors, queries, target)
+        built = dataclasses.replace(built, measured=measured)
+        if best is None or measured.closeness() > best.measured.closeness():  # type: ignore[union-attr]
+            best = built
+        if not measured.unmet():
+            break
+        log.info("the %s index, %s: %s", kind, layout.storage, "; ".join(measured.unmet()))
+    assert best is not None
+    return best
+
+
+def _plans(settings: config.Index, items: int, dim: int) -> list[tuple[str, Layout]]:
+    """What may be built, the first choice first.
+
+    Raises:
+        ConfigError: Nothing fits into the memory that the target allows.
+    """
+    storages = STORAGES if settings.storage == "auto" else (settings.storage,)
+    scann = [("scann", Layout(storage, settings.soar)) for storage in storages]
+    exact = [("exact", Layout())]
+    if items == 0 or settings.kind == "exact":  # there is nothing to quantise without items
+        plans = exact
+    elif settings.kind == "scann":
+        plans = scann
+    else:
+        plans = exact + scann if items < EXACT_BELOW else scann + exact
+    most = settings.target.memory_gb if settings.target else None
+    if most is None:
+        return [plan for plan in plans if plan[1].storage == storages[0] or plan[0] == "exact"]
+    fitting = [plan for plan in plans if KINDS[plan[0]].memory_bytes(items, dim, plan[1]) <= most * 1e9]
+    if not fitting:
+        least = min(KINDS[kind].memory_bytes(items, dim, layout) for kind, layout in plans) / 1e9
+        raise ConfigError(
+            f"index.target.memory_gb: {items:,} vectors of width {dim} need at least {least:.3g} GB as "
+            f"{plans[-1][1].storage}, {most:g} are allowed; raise it, lower model.dim, or give more index.shards"
+        )
+    return fitting
+
+
+def _build(kind: str, layout: Layout, candidates: CandidateEmbeddings, settings: config.Index) -> Built:
+    items, dim = candidates.vectors.shape
+    log.info("building the %s index of %s candidates, %s wide, as %s", kind, f"{items:,}", dim, layout.storage)
+    effort = Effort(reorder=settings.reorder, leaves_to_search=settings.leaves_to_search)
+    started = time.monotonic()
+    bounds = np.linspace(0, items, min(settings.shards, max(1, items)) + 1).astype(np.int64)
+    shards = [
+        KINDS[kind].build(candidates.vectors[start:stop], candidates.item_ids[start:stop], layout=layout, effort=effort)
+        for start, stop in itertools.pairwise(bounds)
+    ]
+    return Built(kind, shards, time.monotonic() - started, None)
+
+
+def _tell(measured: Measured) -> None:
+    """Logs what was chosen, and warns where it is not what was asked for."""
+    if measured.chosen is None:
+        return
+    times = ", ".join(f"{name} {value:.3f} ms" for name, value in measured.chosen.latency_ms.items())
+    log.info("chosen on %s queries: recall@%s %.4f, %s", measured.queries, measured.k, measured.chosen.recall, times)
+    if unmet := measured.unmet():
+        log.warning("no index keeps index.target: %s", "; ".join(unmet))
+
+
+def _items(candidates: CandidateEmbeddings) -> pa.Table:
+    """The ids and the attributes of the candidates, under the names that they have in files."""
+    names = [f"{PREFIX}{name}" for name in candidates.attributes.column_names]
+    return candidates.attributes.rename_columns(names).add_column(0, "item_id", candidates.item_ids)
+
+
+def _save_shard(artifact: ArtifactWriter, number: int, shard: IndexKind, items: pa.Table) -> dict[str, Any]:
+    name = _shard_name(number)
+    artifact.write_table(f"{name}/items.parquet", items)
+    return shard.save(artifact.path(f"{name}/index/files").parent)
+
+
+def _load_shard(reader: ArtifactReader, settings: dict[str, Any], number: int) -> IndexKind:
+    name = _shard_name(number)
+    items = reader.table(f"{name}/items.parquet")
+    item_ids = items["item_id"].combine_chunks()
+    kind, parameters = KINDS[settings["kind"]], settings["shards"][number]["parameters"]
+    shard = kind.load(reader.folder / name / "index", item_ids, dim=settings["dimension"], parameters=parameters)
+    shard.attributes = attributes_in(items)
+    return shard
+
+
+def _shard_name(number: int) -> str:
+    return f"shard-{number:05d}"

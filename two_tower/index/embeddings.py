@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KIND = "candidate_embeddings"
+PREFIX = "attribute."
+"""What the columns of the attributes begin with in files that have others as well."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class CandidateEmbeddings:
     item_ids: pa.StringArray
     vectors: Float32
     """`[items, dim]`, finite."""
+    attributes: pa.Table
+    """One row an item, a column for each of `data.items.attributes`, perhaps none."""
     manifest: Manifest
     made_from: dict[str, str]
     """The content hashes, by kind, of the embeddings and of what they were made from."""
@@ -39,6 +43,7 @@ def load_embeddings(folder: str | Path) -> CandidateEmbeddings:
     """
     import pyarrow as pa
     import pyarrow.compute as pc
+    import pyarrow.parquet as pq
 
     reader = open_artifact(folder, KIND)
     parts = sorted(name for name in reader.manifest.files if name.endswith(".parquet"))
@@ -47,6 +52,7 @@ def load_embeddings(folder: str | Path) -> CandidateEmbeddings:
             f"{reader.folder}: these candidate embeddings hold no Parquet file; run embed_candidates again"
         )
     columns = ["item", "item_id", "available", "embedding"]
+    columns += [name for name in pq.read_schema(reader.path(parts[0])).names if name.startswith(PREFIX)]
     table = pa.concat_tables([reader.table(part, columns) for part in parts]).combine_chunks()
     item_ids = table["item_id"].cast(pa.string()).combine_chunks()
     if not np.array_equal(table["item"].to_numpy(), np.arange(len(table))):
@@ -54,11 +60,30 @@ def load_embeddings(folder: str | Path) -> CandidateEmbeddings:
     if item_ids.null_count or pc.count_distinct(item_ids).as_py() != len(item_ids):
         raise ArtifactError(f"{reader.folder}: an item id is missing or stands twice; run embed_candidates again")
     made_from = {**reader.manifest.made_from, KIND: content_hash(folder)}
-    vectors = _vectors(table, reader.folder)
+    vectors, attributes = _vectors(table, reader.folder), _without_nan(attributes_in(table))
     available = table["available"].to_numpy()
     if not available.all():
-        item_ids, vectors = item_ids.filter(pa.array(available)), vectors[available]
-    return CandidateEmbeddings(item_ids, vectors, reader.manifest, made_from)
+        mask = pa.array(available)
+        item_ids, vectors, attributes = item_ids.filter(mask), vectors[available], attributes.filter(mask)
+    return CandidateEmbeddings(item_ids, vectors, attributes, reader.manifest, made_from)
+
+
+def attributes_in(table: pa.Table) -> pa.Table:
+    """The columns whose names begin with `attribute.`, named without it."""
+    names = [name for name in table.column_names if name.startswith(PREFIX)]
+    return table.select(names).rename_columns([name.removeprefix(PREFIX) for name in names])
+
+
+def _without_nan(table: pa.Table) -> pa.Table:
+    """The table, null in the place of NaN."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for number, column in enumerate(table.columns):
+        if pa.types.is_floating(column.type):
+            known = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+            table = table.set_column(number, table.field(number), known)
+    return table
 
 
 def _vectors(table: pa.Table, folder: Path) -> Float32:

@@ -6,25 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from two_tower.contracts import Float32, Int32
-from two_tower.index.base import Index
+from two_tower.contracts import Bool, Float32, Int32
+from two_tower.index.base import Effort, IndexKind, Layout, ordered
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from two_tower.config import Index as IndexSettings
 
 FILE = "vectors.npy"
 BLOCK_BYTES = 64 << 20
 """Size of the block of scores that is held at once."""
 ROUNDING = 1e-6
-"""A matrix product's error relative to the product of the norms: two candidates closer than that are told apart by
-their exact scores, or at the edge of the result by their rows."""
+"""A matrix product's error relative to the product of the norms: candidates closer than that are told apart by their
+true scores."""
 
 
-class ExactIndex(Index):
+class ExactIndex(IndexKind):
     """The best candidates by their true dot products, always in the order (score descending, row)."""
 
     kind = "exact"
@@ -32,26 +29,21 @@ class ExactIndex(Index):
     def __init__(self, vectors: Float32, item_ids: pa.StringArray) -> None:
         super().__init__(item_ids, vectors.shape[1])
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        self._largest_norm = float(np.sqrt(np.einsum("nd,nd->n", self.vectors, self.vectors).max(initial=0)))
+        self._largest_norm = _largest_norm(self.vectors)
 
-    def _search(self, queries: Float32, k: int) -> tuple[Int32, Float32]:
-        size = max(1, BLOCK_BYTES // (4 * len(self)))
-        blocks = [self._search_block(queries[start : start + size], k) for start in range(0, len(queries), size)]
-        return np.concatenate([rows for rows, _ in blocks]), np.concatenate([scores for _, scores in blocks])
-
-    def _search_block(self, queries: Float32, k: int) -> tuple[Int32, Float32]:
-        if len(queries) == 1:  # einsum runs on the calling thread alone, and faster than a threaded product here
-            scores = np.einsum("nd,d->n", self.vectors, queries[0])[None, :]
-        else:
-            scores = queries @ self.vectors.T
-        margins = ROUNDING * self._largest_norm * np.linalg.norm(queries, axis=1)
-        rows = _largest(scores, k, margins)
-        # A matrix product adds in an order that depends on where a vector stands; einsum does not, so that equal
-        # vectors get equal scores.
-        return _ordered(rows, np.einsum("bd,bkd->bk", queries, self.vectors[rows]))
+    def _search(self, queries: Float32, k: int, allowed: Bool | None) -> tuple[Int32, Float32]:
+        if allowed is None:
+            return search_among(self.vectors, queries, k, largest_norm=self._largest_norm)
+        few = np.flatnonzero(allowed).astype(np.int32)
+        rows, scores = search_among(self.vectors[few], queries, k, largest_norm=self._largest_norm)
+        return few[rows], scores
 
     @classmethod
-    def build(cls, vectors: Float32, item_ids: pa.StringArray, *, settings: IndexSettings) -> ExactIndex:
+    def memory_bytes(cls, items: int, dim: int, layout: Layout) -> int:
+        return 4 * items * dim
+
+    @classmethod
+    def build(cls, vectors: Float32, item_ids: pa.StringArray, *, layout: Layout, effort: Effort) -> ExactIndex:
         return cls(vectors, item_ids)
 
     def save(self, folder: Path) -> dict[str, Any]:
@@ -63,21 +55,49 @@ class ExactIndex(Index):
         return cls(np.load(folder / FILE), item_ids)
 
 
-def _largest(scores: Float32, k: int, margins: Float32) -> Int32:
-    """The columns `[n, k]`, ascending, of each row's `k` largest scores.
+def search_among(
+    vectors: Float32, queries: Float32, k: int, *, largest_norm: float | None = None
+) -> tuple[Int32, Float32]:
+    """The rows and scores `[n, k]` of each query's best among `vectors` `[items, dim]`, in the order (score, row).
 
-    Among those within `margins` `[n]` of the `k`-th the lowest columns win.
+    Args:
+        vectors: At least `k`.
+        queries: `[n, dim]`, finite.
+        k: How many, at least one.
+        largest_norm: The largest norm of the vectors or more, where it is known.
     """
-    kth = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k]
+    if largest_norm is None:
+        largest_norm = _largest_norm(vectors)
+    size = max(1, BLOCK_BYTES // (4 * len(vectors)))
+    blocks = [
+        _search_block(vectors, queries[start : start + size], k, largest_norm) for start in range(0, len(queries), size)
+    ]
+    return np.concatenate([rows for rows, _ in blocks]), np.concatenate([scores for _, scores in blocks])
+
+
+def _largest_norm(vectors: Float32) -> float:
+    return float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors).max(initial=0)))
+
+
+def _search_block(vectors: Float32, queries: Float32, k: int, largest_norm: float) -> tuple[Int32, Float32]:
+    # For one query einsum runs on the calling thread alone, and is faster than a threaded product.
+    scores = np.einsum("nd,d->n", vectors, queries[0])[None, :] if len(queries) == 1 else queries @ vectors.T
+    kth = np.partition(scores, len(vectors) - k, axis=1)[:, -k]
+    margins = ROUNDING * largest_norm * np.linalg.norm(queries, axis=1)
     chosen = scores >= (kth - margins)[:, None]
     for row in np.flatnonzero(np.count_nonzero(chosen, axis=1) > k):
-        columns = np.flatnonzero(chosen[row])
-        surely = scores[row, columns] > kth[row] + margins[row]
-        chosen[row, columns[~surely][k - np.count_nonzero(surely) :]] = False
-    return np.nonzero(chosen)[1].astype(np.int32).reshape(len(scores), k)
+        near = np.flatnonzero(chosen[row])
+        exact = _true_scores(queries[row : row + 1], vectors[near][None])[0]
+        chosen[row, near[np.lexsort((near, -exact))[k:]]] = False
+    rows = np.nonzero(chosen)[1].astype(np.int32).reshape(len(queries), k)
+    return ordered(rows, _true_scores(queries, vectors[rows]), k)
 
 
-def _ordered(rows: Int32, scores: Float32) -> tuple[Int32, Float32]:
-    """Both in the order of falling scores, equal scores in the order given (rows ascending)."""
-    order: npt.NDArray[np.intp] = np.argsort(-scores, axis=1, kind="stable")
-    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
+def _true_scores(queries: Float32, vectors: Float32) -> Float32:
+    """The dot products `[n, k]` of queries `[n, dim]` with their vectors `[n, k, dim]`.
+
+    A matrix product adds in an order that depends on where a vector stands; einsum does not, so that equal vectors get
+    equal scores.
+    """
+    scores: Float32 = np.einsum("bd,bkd->bk", queries, vectors)
+    return scores

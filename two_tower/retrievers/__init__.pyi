@@ -1,3 +1,11 @@
 from .query_tower import QueryTower as QueryTower, query_features as query_features
-from .stored import Recommended as Recommended, StoredVersion as StoredVersion
+from .sample import sample_queries as sample_queries
+from .stored import (
+    RawQueries as RawQueries,
+    Recommended as Recommended,
+    RecommendedBatch as RecommendedBatch,
+    StoredVersion as StoredVersion,
+    refuse_unknown_context as refuse_unknown_context,
+    tower_columns as tower_columns,
+)
 from .towers import TwoTowerRetriever as TwoTowerRetriever, refuse_mix as refuse_mix

@@ -1,10 +1,11 @@
-"""A stored version, asked one raw query at a time, as a server would: towers and index alone, no prepared data."""
+"""A stored version, asked raw queries as a server would: towers and index alone, no prepared data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ import numpy.typing as npt
 
 from two_tower.artifacts import open_artifact
 from two_tower.contracts import Float32, Int32
-from two_tower.errors import DataError
+from two_tower.errors import ArtifactError, DataError
 from two_tower.retrievers.query_tower import KIND
-from two_tower.retrievers.towers import refuse_mix
+from two_tower.retrievers.towers import BLOCK, refuse_mix
+
+RawQueries = Mapping[str, Sequence[Any]]
+"""The values of some queries by column: `history` and `seen` (item ids, oldest first), `user_id`, `user.NAME`,
+`context.NAME`.  None, or a column that is left out, is a missing value."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,20 @@ class Recommended:
     rows: Int32
     """Their rows in the version's candidate table."""
     scores: Float32
+
+
+@dataclass(frozen=True)
+class RecommendedBatch:
+    """The items recommended for some queries, best first."""
+
+    rows: Int32
+    """`[queries, k]` rows of the version's candidates, -1 where there are no more."""
+    scores: Float32
+    """`[queries, k]`, -inf where there are no more."""
+    unknown_history: Int32
+    """`[queries]`: how many of the history's items the query tower does not know."""
+    finite: npt.NDArray[np.bool_]
+    """`[queries]`: whether the query tower gives a finite vector; if not there are no items."""
 
 
 class StoredVersion:
@@ -51,60 +70,125 @@ class StoredVersion:
         """The `k` best items for a raw query.
 
         Args:
-            query: Values by column of the prepared queries: `history` (item ids, oldest first), `user_id`,
-                `user.NAME`, `context.NAME`.  What is left out counts as missing.
+            query: One value by column of `RawQueries`.  What is left out counts as missing.
             k: How many items, at most.
-            exclude_seen: Whether the items of the history are left out.
+            exclude_seen: Whether the items of `history` and `seen` are left out.
 
         Raises:
             DataError: The query has a column that this version does not take, or nothing that it knows.
+            ArtifactError: The query tower gives a vector that is not finite.
         """
-        import tensorflow as tf
-
         columns = {spec["column"] for spec in self._inputs.values()}
-        given = {name for name in query if name.startswith("context.")}
-        if not given <= columns:
-            wrong = ", ".join(sorted(name.removeprefix("context.") for name in given - columns))
-            known = sorted(name.removeprefix("context.") for name in columns if name.startswith("context."))
-            raise DataError(f"this version takes no context {wrong}; it takes: {', '.join(known) or 'none'}")
+        refuse_unknown_context(query, columns)
         history = [str(item) for item in query.get("history") or []]
         if history and "history" not in columns and not query.get("user_id"):
             raise DataError("this version's query tower reads no history (model.history is null); ask for a user")
+        queries = {name: [value] for name, value in query.items()} | {"history": [history]}
+        found = self.recommend_batch(queries, k, exclude_seen=exclude_seen)
+        if history and found.unknown_history[0] == len(history):
+            raise DataError(f"none of the history's {len(history)} items is known to this version; check the item ids")
+        if not found.finite[0]:
+            raise ArtifactError("the query tower gives a vector that is not finite for this query")
+        rows = found.rows[0][found.rows[0] >= 0]
+        return Recommended([self.index.item_ids[int(row)].as_py() for row in rows], rows, found.scores[0, : len(rows)])
+
+    def recommend_batch(self, queries: RawQueries, k: int, *, exclude_seen: bool = False) -> RecommendedBatch:
+        """The `k` best items for each of some raw queries, which are embedded together.
+
+        Args:
+            queries: At least one column; all of them have the same length.
+            k: How many items, at most.
+            exclude_seen: Whether the items of `history` and `seen` are left out.
+
+        Raises:
+            DataError: A value is no number where the query tower takes one.
+        """
+        import tensorflow as tf
+
+        count = len(next(iter(queries.values())))
+        missing = [None] * count
         inputs = {
-            name: tf.constant(_raw(query.get(spec["column"]), spec), dtype=spec["dtype"])
+            name: tf.constant(_raw(queries.get(spec["column"], missing), spec), dtype=spec["dtype"])
             for name, spec in self._inputs.items()
         }
         outputs = self._model.signatures["serving_default"](**inputs)
-        unknown = int(outputs["unknown_history"].numpy()[0])
-        if history and unknown == len(history):
-            raise DataError(f"none of the history's {len(history)} items is known to this version; check the item ids")
-        excluded = set(history) if exclude_seen else set()
-        rows, scores = self.index.search(outputs["embedding"].numpy(), k + len(excluded))
-        found = [
-            (int(row), float(score))
-            for row, score in zip(rows[0], scores[0], strict=True)
-            if row >= 0 and self.index.item_ids[int(row)].as_py() not in excluded
-        ][:k]
-        return Recommended(
-            item_ids=[self.index.item_ids[row].as_py() for row, _ in found],
-            rows=np.array([row for row, _ in found], dtype=np.int32),
-            scores=np.array([score for _, score in found], dtype=np.float32),
-        )
+        vectors = outputs["embedding"].numpy()
+        finite = np.isfinite(vectors).all(axis=1)
+        vectors = np.where(finite[:, None], vectors, np.float32(0))
+        if exclude_seen:
+            pasts = zip(queries.get("history", missing), queries.get("seen", missing), strict=True)
+            rows, scores = self._search(vectors, k, [[*(past or []), *(seen or [])] for past, seen in pasts])
+        else:
+            rows, scores = self.index.search(vectors, k)
+        rows[~finite], scores[~finite] = -1, -np.inf
+        return RecommendedBatch(rows, scores, outputs["unknown_history"].numpy(), finite)
+
+    def _search(self, vectors: Float32, k: int, exclude: list[list[str]]) -> tuple[Int32, Float32]:
+        """As the index's search, less each query's excluded items; those with equally many are searched together."""
+        numbers = [sorted({self._rows[item] for item in items if item in self._rows}) for items in exclude]
+        rows = np.empty((len(vectors), k), dtype=np.int32)
+        scores = np.empty((len(vectors), k), dtype=np.float32)
+        for block in _blocks(np.array([len(each) for each in numbers])):
+            width = len(numbers[block[-1]])
+            out = np.array([numbers[row] + [-1] * (width - len(numbers[row])) for row in block], dtype=np.int32)
+            rows[block], scores[block] = self.index.search(vectors[block], k, exclude=out.reshape(len(block), width))
+        return rows, scores
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """The candidates' rows by their ids."""
+        return {item: row for row, item in enumerate(self.index.item_ids.to_pylist())}
 
 
-def _raw(value: Any, spec: Mapping[str, Any]) -> npt.NDArray[Any]:
-    """One value as a batch of one in the shape of a tower's input; None as that type's missing value."""
+def tower_columns(version: str | Path) -> dict[str, dict[str, Any]]:
+    """What the query tower of a version's folder takes: dtype and shape by column of `RawQueries`.
+
+    Raises:
+        ArtifactError: The query tower is missing or damaged.
+    """
+    inputs = open_artifact(Path(version) / "query_tower", KIND).json("signature.json")["inputs"]
+    return {spec["column"]: spec for spec in inputs.values()}
+
+
+def refuse_unknown_context(names: Iterable[str], columns: Collection[str]) -> None:
+    """Checks that the context features among `names` are among the columns that a query tower takes.
+
+    Raises:
+        DataError: They are not; the message names those that are.
+    """
+    wrong = sorted(
+        name.removeprefix("context.") for name in names if name.startswith("context.") and name not in columns
+    )
+    if wrong:
+        known = sorted(name.removeprefix("context.") for name in columns if name.startswith("context."))
+        raise DataError(f"this version takes no context {', '.join(wrong)}; it takes: {', '.join(known) or 'none'}")
+
+
+def _blocks(sizes: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    """The places of `sizes` `[n]`, smallest first, at most `BLOCK` at a time."""
+    order = np.argsort(sizes, kind="stable")
+    yield from (order[start : start + BLOCK] for start in range(0, len(order), BLOCK))
+
+
+def _raw(values: Sequence[Any], spec: Mapping[str, Any]) -> npt.NDArray[Any]:
+    """The values as a batch in the shape of a tower's input; None as that type's missing value."""
     text = spec["dtype"] == "string"
+    missing = "" if text else np.nan
+    dtype = object if text else spec["dtype"]
     if len(spec["shape"]) == 2:
-        width = spec["shape"][1] or max(1, len(value or []))
-        missing = "" if text else np.nan
-        values = [missing if entry is None else entry for entry in value or []][:width]
-        return np.array([values + [missing] * (width - len(values))], dtype=object if text else spec["dtype"])
-    if isinstance(value, datetime):
-        value = value.timestamp()
+        width = spec["shape"][1] or max(1, *(len(value or []) for value in values))
+        lists = [[missing if entry is None else entry for entry in value or []][:width] for value in values]
+        return np.array([entries + [missing] * (width - len(entries)) for entries in lists], dtype=dtype)
     if text:
-        return np.array(["" if value is None else str(value)], dtype=object)
+        return np.array(["" if value is None else str(value) for value in values], dtype=object)
+    return np.array([np.nan if value is None else _number(value, spec["column"]) for value in values], dtype=dtype)
+
+
+def _number(value: Any, column: str) -> float:
+    """A number, a text that reads as one, or a moment as seconds since 1970 UTC."""
+    if isinstance(value, datetime):
+        return value.timestamp()
     try:
-        return np.array([np.nan if value is None else value], dtype=spec["dtype"])
-    except ValueError as error:
-        raise DataError(f"{spec['column']}: expected a number, got {value!r}") from error
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{column}: expected a number, got {value!r}") from error

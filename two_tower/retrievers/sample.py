@@ -1,0 +1,36 @@
+"""Embeddings of some of the prepared queries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from two_tower.artifacts import open_artifact
+from two_tower.contracts import Float32
+from two_tower.retrievers.query_tower import QueryTower, query_features
+
+
+def sample_queries(
+    query_tower: str | Path, prepared: str | Path, *, split: Literal["validation", "test"], most: int
+) -> Float32:
+    """The embeddings `[queries, dim]` of at most `most` of the split's queries, evenly spread.
+
+    Args:
+        query_tower: A `query_tower` artefact.
+        prepared: The `prepared_data` artefact.
+        split: Whose queries.
+        most: How many.
+
+    Raises:
+        ArtifactError: An artefact is incomplete or damaged, or the tower takes what the queries lack.
+    """
+    data = open_artifact(prepared, "prepared_data")
+    queries = data.table(split)
+    rows = np.unique(np.linspace(0, max(0, len(queries) - 1), min(most, len(queries))).astype(np.int64))
+    return QueryTower.load(query_tower).embed(
+        queries.take(rows),
+        items=data.table("items.parquet", ["item_id"])["item_id"].combine_chunks(),
+        features=query_features(data.json("features.json")),
+    )
