@@ -201,27 +201,52 @@ def recommend(
     context: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A context feature, such as search='red mug'.")
     ] = None,
-    k: Annotated[int, typer.Option("--k", min=1, help="How many items.")] = 10,
-    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out the items of the history.")] = False,
+    everyone: Annotated[
+        bool, typer.Option("--all", help="Write the items of every user, or of every query of a file, to a folder.")
+    ] = False,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Parquet or JSON Lines with user_id, history, user.NAME, context.NAME; means --all."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="The folder for --all; killed, the same command goes on."),
+    ] = None,
+    k: Annotated[int | None, typer.Option("--k", min=1, help="How many items: 10, with --all 100.")] = None,
+    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out the items of the past.")] = False,
     workdir: Workdir = DEFAULT_WORKDIR,
 ) -> None:
-    """Print the items that a version recommends."""
+    """Print the items that a version recommends, or write those of every user."""
     from two_tower.errors import ConfigError
 
     if (config is None) == (version is None):
         raise ConfigError("recommend needs either --config CONFIG (its champion answers) or --version VERSION")
-    if not (user or history or context):
-        raise ConfigError("recommend needs a query: --user ID, --history ITEM,ITEM… or --context NAME=VALUE")
+    everyone = everyone or queries is not None
+    if everyone and (user or history or context):
+        raise ConfigError("--all and --queries answer many queries; leave out --user, --history and --context")
+    if everyone != (out is not None):
+        raise ConfigError("--all and --queries need a folder, -o DIR, and nothing else takes one")
+    if not (everyone or user or history or context):
+        raise ConfigError(
+            "recommend needs a query: --user ID, --history ITEM,ITEM… or --context NAME=VALUE; or --all for every user"
+        )
+    workdir = workdir.resolve()
+    asked = _find_version(workdir, version)[1] if version else _champion_of(_load(config), workdir)
+    if everyone:
+        _recommend_to_all(workdir, out, config, asked, queries, k=k or 100, exclude_seen=exclude_seen)
+        return
 
     from pipelines.recommend import recommend_items
 
     table = recommend_items(
-        workdir.resolve(),
-        version=_find_version(workdir, version)[1] if version else _champion_of(_load(config), workdir),
+        workdir,
+        version=asked,
         user=user,
         history=[item.strip() for item in history.split(",") if item.strip()] if history else None,
         context=dict(_pairs(context or [], "--context")),
-        k=k,
+        k=k or 10,
         exclude_seen=exclude_seen,
     )
     _console().print(table)
@@ -489,6 +514,46 @@ def _explain_failure(record: Run, console: Console) -> None:
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     if record.report:
         console.print(f"page: {_shown(record.report)}", highlight=False, soft_wrap=True)
+
+
+def _recommend_to_all(
+    workdir: Path, out: Path, config: Path | None, version: Version, queries: Path | None, **options: Any
+) -> None:
+    """Writes the recommendations and says how many there are; the runner is that of the configuration."""
+    from pipelines.console import showing_progress
+    from pipelines.recommend import in_words, recommend_to_all
+    from two_tower.config import Beam
+
+    beam = _load(config).beam if config else Beam.model_validate(version.config.get("beam", {}))
+    console = _console()
+    _end_at_interrupt(console, "the finished shards are kept, the same command goes on from there")
+    with showing_progress(console):
+        found = recommend_to_all(workdir, out, version=version, queries=queries, beam=beam, **options)
+    print(in_words(found, k=options["k"]))
+
+
+def _end_at_interrupt(console: Console, then: str) -> None:
+    """Lets Ctrl-C end the process at once, for work that may be killed at any moment.
+
+    The main thread would notice it only after all that Beam's workers have before them, so another one waits for it.
+    """
+    import os
+    import signal
+    import socket
+    import threading
+
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+
+    def wait() -> None:
+        receiver.recv(1)
+        console.show_cursor()
+        print(f"interrupted; {then}", file=sys.stderr, flush=True)
+        os._exit(EXIT_INTERRUPTED)
+
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.set_wakeup_fd(sender.detach())
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _load(config: Path, overrides: list[str] | None = None) -> Config:

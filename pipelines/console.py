@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from components.runtime import log_to_console
 from pipelines.runs import Run
-from two_tower.progress import human_seconds
+from two_tower.progress import human_seconds, log
 
 _MARKS = {
     "waiting": ("·", "dim"),
@@ -91,6 +93,21 @@ def watching(run: Run, console: Console) -> Iterator[PlainWatcher | LiveWatcher]
     watcher = LiveWatcher(run)
     with Live(watcher, console=console, refresh_per_second=8, redirect_stdout=False, redirect_stderr=False):
         yield watcher
+
+
+@contextmanager
+def showing_progress(console: Console) -> Iterator[None]:
+    """Shows the library's lines: the latest one, moving, on a terminal, and each of them elsewhere."""
+    if not console.is_terminal:
+        log_to_console()
+        yield
+        return
+    with console.status("") as status:
+        handler = logging.Handler()
+        handler.emit = lambda record: status.update(Text(record.getMessage()))  # type: ignore[method-assign]
+        log.handlers, log.propagate = [handler], False
+        log.setLevel(logging.INFO)
+        yield
 
 
 def metrics_table(metrics: Mapping[str, Any], *, width: int) -> Table:

@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from two_tower.errors import DataError, UserError
+from two_tower.progress import human_seconds
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pipelines.runs import Run
+    from two_tower.config import Beam
     from two_tower.data import Prepared
+    from two_tower.embedding import QuerySource, Recommendations
     from two_tower.registry import Version
+
+REASONS = {
+    "unknown_history": "with a history of unknown items only and no user",
+    "not_finite": "to which the query tower gives no finite vector",
+    "nothing_left": "for which no candidate is left",
+}
+"""Why queries have no items."""
 
 
 def recommend_items(
@@ -49,7 +59,7 @@ def recommend_items(
     if user is not None:
         query.update(_user_query(_prepared_of(version, workdir), user))
     if history is not None:
-        query["history"] = list(history)
+        query |= {"history": list(history), "seen": None}
     found = StoredVersion(version.folder).recommend(query, k, exclude_seen=exclude_seen)
 
     items = pq.read_table(version.items)
@@ -61,6 +71,52 @@ def recommend_items(
     for rank, (item, row, score) in enumerate(zip(found.item_ids, rows, found.scores, strict=True), start=1):
         table.add_row(str(rank), item, *[str(value or "") for value in row.values()], f"{score:.4f}")
     return table
+
+
+def recommend_to_all(
+    workdir: Path,
+    out: Path,
+    *,
+    version: Version,
+    queries: Path | None,
+    beam: Beam,
+    k: int,
+    exclude_seen: bool,
+) -> Recommendations:
+    """Writes the `k` items that `version` recommends to every user, or for every query of a file, to the folder `out`.
+
+    Args:
+        workdir: Where the runs are; the users come from the run that made the version.
+        out: The folder, new or left by the same call.
+        version: Who is asked.
+        queries: A Parquet or JSON Lines file; the users that the run saw if not given.
+        beam: The runner.
+        k: How many items each gets, at most.
+        exclude_seen: Whether the items of a query's past are left out.
+
+    Raises:
+        DataError: A query is wrong.
+        ArtifactError: The folder holds something else.
+    """
+    from two_tower.embedding import EveryUser, QueryFile, recommend_all
+
+    if queries is None:
+        source: QuerySource = EveryUser(_prepared_of(version, workdir))
+    else:
+        prepared = _find_prepared(version, workdir)
+        source = QueryFile(queries, EveryUser(prepared) if prepared and prepared.users(["user_id"]).num_rows else None)
+    return recommend_all(version.folder, source, out, k=k, exclude_seen=exclude_seen, beam=beam)
+
+
+def in_words(found: Recommendations, *, k: int) -> str:
+    """What was written, in one line."""
+    without = ", ".join(f"{count:,} {REASONS[reason]}" for reason, count in sorted(found.without.items()))
+    rate = f"{found.scored:,} now in {human_seconds(found.seconds)}, {found.scored / found.seconds:,.0f}/s"
+    with_items = found.queries - sum(found.without.values())
+    return (
+        f"{found.folder}: {with_items:,} of {found.queries:,} queries with up to {k} items"
+        f"{f' (without: {without})' if without else ''}; {rate if found.scored else 'all were there already'}"
+    )
 
 
 def example_query(run: Run) -> str:
@@ -80,6 +136,17 @@ def example_query(run: Run) -> str:
 
 def _prepared_of(version: Version, workdir: Path) -> Prepared:
     """The prepared data of the newest run that made `version`."""
+    prepared = _find_prepared(version, workdir)
+    if prepared is None:
+        raise UserError(
+            f"{workdir}: no run here made version {version.id}, so users' histories are not at hand; use --history, or "
+            "--queries with a column history"
+        )
+    return prepared
+
+
+def _find_prepared(version: Version, workdir: Path) -> Prepared | None:
+    """The prepared data of the newest run that made `version`, if there is one here."""
     from pipelines.runs import list_runs
     from two_tower.data import open_prepared
 
@@ -87,42 +154,14 @@ def _prepared_of(version: Version, workdir: Path) -> Prepared:
         folder = run.step("prepare_data").outputs.get("prepared")
         if run.version == version.id and folder:
             return open_prepared(folder)
-    raise UserError(
-        f"{workdir}: no run here made version {version.id}, so users' histories are not at hand; use --history"
-    )
+    return None
 
 
 def _user_query(prepared: Prepared, user: str) -> dict[str, Any]:
-    """The user's latest known query: history as item ids, and the user's features."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    """The user's latest known query: the past as item ids, and the user's features."""
+    from two_tower.embedding import EveryUser
 
-    ids = prepared.items(["item_id"])["item_id"]
-
-    def named(numbers: list[int]) -> list[str]:
-        return ids.take(pa.array(numbers, pa.int32())).to_pylist()
-
-    for split in ("test", "validation"):
-        queries = prepared.queries(split)  # type: ignore[arg-type]
-        rows = queries.filter(pc.equal(queries["user_id"], user))
-        if rows.num_rows:
-            query = rows.slice(0, 1).to_pylist()[0]
-            query["history"] = named(query["history"])
-            return {
-                name: value
-                for name, value in query.items()
-                if name.startswith("user.") or name in ("user_id", "history")
-            }
-    users = prepared.users()
-    number = pc.index(users["user_id"], user).as_py()
-    if number < 0:
+    query = EveryUser(prepared).one(user)
+    if query is None:
         raise DataError(f"the logs hold no user {user!r}; --history ITEM,ITEM… asks for somebody new")
-    sequences = prepared.sequences(["user", "items"])
-    rows = sequences.filter(pc.equal(sequences["user"], number)).to_pylist()
-    features = {
-        name.replace("feature.", "user."): value
-        for name, value in users.slice(number, 1).to_pylist()[0].items()
-        if name.startswith("feature.")
-    }
-    history = named(rows[0]["items"]) if rows else []
-    return {"user_id": user, "history": history, **features}
+    return query

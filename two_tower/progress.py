@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
+from collections.abc import Callable, Iterator
 
 log = logging.getLogger("two_tower")
 
@@ -43,3 +46,26 @@ class Progress:
             "%s: %s of %s %s (%d %%), %s/s, %s left%s",
             self.what, f"{self.done:,}", f"{self.total:,}", self.unit, share, f"{rate:,.0f}", left, tail,
         )  # fmt: skip
+
+
+@contextlib.contextmanager
+def watched(progress: Progress, done: Callable[[], int]) -> Iterator[None]:
+    """Asks `done` every now and then how many units are finished, such as by workers elsewhere, and logs it."""
+    ended = threading.Event()
+
+    def look() -> None:
+        if new := done() - progress.done:
+            progress.advance(new)
+
+    def keep_looking() -> None:
+        while not ended.wait(progress.every):
+            look()
+
+    watcher = threading.Thread(target=keep_looking, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+    look()

@@ -117,6 +117,19 @@ def test_recommend_answers_for_a_user_and_for_a_history(project, first_run):
     assert "nobody" in unknown.stderr
 
 
+def test_recommend_writes_the_items_of_every_user(project, first_run):
+    everybody = ("recommend", "--config", "configs/tiny.yaml", "--all", "-o", "mail", "--k", "5")
+    shown = project.command(*everybody).stdout
+    assert re.search(r"mail: (\d+) of \1 queries with up to 5 items; \1 now in ", shown)
+    rows = pq.read_table(project.folder / "mail/part-00000.parquet").to_pylist()
+    asked = re.search(r"next: \S*two-tower (.*)", first_run)[1].split()
+    alone = project.command(*asked, "--k", "5").stdout
+    (among,) = [row for row in rows if row["user_id"] == asked[-1]]
+    assert re.findall(r"^│ +\d+ │ (\S+)", alone, re.MULTILINE) == among["items"]
+    assert "all were there already" in project.command(*everybody).stdout
+    assert "k is 5 there, 6 here" in project.command(*everybody[:-1], "6", code=1).stderr
+
+
 def test_runs_and_the_registry_can_be_looked_at_and_rolled_back(project, first_run):
     project.command("runs", "list")
     assert "train_towers" in project.command("runs", "show", "latest").stdout

@@ -80,6 +80,12 @@ def test_compile_writes_a_pipeline_file(tmp_path):
         (("compile", "configs/tiny.yaml", "-o", "p.yaml", "--image", "gpu=x"), "gpu"),
         (("recommend", "--user", "1"), "--config"),
         (("recommend", "--config", "configs/tiny.yaml"), "--user"),
+        (("recommend", "--config", "configs/tiny.yaml", "--all"), "-o DIR"),
+        (("recommend", "--config", "configs/tiny.yaml", "--user", "1", "-o", "there"), "-o DIR"),
+        (
+            ("recommend", "--config", "configs/tiny.yaml", "--queries", "q.jsonl", "-o", "there", "--user", "1"),
+            "--user",
+        ),
         (("run", "configs/tiny.yaml", "--set", "training.epochs"), "key=value"),
         (("tune", "configs/tiny.yaml", "--trials", "3"), "nothing to search"),
         (("tune", "configs/tiny.yaml", "--trials", "3", "--set", "tune={training.epoch: [1, 2]}"), "'epochs'"),

@@ -1,4 +1,4 @@
-"""The candidate table to embeddings with the exported candidate tower (Beam)."""
+"""The exported towers in bulk (Beam): every candidate to its embedding, every query to its items."""
 
 import lazy_loader
 

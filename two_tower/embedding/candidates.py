@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import apache_beam
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
+from apache_beam.utils.shared import Shared
 
-from two_tower.artifacts import content_hash, open_artifact, write_artifact
+from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, write_artifact
 from two_tower.beam import pipeline, spread
 from two_tower.config import Beam, Embedding
-from two_tower.features import FittedFeature, load_features
+from two_tower.embedding.fingerprints import METHOD, as_binary, fingerprints
+from two_tower.embedding.model_handler import PREVIOUS, TowerHandler, Vectors
+from two_tower.embedding.previous import VECTORS, PreviousVectors, open_previous
+from two_tower.errors import ArtifactError, ConfigError
+from two_tower.progress import log
 
 ROWS_PER_SHARD = 65536
 """Candidates of one output file, one element of the Beam pipeline."""
@@ -23,94 +33,180 @@ ROWS_PER_SHARD = 65536
 def embed(candidate_tower: str, prepared: str, out: str, *, embedding: Embedding, beam: Beam) -> None:
     """Embeds every candidate of the prepared data and writes the `candidate_embeddings` artefact to `out`.
 
+    A worker holds one shard at a time: it reads the row groups of the candidate table that the shard lies in, runs the
+    tower over it batch by batch, and writes it. The files are the same on every runner and with any number of workers.
+    With `embedding.previous`, candidates whose raw features have not changed since take their vectors from there.
+
     Raises:
-        ArtifactError: An input is no complete artefact.
+        ArtifactError: An input is no complete artefact, or the candidate table lacks a column that the tower takes.
+        ConfigError: `embedding.previous` is the folder that is written to.
     """
     tower = open_artifact(candidate_tower, "candidate_tower")
     data = open_artifact(prepared, "prepared_data")
-    items = str(data.path("items.parquet"))
-    rows = pq.ParquetFile(items).metadata.num_rows
-    shards = [(start, min(start + ROWS_PER_SHARD, rows)) for start in range(0, max(rows, 1), ROWS_PER_SHARD)]
-    made_from = {**tower.manifest.made_from, "candidate_tower": content_hash(candidate_tower)}
-    seen = tower.manifest.data_seen_until
+    version = content_hash(candidate_tower)
+    previous = _previous(embedding, out, version)
+    reading = ReadShard(data, tower.json("signature.json")["inputs"], previous)
+    handler = TowerHandler(
+        model=str(tower.path("saved_model")),
+        version=version,
+        inputs=tower.json("signature.json")["inputs"],
+        features=str(data.path("features.json")),
+        batch_size=embedding.batch_size,
+    )
     with write_artifact(
-        out, "candidate_embeddings", config=embedding.model_dump(mode="json"), data_seen_until=seen, made_from=made_from
+        out,
+        "candidate_embeddings",
+        config=embedding.model_dump(mode="json", exclude={"previous"}),
+        data_seen_until=tower.manifest.data_seen_until,
+        made_from={**tower.manifest.made_from, "candidate_tower": version},
+        extra={"fingerprint": METHOD},
     ) as writer:
-        work = EmbedShard(
-            model=str(tower.path("saved_model")),
-            inputs=tower.json("signature.json")["inputs"],
-            features=data.json("features.json")["item"],
-            items=items,
-            out=str(writer.folder),
-            batch_size=embedding.batch_size,
-        )
-        one_model = beam.model_copy(update={"workers": 1})  # TensorFlow itself uses all cores
-        with pipeline(one_model) as steps:
-            _ = spread(steps, "Shards", shards) | apache_beam.ParDo(work)
-        writer.manifest.rows["candidates"] = rows
+        rows = reading.rows
+        shards = [(start, min(start + ROWS_PER_SHARD, rows)) for start in range(0, max(rows, 1), ROWS_PER_SHARD)]
+        with _without_beams_complaint(), pipeline(beam) as steps:
+            _ = (
+                spread(steps, "Shards", shards)
+                | "Read" >> apache_beam.ParDo(reading)
+                | "Embed" >> RunInference(KeyedModelHandler(handler))
+                | "Write" >> apache_beam.ParDo(WriteShard(str(writer.folder), previous))
+            )
+        writer.manifest.rows = {"candidates": rows, "reused": _counted(steps.result, "reused")}
+        counts = tuple(f"{count:,}" for count in writer.manifest.rows.values())
+    log.info("embed_candidates: %s candidates, of which %s keep their earlier vectors", *counts)
 
 
-class EmbedShard(apache_beam.DoFn):  # type: ignore[misc]
-    """Writes the embeddings of a range of rows of the candidate table to a file named after the range's start."""
+@contextlib.contextmanager
+def _without_beams_complaint() -> Iterator[None]:
+    """Keeps RunInference from warning that it cannot tell a model's size, which nobody asks for."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Resource module is not available")
+
+    logger = logging.getLogger()
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
+
+
+def _previous(embedding: Embedding, out: str, version: str) -> PreviousVectors | None:
+    if embedding.previous is None:
+        return None
+    if Path(embedding.previous).resolve() == Path(out).resolve():
+        raise ConfigError(f"embedding.previous: {out} is the folder that is written to; name an earlier one")
+    return open_previous(embedding.previous, tower=version)
+
+
+def _counted(result: Any, name: str) -> int:
+    """What the workers have counted under a name."""
+    counters = result.metrics().query(MetricsFilter().with_name(name))["counters"]
+    return sum(counter.result for counter in counters)
+
+
+class ReadShard(apache_beam.DoFn):  # type: ignore[misc]
+    """Reads a range of rows of the candidate table.
+
+    Gives (first row, record batch) with the columns `item_id`, `available`, `attribute.*`, those that the tower takes,
+    `fingerprint` and `previous` (the candidate's row in the earlier artefact, null if it is to be embedded).
+    """
 
     def __init__(
-        self,
-        *,
-        model: str,
-        inputs: dict[str, dict[str, Any]],
-        features: dict[str, Any],
-        items: str,
-        out: str,
-        batch_size: int,
+        self, data: ArtifactReader, inputs: dict[str, dict[str, Any]], previous: PreviousVectors | None
     ) -> None:
-        self._model_path, self._inputs, self._feature_entries = model, inputs, features
-        self._items, self._out, self._batch_size = items, out, batch_size
+        self._items, self._previous, self._shared = str(data.path("items.parquet")), previous, Shared()
+        self._raw = [spec["column"] for spec in inputs.values()]
+        file = pq.ParquetFile(self._items)
+        names = file.schema_arrow.names
+        self.rows: int = file.metadata.num_rows
+        if lacking := [name for name in self._raw if name not in names]:
+            raise ArtifactError(
+                f"{self._items}: no column {lacking[0]!r}, which the candidate tower takes; embed with the prepared "
+                "data that it was trained on, or with later data of the same features"
+            )
+        attributes = [name for name in names if name.startswith("attribute.")]
+        self._columns = list(dict.fromkeys(["item_id", "available", *attributes, *self._raw]))
 
     def setup(self) -> None:
-        """Loads the SavedModel, once a worker."""
-        import tensorflow as tf
+        """Gives the threads of a worker process one index of the earlier artefact."""
+        self._earlier: PreviousVectors | None = self._previous and self._shared.acquire(lambda: self._previous)
 
-        self._features: dict[str, FittedFeature] = load_features(self._feature_entries)
-        self._model = tf.saved_model.load(self._model_path)
-        self._serve = self._model.signatures["serving_default"]
+    def process(self, shard: tuple[int, int]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The rows from the first number of `shard` to before the second."""
+        table = _read_rows(self._items, *shard, columns=self._columns)
+        found = fingerprints(table, self._raw)
+        rows = self._earlier.find(found) if self._earlier else pa.nulls(len(table), pa.int64())
+        yield shard[0], _one_batch(table.append_column("fingerprint", as_binary(found)).append_column(PREVIOUS, rows))
 
-    def process(self, shard: tuple[int, int]) -> Iterator[str]:
-        """Embeds the rows from the first number of `shard` to before the second."""
-        start, stop = shard
+
+class WriteShard(apache_beam.DoFn):  # type: ignore[misc]
+    """Writes the embeddings of a shard to a file named after its first row."""
+
+    def __init__(self, out: str, previous: PreviousVectors | None) -> None:
+        self._out, self._previous = out, previous
+        self._reused = Metrics.counter("embed_candidates", "reused")
+
+    def process(self, embedded: tuple[int, Any]) -> Iterator[str]:
+        """Joins the new vectors and the earlier ones and writes them; the file's name is given."""
+        start, result = embedded
+        rows: pa.RecordBatch = result.example
+        vectors = self._all_vectors(rows[PREVIOUS], result.inference)
+        attributes = {name: rows[name] for name in rows.schema.names if name.startswith("attribute.")}
+        columns = {
+            "item": pa.array(np.arange(start, start + len(rows), dtype=np.int32)),
+            "item_id": rows["item_id"],
+            "available": rows["available"],
+            "version": pa.repeat(result.model_id, len(rows)),
+            "fingerprint": rows["fingerprint"],
+            **attributes,
+            **{name: _lists(vectors[name]) for name in VECTORS},
+        }
         path = Path(self._out) / f"part-{start:010d}.parquet"
-        columns = ["available", *(spec["column"] for spec in self._inputs.values())]
-        table = pq.read_table(self._items, columns=columns).slice(start, stop - start)
-        with pq.ParquetWriter(path, self._schema(table.slice(0, 1)), compression="zstd") as writer:
-            for at in range(0, table.num_rows, self._batch_size):
-                writer.write_table(self._embed(table.slice(at, self._batch_size), start + at))
+        _write(path, pa.table(columns))
         yield path.name
 
-    def _schema(self, row: pa.Table) -> pa.Schema:
-        return self._embed(row, 0).schema
-
-    def _embed(self, table: pa.Table, start: int) -> pa.Table:
-        import tensorflow as tf
-
-        inputs = {
-            name: tf.constant(self._raw(table, name, spec["column"]), spec["dtype"])
-            for name, spec in self._inputs.items()
-        }
-        outputs = self._serve(**inputs)
-        return pa.table(
-            {
-                "item": pa.array(np.arange(start, start + table.num_rows, dtype=np.int32)),
-                "item_id": table["item_id"],
-                "available": table["available"],
-                "embedding": _vectors(outputs["embedding"].numpy()),
-                "history_vector": _vectors(outputs["history_vector"].numpy().astype(np.float16)),
-            }
-        )
-
-    def _raw(self, table: pa.Table, name: str, column: str) -> Any:
-        if column == "item_id":
-            return np.array(table["item_id"].to_pylist(), dtype=object)
-        return self._features[name].raw(table[column])
+    def _all_vectors(self, previous: pa.Array, new: Vectors) -> Vectors:
+        """The vectors of all rows: those of the earlier artefact where they stand there, the new ones elsewhere."""
+        if self._previous is None or previous.null_count == len(previous):
+            return new
+        known = np.asarray(previous.is_valid())
+        self._reused.inc(int(known.sum()))
+        kept = self._previous.take(np.asarray(previous.drop_null()))
+        found = {name: np.empty((len(known), vectors.shape[1]), vectors.dtype) for name, vectors in new.items()}
+        for name, vectors in found.items():
+            vectors[known], vectors[~known] = kept[name], new[name]
+        return found
 
 
-def _vectors(values: np.ndarray[Any, np.dtype[Any]]) -> pa.FixedSizeListArray:
+def _read_rows(path: str, start: int, stop: int, *, columns: list[str]) -> pa.Table:
+    """The rows from `start` to before `stop` of a Parquet file; it reads the row groups that hold some."""
+    with pq.ParquetFile(path) as file:
+        lengths = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        ends = np.cumsum(lengths)
+        groups = [group for group, end in enumerate(ends) if end > start and end - lengths[group] < stop]
+        table = file.read_row_groups(groups, columns=columns, use_threads=False)
+        first = int(ends[groups[0]] - lengths[groups[0]]) if groups else 0
+    return table.slice(start - first, stop - start)
+
+
+def _one_batch(table: pa.Table) -> pa.RecordBatch:
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
+
+
+def _lists(values: npt.NDArray[Any]) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    """Writes a shard; vectors and fingerprints go as they are, since nothing makes them smaller."""
+    smaller = [name for name in table.column_names if name not in (*VECTORS, "fingerprint")]
+    lists = [name for name in smaller if pa.types.is_list(table.schema.field(name).type)]
+    paths = [f"{name}.list.element" if name in lists else name for name in smaller]
+    pq.write_table(
+        table,
+        path,
+        compression=dict.fromkeys(paths, "zstd"),
+        use_dictionary=[path for path in paths if path not in ("item", "item_id")],
+        write_statistics=paths,
+    )

@@ -1,0 +1,76 @@
+"""Recommending to everybody with the users of the run that made the version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from handmade import DAY, item_ids, random_log, write_prepared, write_version
+
+from pipelines.recommend import in_words, recommend_to_all
+from pipelines.runs import Run
+from two_tower.artifacts import open_artifact
+from two_tower.config import Beam
+from two_tower.embedding import Recommendations
+from two_tower.errors import DataError, UserError
+from two_tower.registry import Version
+
+ITEMS = 40
+IDS = item_ids(ITEMS)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, and two versions of which it made the one."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_prepared(folder / "prepared", [*random_log(users=9, items=ITEMS, events=300), (9, 1, 119 * DAY)], items=ITEMS)
+    for seed, name in enumerate(("made", "foreign")):
+        vectors = np.random.default_rng(seed).normal(size=(ITEMS, 4)).astype(np.float32)
+        write_version(folder / "versions" / name, vectors, IDS)
+    run = Run.start(folder, name="shop", config_file="shop.yaml", config={})
+    run.version = "made"
+    run.step("prepare_data").outputs["prepared"] = str(folder / "prepared")
+    run.save()
+    return folder
+
+
+def recommend(workdir: Path, out: Path, *, version: str = "made", queries: Path | None = None) -> Recommendations:
+    asked = Version(version, workdir / "versions" / version, "champion")
+    return recommend_to_all(workdir, out, version=asked, queries=queries, beam=Beam(workers=1), k=5, exclude_seen=False)
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return open_artifact(out, "recommendations").table("part-00000.parquet").to_pylist()
+
+
+def test_every_user_of_the_run_gets_items(workdir: Path, tmp_path: Path) -> None:
+    found = recommend(workdir, tmp_path / "out")
+    assert found.queries == 10
+    assert {row["user_id"] for row in rows(tmp_path / "out")} == {f"u{number}" for number in range(10)}
+    assert all(len(row["items"]) == 5 for row in rows(tmp_path / "out"))
+    said = in_words(found, k=5)
+    assert said.startswith(f"{tmp_path / 'out'}: 10 of 10 queries with up to 5 items; 10 now in ")
+    assert in_words(recommend(workdir, tmp_path / "out"), k=5).endswith("; all were there already")
+
+
+def test_a_user_of_a_file_has_the_history_of_the_run(workdir: Path, tmp_path: Path) -> None:
+    recommend(workdir, tmp_path / "all")
+    (tmp_path / "q.jsonl").write_text(json.dumps({"user_id": "u4"}) + "\n")
+    recommend(workdir, tmp_path / "one", queries=tmp_path / "q.jsonl")
+    (alone,) = rows(tmp_path / "one")
+    (among,) = [row for row in rows(tmp_path / "all") if row["user_id"] == "u4"]
+    assert alone["items"] == among["items"]
+    (tmp_path / "q.jsonl").write_text(json.dumps({"user_id": "nobody"}) + "\n")
+    with pytest.raises(DataError, match=r"q\.jsonl row 0: the logs hold no such user: 'nobody'"):
+        recommend(workdir, tmp_path / "two", queries=tmp_path / "q.jsonl")
+
+
+def test_a_version_of_elsewhere_needs_histories(workdir: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no run here made version foreign.*--queries"):
+        recommend(workdir, tmp_path / "out", version="foreign")
+    (tmp_path / "q.jsonl").write_text(json.dumps({"history": [IDS[3]]}) + "\n" + json.dumps({"history": ["gone"]}))
+    found = recommend(workdir, tmp_path / "out", version="foreign", queries=tmp_path / "q.jsonl")
+    assert "1 of 2 queries with up to 5 items (without: 1 with a history of unknown items" in in_words(found, k=5)
