@@ -35,7 +35,7 @@ Float32 = npt.NDArray[np.float32]
 Search = Callable[[Float32], npt.NDArray[Any]]
 """Queries `[n, dim]` to rows `[n, K]`."""
 K, RECALL, COMPACT_RECALL, P99_MS = 100, 0.98, 0.97, 1.0
-SYSTEMS = ("ours", "ours_compact", "faiss", "hnswlib", "exact")
+SYSTEMS = ("ours", "ours_compact", "faiss", "hnswlib", "exact", "ours_sharded", "ours_live")
 TUNING, TEST, TIMED = 500, 2000, 4000
 MODEL = [
     "model.candidate={use_id: true, id_dropout: 0.2, hidden: [128]}",
@@ -195,6 +195,41 @@ def _ours_compact(vectors: Float32, tuning: Float32, folder: Path) -> tuple[Sear
     return _ours(vectors, tuning, folder, storage="int8", target={"recall": COMPACT_RECALL, "k": K})
 
 
+def _ours_sharded(vectors: Float32, tuning: Float32, folder: Path) -> tuple[Search, dict[str, Any]]:
+    """Two shards: what merging costs, beside `ours`."""
+    return _ours(vectors, tuning, folder, shards=2)
+
+
+def _ours_live(vectors: Float32, tuning: Float32, folder: Path) -> tuple[Search, dict[str, Any]]:
+    """A live index of which 1 % has changed, half of it updated and half new, beside the same one unchanged."""
+    from two_tower.config import Index
+    from two_tower.index import LiveIndex, latency
+
+    write_vectors(folder / "embeddings", vectors)
+    target = {"recall": RECALL, "k": K, "p99_ms": P99_MS}
+    live = LiveIndex.create(
+        folder / "live", folder / "embeddings", index=Index(kind="scann", target=target), queries=tuning
+    )
+
+    def search(queries: Float32) -> npt.NDArray[Any]:
+        found = live.search(queries, K).item_ids
+        return np.array([[rows[item_id] for item_id in row] for row in found.tolist()])
+
+    before = latency(lambda query: live.search(query, K), tuning, timed=TIMED)
+    rng = np.random.default_rng(0)
+    count = len(vectors) // 200
+    changed, copied = rng.choice(len(vectors), (2, count), replace=False)
+    new = [f"new-{number}" for number in range(count)]
+    live.add([str(row) for row in changed] + new, np.vstack([vectors[copied], vectors[changed]]), tower=live.tower)
+    # A new item has the vector that an updated one had before, so that exact search over `vectors` stays the measure
+    # but for the copies, which score as high as the first ones.
+    rows = {str(row): row for row in range(len(vectors))} | dict(zip(new, changed.tolist(), strict=True))
+    rows |= dict(zip(map(str, changed), copied.tolist(), strict=True))
+    after = latency(lambda query: live.search(query, K), tuning, timed=TIMED)
+    added = {f"adds_{name}_ms": round(after[name] - before[name], 4) for name in before}
+    return search, {"changed": 2 * count, **added}
+
+
 def _exact(vectors: Float32, tuning: Float32, folder: Path) -> tuple[Search, dict[str, Any]]:
     from two_tower.config import Index
 
@@ -203,20 +238,10 @@ def _exact(vectors: Float32, tuning: Float32, folder: Path) -> tuple[Search, dic
 
 def _product(vectors: Float32, tuning: Float32, folder: Path, settings: Any) -> tuple[Search, dict[str, Any]]:
     """The product's own step, from an artefact of embeddings to a loaded index."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from two_tower.artifacts import read_manifest, write_artifact
+    from two_tower.artifacts import read_manifest
     from two_tower.index import build_index, load_index
 
-    with write_artifact(folder / "embeddings", "candidate_embeddings") as artifact:
-        columns = {
-            "item": pa.array(np.arange(len(vectors), dtype=np.int32)),
-            "item_id": pa.array(np.arange(len(vectors))).cast(pa.string()),
-            "available": pa.array(np.ones(len(vectors), bool)),
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1]),
-        }
-        pq.write_table(pa.table(columns), artifact.path("part-0.parquet"))
+    write_vectors(folder / "embeddings", vectors)
     started = time.monotonic()
     build_index(folder / "embeddings", folder / "index", index=settings, queries=tuning)
     seconds = time.monotonic() - started
@@ -232,6 +257,23 @@ def _product(vectors: Float32, tuning: Float32, folder: Path, settings: Any) -> 
         "settings": found.get("chosen", {}).get("effort") if found else None,
     }
     return lambda queries: index.search(queries, K)[0], figures
+
+
+def write_vectors(folder: Path, vectors: Float32) -> None:
+    """The vectors as an artefact of candidate embeddings whose ids are the row numbers."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from two_tower.artifacts import write_artifact
+
+    with write_artifact(folder, "candidate_embeddings", made_from={"candidate_tower": "benchmark"}) as artifact:
+        columns = {
+            "item": pa.array(np.arange(len(vectors), dtype=np.int32)),
+            "item_id": pa.array(np.arange(len(vectors))).cast(pa.string()),
+            "available": pa.array(np.ones(len(vectors), bool)),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1]),
+        }
+        pq.write_table(pa.table(columns), artifact.path("part-0.parquet"))
 
 
 def _faiss(vectors: Float32, tuning: Float32, folder: Path) -> tuple[Search, dict[str, Any]]:

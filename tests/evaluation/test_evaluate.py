@@ -104,7 +104,7 @@ def test_without_a_champion(world: Path, tmp_path: Path, log: Log) -> None:
         assert comparison["recall@5"]["difference"] == pytest.approx(ours - theirs)
         assert set(comparison["recall@5"]) == {"difference", "low", "high", "probability_better"}
     assert metrics["index"] | {"latency_ms": None} == {
-        "kind": "exact", "recall@10": 1, "recall@100": 1, "latency_ms": None
+        "kind": "exact", "recall@10": 1, "recall@100": 1, "latency_ms": None, "target": None, "unmet": None
     }  # fmt: skip
     assert set(metrics["index"]["latency_ms"]) == {"p50", "p95", "p99"}
 

@@ -296,3 +296,24 @@ def test_items_that_are_not_available_are_not_in_the_index(tmp_path: Path) -> No
     assert not {"item-0", "item-7"} & set(index.item_ids.to_pylist())
     rows, _ = index.search(vectors[[7, 8]], 1)
     assert index.item_ids[int(rows[1, 0])].as_py() == "item-8"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_a_million_candidates(tmp_path: Path, kind: str) -> None:
+    vectors, asked = vectors_of(1_000_000, 8), vectors_of(20, 8, seed=1)
+    vectors[:1000] = vectors[500_000]
+    vectors[1000:2000] = 0
+    embeddings = write_embeddings(tmp_path / "embeddings", vectors)
+    queries = vectors_of(100, 8, seed=2)
+    build_index(embeddings, tmp_path / "index", index=config.Index(kind=kind), queries=queries)
+    index = load_index(tmp_path / "index")
+    best = ExactIndex(vectors, index.item_ids).search(asked, 100)[1]
+    rows, scores = index.search(asked, 100)
+    assert np.mean(scores >= best[:, -1:] - 1e-6) > 0.97
+    rows, _ = index.search(vectors[500_000:500_001], 1001)
+    assert set(rows[0].tolist()) == {*range(1000), 500_000}
+    allowed = np.zeros(1_000_000, bool)
+    allowed[::100_000] = True
+    assert set(index.search(asked, 50, allowed=allowed)[0][0].tolist()) == {-1, *range(0, 1_000_000, 100_000)}

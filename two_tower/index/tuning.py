@@ -24,9 +24,9 @@ TUNING_QUERIES = 1000
 """Most queries that recall is measured on."""
 SURELY = 2.0
 """Standard errors by which the measured recall has to be above the target: the queries are a sample."""
-REORDER = (1, 1.5, 2, 3, 5, 7, 10, 14, 20)
+REORDER = (1, 1.5, 2, 3, 5, 7, 10, 14, 20, 30, 50)
 """Candidates that are ranked by their vectors, as multiples of the target's K."""
-LEAVES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
+LEAVES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.6)
 """Shares of the tree's leaves."""
 TIMED, TIMED_CHOSEN = 100, 1000
 """Single queries whose time is taken: of every setting, and of the chosen one."""
@@ -104,7 +104,7 @@ def tune(index: Index, vectors: Float32, queries: Float32, target: IndexTarget) 
     if not k:
         return measured
     best = search_among(vectors, queries, k)[1]
-    progress = Progress("tuning the index", total=len(_leaves(index)), unit="shares of the leaves")
+    progress = Progress("choosing how to search", total=len(_leaves(index)), unit="shares of the leaves")
     for leaves in _leaves(index):
         for effort in _efforts(index, k, leaves):
             measured.points.append(_measure(index, vectors, queries, best, effort, timed=TIMED))
