@@ -121,7 +121,7 @@ class ScannIndex(IndexKind):
         parameters: dict[str, Any] = {"storage": layout.storage, **dataclasses.asdict(effort)}
         builder = _scann().builder(vectors, 10, "dot_product")
         if items > TREE_FROM:
-            parameters |= {"leaves": round(math.sqrt(items)), "soar": layout.soar}
+            parameters |= {"leaves": round(2 * math.sqrt(items)), "soar": layout.soar}
             builder = builder.tree(
                 parameters["leaves"],
                 math.ceil(parameters["leaves"] * effort.leaves_to_search),

@@ -30,7 +30,7 @@ class ShardedIndex(Index):
         self.attributes = _joined_attributes(shards)
         self.shards = shards
         self._starts = np.cumsum([0, *(len(shard) for shard in shards)], dtype=np.int32)
-        self._threads = ThreadPoolExecutor(len(shards), thread_name_prefix="shard")
+        self._threads = ThreadPoolExecutor(max(1, len(shards) - 1), thread_name_prefix="shard")
 
     def _search(self, queries: Float32, k: int, allowed: Bool | None) -> tuple[Int32, Float32]:
         def first(number: int) -> tuple[Int32, Float32]:
@@ -39,7 +39,8 @@ class ShardedIndex(Index):
             rows, scores = self.shards[number].search(queries, min(k, int(stop - start)), allowed=mask)
             return np.where(rows >= 0, rows + start, -1), scores
 
-        found = list(self._threads.map(first, range(len(self.shards))))
+        others = self._threads.map(first, range(1, len(self.shards)))
+        found = [first(0), *others]  # the calling thread would only wait
         return ordered(np.hstack([rows for rows, _ in found]), np.hstack([scores for _, scores in found]), k)
 
     @property
