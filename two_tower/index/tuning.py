@@ -66,7 +66,8 @@ class Measured:
         if self.chosen is None:  # there are no items
             return found
         if not self.chosen.reaches(self.target.recall):
-            found.append(f"recall@{self.target.k} {self.chosen.recall:.4f}, {self.target.recall:g} asked for")
+            margin = f"{self.chosen.recall:.4f} ± {SURELY * self.chosen.error:.4f}"
+            found.append(f"recall@{self.target.k} {margin}, {self.target.recall:g} asked for at the lower end")
         p99 = self.chosen.latency_ms["p99"]
         if self.target.p99_ms is not None and p99 > self.target.p99_ms:
             found.append(f"p99 {p99:.3f} ms, {self.target.p99_ms:g} ms asked for")
