@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam
@@ -14,6 +16,8 @@ from two_tower.errors import ConfigError
 
 LOCAL = {"in_process": "multi_threading", "multi_process": "multi_processing"}
 REMOTE = ("DataflowRunner", "FlinkRunner", "PortableRunner", "SparkRunner")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The errors of a full disk, an exhausted quota and a file at its size limit."""
 MOST_WORKERS = 8
 """Each of them holds a shard in memory."""
 
@@ -45,6 +49,18 @@ def pipeline(beam: Beam) -> apache_beam.Pipeline:
 def spread(pipeline: apache_beam.Pipeline, name: str, elements: Iterable[Any]) -> Any:
     """The elements as a collection that the runner shares out among its workers."""
     return pipeline | name >> apache_beam.Create(elements) | f"{name} to workers" >> apache_beam.Reshuffle()
+
+
+@contextlib.contextmanager
+def naming_a_full_disk(folder: str) -> Iterator[None]:
+    """Makes the error of a worker that found no room in `folder`, which Beam passes on as text, the `OSError` again."""
+    try:
+        yield
+    except Exception as error:
+        for number in NO_ROOM:
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), folder) from error
+        raise
 
 
 def _require_dataflow_options(beam: Beam) -> None:

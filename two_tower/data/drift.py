@@ -8,9 +8,9 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from two_tower.contracts import Float64
+
 Document = Mapping[str, Any]
 
 MODERATE, LARGE = 0.1, 0.25

@@ -11,14 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from two_tower.config import Data
-from two_tower.contracts import ROLES, Int32, Int64
+from two_tower.contracts import ROLES, Bool, Int32, Int64
 from two_tower.data.shards import DAY, Job
 from two_tower.data.splits import (
     SPLITS,
     TEST,
     TRAIN,
     VALIDATION,
-    Bool,
     Int8,
     QueryRows,
     Ranges,

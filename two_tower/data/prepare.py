@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
-import os
-import threading
 import time
 import zlib
 from collections import Counter
@@ -33,19 +30,15 @@ from two_tower.data.values import column_hashes, row_digests, row_keys
 from two_tower.data.work import Work
 from two_tower.errors import DataError
 from two_tower.features import fit_features
-from two_tower.progress import Progress, human_seconds, log
+from two_tower.progress import Progress, human_seconds, log, watched
 
 DAY = shards.DAY
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""The errors of a full disk, an exhausted quota and a file at its size limit; Beam passes them on as text."""
 LONG_TAIL_POINTS = 1000
 FILTERED_NAMES = 20
 """So many of the reasons for which rows were filtered are counted apart."""
 CORE_ROUNDS = 100
 ITEMS_PER_GROUP = 65536
 """Rows of a row group of the candidate table, so that whoever needs a part of it reads a part."""
-LOOK_EVERY = 2.0
-"""Seconds between two looks at how far the workers are."""
 
 
 def prepare(
@@ -231,34 +224,14 @@ class _Preparation:
 
     def _run(self, stages: Callable[[Any], None]) -> None:
         """Runs a pipeline; a full disk comes out as the `OSError` that it was."""
-        from two_tower.beam import pipeline
+        from two_tower.beam import naming_a_full_disk, pipeline
 
-        try:
-            with pipeline(self.beam) as built:
-                stages(built)
-        except Exception as error:
-            for number in NO_ROOM:
-                if os.strerror(number) in str(error):
-                    raise OSError(number, os.strerror(number), self.work.root) from error
-            raise
+        with naming_a_full_disk(self.work.root), pipeline(self.beam) as built:
+            stages(built)
 
-    @contextlib.contextmanager
-    def _watched(self, what: str, pattern: str, *, total: int, unit: str) -> Iterator[None]:
+    def _watched(self, what: str, pattern: str, *, total: int, unit: str) -> contextlib.AbstractContextManager[None]:
         """Logs how many of the files that the workers leave are there, on whatever runner they are."""
-        progress, done = Progress(f"prepare_data: {what}", total=total, unit=unit), threading.Event()
-
-        def look() -> None:
-            while not done.wait(LOOK_EVERY):
-                if new := len(self.work.names(pattern)) - progress.done:
-                    progress.advance(new)
-
-        watcher = threading.Thread(target=look, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            done.set()
-            watcher.join()
+        return watched(Progress(f"prepare_data: {what}", total=total, unit=unit), lambda: len(self.work.names(pattern)))
 
     def _shards(self) -> list[int]:
         return [int(name.rpartition("-")[2].removesuffix(".json")) for name in self.work.names("merged-*.json")]

@@ -19,9 +19,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from two_tower.contracts import Float64
 from two_tower.data.values import UInt64, is_missing
 
-Float64 = npt.NDArray[np.float64]
 Kind = str
 """How a value is sampled: as an integer, a float, a time (int64 microseconds since 1970), a text or a list of texts."""
 

@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from two_tower.config import Data, Interactions
-from two_tower.contracts import Int32, Int64
+from two_tower.contracts import Bool, Int32, Int64
 from two_tower.data.profile import Sketcher
 from two_tower.data.reading import Unit, read_batches
 from two_tower.data.rows import BAD_ROWS, bad_rows, check_rows
-from two_tower.data.splits import SPLITS, Bool, span
+from two_tower.data.splits import SPLITS, span
 from two_tower.data.values import stable_hash, stable_order
 from two_tower.data.work import Work
 from two_tower.errors import DataError

@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from two_tower.config import Data, Given, GlobalTime
-from two_tower.contracts import Int64
+from two_tower.contracts import Bool, Int64
 from two_tower.errors import DataError
 
 Int8 = npt.NDArray[np.int8]
-Bool = npt.NDArray[np.bool_]
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLITS = ("train", "validation", "test")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -29,7 +27,7 @@ from two_tower.artifacts import (
     seal_artifact,
     write_json,
 )
-from two_tower.beam import pipeline, spread
+from two_tower.beam import naming_a_full_disk, pipeline, spread
 from two_tower.config import Beam
 from two_tower.embedding.queries import QuerySource, query_schema
 from two_tower.errors import ArtifactError, DataError
@@ -51,7 +49,6 @@ SCHEMA = pa.schema(
         "reason": pa.string(),
     }
 )
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -182,15 +179,9 @@ class _Scoring:
         def done() -> int:
             return sum(rows for shard, rows in missing.items() if self._part(shard).is_file())
 
-        try:
-            progress = Progress("recommend", total=sum(missing.values()), unit="queries")
-            with watched(progress, done), pipeline(self.beam) as steps:
-                _ = spread(steps, "Shards", list(missing)) | apache_beam.ParDo(work)
-        except Exception as error:  # Beam passes a worker's error on as text
-            for number in NO_ROOM:
-                if os.strerror(number) in str(error):
-                    raise OSError(number, os.strerror(number), str(self.out)) from error
-            raise
+        progress = Progress("recommend", total=sum(missing.values()), unit="queries")
+        with naming_a_full_disk(str(self.out)), watched(progress, done), pipeline(self.beam) as steps:
+            _ = spread(steps, "Shards", list(missing)) | apache_beam.ParDo(work)
 
     def _finish(self, sizes: dict[int, int]) -> None:
         """Takes away what is not the artefact's, and writes the manifest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from two_tower.contracts import Float64
 
 BLOCK = 1 << 22
 """How many resampled queries are held at once."""

@@ -8,11 +8,11 @@ from functools import partial
 
 import numpy as np
 
-from two_tower.contracts import Float32, Retriever
+from two_tower.contracts import Bool, Float32, Retriever
 from two_tower.evaluation.metrics import ranking_metrics, recalls, with_ties_against
 from two_tower.evaluation.popularity import TakenByK
 from two_tower.evaluation.queries import Queries, QueryBlock
-from two_tower.evaluation.sets import Bool, ItemSets
+from two_tower.evaluation.sets import ItemSets
 from two_tower.progress import Progress
 
 Subsets = Callable[[QueryBlock], Mapping[str, ItemSets]]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from two_tower.contracts import Float32, Int64
-from two_tower.evaluation.sets import Bool, ItemSets
+from two_tower.contracts import Bool, Float32, Int64
+from two_tower.evaluation.sets import ItemSets
 
 METRICS = ("recall", "hit_rate", "mrr", "ndcg")
 

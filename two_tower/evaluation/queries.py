@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from two_tower.artifacts import ArtifactReader
-from two_tower.contracts import Int32, Int64
+from two_tower.contracts import Bool, Int32, Int64
 from two_tower.errors import DataError
-from two_tower.evaluation.sets import Bool, ItemSets
+from two_tower.evaluation.sets import ItemSets
 from two_tower.lists import padded
 
 if TYPE_CHECKING:

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from two_tower.contracts import Int32, Int64
+from two_tower.contracts import Bool, Int32, Int64
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Bool = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from two_tower.contracts import Float32
 from two_tower.errors import ArtifactError, ConfigError
 from two_tower.index.base import Effort, Index, IndexKind, Layout
 from two_tower.index.embeddings import PREFIX, CandidateEmbeddings, attributes_in, load_embeddings
-from two_tower.index.exact import ExactIndex
+from two_tower.index.exact import EXACT_BELOW, ExactIndex
 from two_tower.index.quantized import ScannIndex
 from two_tower.index.sharded import ShardedIndex
 from two_tower.index.tuning import Measured, tune
@@ -28,8 +28,6 @@ from two_tower.index.vector_search import write_vector_search_input
 log = logging.getLogger("two_tower")
 
 KIND = "index"
-EXACT_BELOW = 20_000
-"""Corpus size below which exact search is as fast, as ScaNN's documentation says."""
 STORAGES = ("float32", "bfloat16", "int8")
 """From the most exact to the smallest."""
 KINDS: dict[str, type[IndexKind]] = {kind.kind: kind for kind in (ExactIndex, ScannIndex)}
@@ -93,12 +91,11 @@ def load_index(folder: str | Path, *, shard: int | None = None) -> Index:
 
 @dataclass(frozen=True)
 class Built:
-    """An index in memory, and what was measured of it."""
+    """An index in memory."""
 
     kind: str
     shards: list[IndexKind]
     build_seconds: float
-    measured: Measured | None
 
     @property
     def index(self) -> Index:
@@ -109,11 +106,14 @@ def _write_index(
     artifact: ArtifactWriter, candidates: CandidateEmbeddings, settings: config.Index, queries: Float32 | None
 ) -> None:
     """Builds, tunes and saves the shards; the manifest gets what was measured."""
-    chosen = _choose(candidates, settings, queries)
-    if chosen.measured is not None:
-        facts = {"build_seconds": round(chosen.build_seconds, 2), **chosen.measured.facts()}
-        artifact.manifest.measured = {"target": chosen.measured.target.model_dump(mode="json"), **facts}
-        _tell(chosen.measured)
+    plans = _plans(settings, *candidates.vectors.shape)
+    if settings.target is None or queries is None or not len(queries):
+        chosen = _build(*plans[0], candidates, settings)
+    else:
+        chosen, measured = _choose(plans, candidates, settings, queries, settings.target)
+        facts = {"build_seconds": round(chosen.build_seconds, 2), **measured.facts()}
+        artifact.manifest.measured = {"target": settings.target.model_dump(mode="json"), **facts}
+        _tell(measured)
     items, shards = _items(candidates), []
     for number, shard in enumerate(chosen.shards):
         parameters = _save_shard(artifact, number, shard, items.slice(0, len(shard)))
@@ -125,22 +125,24 @@ def _write_index(
     )
 
 
-def _choose(candidates: CandidateEmbeddings, settings: config.Index, queries: Float32 | None) -> Built:
+def _choose(
+    plans: Sequence[tuple[str, Layout]],
+    candidates: CandidateEmbeddings,
+    settings: config.Index,
+    queries: Float32,
+    target: config.IndexTarget,
+) -> tuple[Built, Measured]:
     """The first of the plans that keeps the target; else the one that comes closest."""
-    best: Built | None = None
-    target = settings.target if queries is not None and len(queries) else None
-    for kind, layout in _plans(settings, *candidates.vectors.shape):
+    best: tuple[Built, Measured] | None = None
+    for kind, layout in plans:
         built = _build(kind, layout, candidates, settings)
-        if target is None or queries is None:
-            return built
         measured = tune(built.index, candidates.vectors, queries, target)
-        built = dataclasses.replace(built, measured=measured)
-        if best is None or measured.closeness() > best.measured.closeness():  # type: ignore[union-attr]
-            best = built
+        if best is None or measured.closeness() > best[1].closeness():
+            best = built, measured
         if not measured.unmet():
             break
         log.info("the %s index, %s: %s", kind, layout.storage, "; ".join(measured.unmet()))
-    assert best is not None
+    assert best is not None  # there is always a plan
     return best
 
 
@@ -164,10 +166,10 @@ def _plans(settings: config.Index, items: int, dim: int) -> list[tuple[str, Layo
         return [plan for plan in plans if plan[1].storage == storages[0] or plan[0] == "exact"]
     fitting = [plan for plan in plans if KINDS[plan[0]].memory_bytes(items, dim, plan[1]) <= most * 1e9]
     if not fitting:
-        least = min(KINDS[kind].memory_bytes(items, dim, layout) for kind, layout in plans) / 1e9
+        least, storage = min((KINDS[kind].memory_bytes(items, dim, layout), layout.storage) for kind, layout in plans)
         raise ConfigError(
-            f"index.target.memory_gb: {items:,} vectors of width {dim} need at least {least:.3g} GB as "
-            f"{plans[-1][1].storage}, {most:g} are allowed; raise it, lower model.dim, or give more index.shards"
+            f"index.target.memory_gb: {items:,} vectors of width {dim} need at least {least / 1e9:.3g} GB as "
+            f"{storage}, {most:g} are allowed; raise it, or lower model.dim"
         )
     return fitting
 
@@ -182,7 +184,7 @@ def _build(kind: str, layout: Layout, candidates: CandidateEmbeddings, settings:
         KINDS[kind].build(candidates.vectors[start:stop], candidates.item_ids[start:stop], layout=layout, effort=effort)
         for start, stop in itertools.pairwise(bounds)
     ]
-    return Built(kind, shards, time.monotonic() - started, None)
+    return Built(kind, shards, time.monotonic() - started)
 
 
 def _tell(measured: Measured) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE = "vectors.npy"
+EXACT_BELOW = 20_000
+"""Corpus size below which exact search is as fast as an approximate one, as ScaNN's documentation says."""
 BLOCK_BYTES = 64 << 20
 """Size of the block of scores that is held at once."""
 ROUNDING = 1e-6

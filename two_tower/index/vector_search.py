@@ -18,14 +18,13 @@ from two_tower.contracts import Float32, Int64
 from two_tower.errors import ArtifactError
 from two_tower.index.datapoints import VALUE_KEYS, Datapoints, datapoints_of, json_attributes, json_lines
 from two_tower.index.embeddings import CandidateEmbeddings
+from two_tower.index.exact import EXACT_BELOW
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Algorithm = Literal["auto", "tree_ah", "brute_force"]
 
-BRUTE_FORCE_BELOW = 20_000
-"""Corpus size below which `auto` asks for exact search, as the project's own index does."""
 FILES_AT_MOST = 5000
 """The documented limit of files in the folder of the data."""
 FILE_BYTES = 100_000_000
@@ -68,7 +67,7 @@ def write_vector_search_input(
     """
     points = datapoints_of(item_ids, vectors, attributes, settings)
     if algorithm == "auto":
-        algorithm = "brute_force" if len(points.ids) < BRUTE_FORCE_BELOW else "tree_ah"
+        algorithm = "brute_force" if len(points.ids) < EXACT_BELOW else "tree_ah"
     parameters: dict[str, Any] = {
         "dimensions": points.vectors.shape[1],
         "distance_measure_type": "DOT_PRODUCT_DISTANCE",

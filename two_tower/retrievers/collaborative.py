@@ -9,13 +9,13 @@ import numpy as np
 from pydantic import Field
 
 from two_tower.artifacts import open_artifact
-from two_tower.contracts import Float32, Int32, Retrieved, Retriever, RetrieverSettings
+from two_tower.contracts import Bool, Float32, Int32, Retrieved, Retriever, RetrieverSettings
 from two_tower.errors import DataError
 from two_tower.retrievers.events import Counts, Interactions, Pasts, events_before
 from two_tower.retrievers.fixed_order import FixedOrder
 from two_tower.retrievers.half_life import name_with_half_life
 from two_tower.retrievers.popularity import candidate_table, recent_order
-from two_tower.retrievers.ranking import Bool, best
+from two_tower.retrievers.ranking import best
 from two_tower.settings import Duration
 
 if TYPE_CHECKING:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from two_tower.contracts import Float32, Int32, Int64, Retrieved
-
-Bool = npt.NDArray[np.bool_]
+from two_tower.contracts import Bool, Float32, Int32, Int64, Retrieved
 
 
 def excluded(items: Int32, exclude: Int32 | None, *, count: int) -> Bool:

@@ -7,16 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from two_tower.contracts import Float32, Loss, LossBatch, LossContext
+from two_tower.contracts import Float32, Float64, Loss, LossBatch, LossContext
 from two_tower.settings import Settings
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-Float64 = npt.NDArray[np.float64]
 Candidates = Callable[[Any], Any]
 Negatives = Annotated[int, Field(ge=1, description="How many negatives are drawn for a batch, repeats included.")]
 PopularShare = Annotated[
