@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-BATCH = 4096
+BATCH = 16384
 DIM = 64
 HIDDEN = [128, 64]
 SEED = 11

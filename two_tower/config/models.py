@@ -490,7 +490,7 @@ class Training(Settings):
 class Embedding(Settings):
     """Batch embedding of the candidates."""
 
-    batch_size: int = Field(4096, ge=1, description="Candidates of one call of the tower.")
+    batch_size: int = Field(16384, ge=1, description="Candidates of one call of the tower.")
     previous: str | None = Field(
         None,
         description="The folder of an earlier `candidate_embeddings` artefact. Candidates whose raw features and id "
