@@ -18,6 +18,8 @@ EXACT_BELOW = 20_000
 """Corpus size below which exact search is as fast as an approximate one, as ScaNN's documentation says."""
 BLOCK_BYTES = 64 << 20
 """Size of the block of scores that is held at once."""
+GROUPS = 4
+"""Groups of candidates, as a multiple of K, whose best scores bound the K-th best of all."""
 ROUNDING = 1e-6
 """A matrix product's error relative to the product of the norms: candidates closer than that are told apart by their
 true scores."""
@@ -84,15 +86,36 @@ def _largest_norm(vectors: Float32) -> float:
 def _search_block(vectors: Float32, queries: Float32, k: int, largest_norm: float) -> tuple[Int32, Float32]:
     # For one query einsum runs on the calling thread alone, and is faster than a threaded product.
     scores = np.einsum("nd,d->n", vectors, queries[0])[None, :] if len(queries) == 1 else queries @ vectors.T
-    kth = np.partition(scores, len(vectors) - k, axis=1)[:, -k]
     margins = ROUNDING * largest_norm * np.linalg.norm(queries, axis=1)
-    chosen = scores >= (kth - margins)[:, None]
-    for row in np.flatnonzero(np.count_nonzero(chosen, axis=1) > k):
-        near = np.flatnonzero(chosen[row])
-        exact = _true_scores(queries[row : row + 1], vectors[near][None])[0]
-        chosen[row, near[np.lexsort((near, -exact))[k:]]] = False
-    rows = np.nonzero(chosen)[1].astype(np.int32).reshape(len(queries), k)
+    width = len(vectors)
+    places = np.flatnonzero(scores >= (_floors(scores, k) - margins)[:, None])
+    near_of = np.split(places % width, np.searchsorted(places, width * np.arange(1, len(queries))))
+    rows = np.empty((len(queries), k), dtype=np.int32)
+    for row, near in enumerate(near_of):
+        if len(near) > k:
+            kth = np.partition(scores[row, near], -k)[-k]
+            near = near[scores[row, near] >= kth - margins[row]]
+        if len(near) > k:
+            exact = _true_scores(queries[row : row + 1], vectors[near][None])[0]
+            near = np.sort(near[np.lexsort((near, -exact))[:k]])
+        rows[row] = near
     return ordered(rows, _true_scores(queries, vectors[rows]), k)
+
+
+def _floors(scores: Float32, k: int) -> Float32:
+    """For each row of scores `[n, items]` a bound `[n]` that at least `k` of them reach, and few more.
+
+    At least k of some groups hold a score as high as the k-th best of the groups' maxima, which is cheaper to find than
+    the k-th best of all scores.
+    """
+    groups = GROUPS * k
+    size = scores.shape[1] // groups
+    if size < 2:
+        best: Float32 = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k]
+        return best
+    maxima = scores[:, : groups * size].reshape(len(scores), groups, size).max(axis=2)
+    floors: Float32 = np.partition(maxima, groups - k, axis=1)[:, -k]
+    return floors
 
 
 def _true_scores(queries: Float32, vectors: Float32) -> Float32:

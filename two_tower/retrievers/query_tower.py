@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from two_tower.artifacts import open_artifact
-from two_tower.contracts import Float32
+from two_tower.contracts import Float32, Int32
 from two_tower.errors import ArtifactError
 from two_tower.features import FittedFeature, load_features
 from two_tower.lists import padded
@@ -61,13 +61,12 @@ class QueryTower:
         import tensorflow as tf
 
         serve = self._model.signatures["serving_default"]
-        ids = np.array([*items.to_pylist(), ""], dtype=object)
         embeddings, unknown = [], 0
         for start in range(0, max(len(queries), 1), BATCH):  # an empty batch tells the width
             batch = queries.slice(start, BATCH)
             inputs = {}
             for name, spec in self._inputs.items():
-                values = self._values(batch, spec["column"], ids=ids, features=features)
+                values = self._values(batch, spec["column"], items=items, features=features)
                 inputs[name] = tf.constant(values, dtype=spec["dtype"])
             outputs = serve(**inputs)
             embeddings.append(outputs["embedding"].numpy())
@@ -83,11 +82,11 @@ class QueryTower:
         return vectors
 
     def _values(
-        self, queries: pa.Table, column: str, *, ids: npt.NDArray[Any], features: Mapping[str, FittedFeature]
+        self, queries: pa.Table, column: str, *, items: pa.StringArray, features: Mapping[str, FittedFeature]
     ) -> npt.NDArray[Any]:
         """What the tower's input takes from a column of the queries."""
         if column == "history":
-            return ids[padded(queries["history"], at_least=1)]
+            return _ids(padded(queries["history"], at_least=1), items)
         if column == "user_id":
             return np.array(queries["user_id"].fill_null("").to_pylist(), dtype=object)
         if column not in features:
@@ -96,6 +95,15 @@ class QueryTower:
                 f"{', '.join(['history', 'user_id', *features])}"
             )
         return features[column].raw(queries[column])
+
+
+def _ids(numbers: Int32, items: pa.StringArray) -> npt.NDArray[Any]:
+    """The ids of item numbers of any shape, the empty string for -1."""
+    distinct, place = np.unique(numbers, return_inverse=True)
+    known = distinct >= 0
+    names = np.full(len(distinct), "", dtype=object)
+    names[known] = items.take(distinct[known]).to_pylist()
+    return names[place.reshape(numbers.shape)]
 
 
 def query_features(features: Mapping[str, Any]) -> dict[str, FittedFeature]:
