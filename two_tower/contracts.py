@@ -29,6 +29,21 @@ Bool = npt.NDArray[np.bool_]
 Role = Literal["positive", "negative", "impression"]
 ROLES: tuple[Role, ...] = ("positive", "negative", "impression")
 """The roles of events, in the order of the numbers that stand for them in the prepared data."""
+SLICES = (
+    "returning_users",
+    "new_users",
+    "repeated",
+    "new_to_user",
+    "warm_new_to_user",
+    "cold_items",
+    "head",
+    "middle",
+    "tail",
+    "history 1-5",
+    "history 6-20",
+    "history 21+",
+)
+"""The slices that are always measured; those of `evaluation.slices` come on top, as `COLUMN=VALUE`."""
 Statistics = dict[str, Any]
 """What `FeatureType.fit` learned: JSON-able, stored with the prepared data and baked into the exports."""
 
@@ -167,9 +182,24 @@ class GateCheck(Settings, ABC):
     type: str
     blocking: bool = Field(True, description="Whether a failure refuses promotion; if not, it is only reported.")
 
+    @property
+    def name(self) -> str:
+        """What it is called in reports and reasons, such as `recall@100 >= 0.2`."""
+        settings = self.model_dump(mode="json", exclude={"type", "blocking"}, exclude_none=True)
+        return " ".join([self.type, *(f"{key}={value}" for key, value in settings.items())])
+
     @abstractmethod
     def check(self, metrics: dict[str, Any]) -> CheckResult:
         """The verdict on `metrics`, which has the shape of metrics.json (see docs/artefacts.md) less `gate`."""
+
+    def result(
+        self, passed: bool | None, reason: str, *, value: float | None = None, threshold: float | None = None
+    ) -> CheckResult:
+        """A verdict under this check's name; `passed` is None where there was nothing to check."""
+        status: Literal["passed", "failed", "skipped"] = (
+            "skipped" if passed is None else "passed" if passed else "failed"
+        )
+        return CheckResult(self.name, status, value, threshold, reason, self.blocking)
 
 
 @dataclass(frozen=True)

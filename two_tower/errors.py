@@ -19,6 +19,10 @@ class DataError(UserError):
     """The input logs or tables cannot be used as they are."""
 
 
+class NoQueries(DataError):
+    """A window of the logs holds no query that could be measured."""
+
+
 class ArtifactError(UserError):
     """An artefact is missing, half-written, damaged or of the wrong kind."""
 

@@ -13,6 +13,7 @@ import importlib
 import operator
 import pkgutil
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
@@ -28,6 +29,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 
+def did_you_mean(given: str, valid: Iterable[str]) -> str:
+    """A hint at the nearest valid name, to stand behind an error's first words; empty where none is near."""
+    close = difflib.get_close_matches(given, sorted(valid), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
 class Settings(BaseModel):
     """A frozen settings model that refuses unknown keys and names the nearest valid one."""
 
@@ -41,12 +48,10 @@ class Settings(BaseModel):
         valid = {field.alias or name for name, field in cls.model_fields.items()}
         for key in data:
             if key not in valid:
-                close = difflib.get_close_matches(str(key), sorted(valid), n=1, cutoff=0.5)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
                 raise PydanticCustomError(
                     "unknown_key",
                     "unknown key{hint} (valid keys: {valid})",
-                    {"key": str(key), "hint": hint, "valid": ", ".join(sorted(valid))},
+                    {"key": str(key), "hint": did_you_mean(str(key), valid), "valid": ", ".join(sorted(valid))},
                 )
         return data
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
 
 def evaluate_recall(
@@ -18,6 +18,7 @@ def evaluate_recall(
     champion: str,
     code: str,
     evaluation: Output[Artifact],
+    figures: Output[Metrics],
 ) -> NamedTuple("Outputs", [("Output", str), ("version", str)]):
     """Measures the version against baselines and the champion, and asks the gate.
 
@@ -34,6 +35,7 @@ def evaluate_recall(
         champion: The champion's version id, or an empty text.
         code: The fingerprint of the code that this step uses.
         evaluation: An `evaluation` artefact.
+        figures: Its main figures, which the console of the pipelines shows.
 
     Returns:
         Output: The decision: `promote`, `refuse` or `keep` (the version is the champion already). It has this name
@@ -41,7 +43,7 @@ def evaluate_recall(
     """
     from components.runtime import running
     from two_tower.config import Evaluation, parse_section
-    from two_tower.evaluation import evaluate
+    from two_tower.evaluation import evaluate, headlines
     from two_tower.registry import Registry, version_id
 
     with running("evaluate_recall"):
@@ -57,4 +59,6 @@ def evaluate_recall(
             profile=profile.path,
             champion=Registry(registry, name).version(champion).folder if champion else None,
         )
+        for figure, value in headlines(evaluation.path).items():
+            figures.log_metric(figure, value)
         return decision, version

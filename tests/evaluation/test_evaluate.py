@@ -17,13 +17,14 @@ from two_tower import config
 from two_tower.artifacts import open_artifact, write_artifact
 from two_tower.data.profile import describe, sketch
 from two_tower.data.values import column_hashes
-from two_tower.errors import ArtifactError, DataError
+from two_tower.errors import ArtifactError, ConfigError
 from two_tower.evaluation import evaluate
 from two_tower.index import build_index
 
 ITEMS = 80
 IDS = item_ids(ITEMS)
 KS = [5, 20, 1000]
+METRICS = ("recall", "hit_rate", "precision", "mrr", "ndcg", "map")
 BASELINES = [{"type": "popularity"}, {"type": "recent_popularity"}, {"type": "personal_frequency"}]
 GATE = [
     {"type": "enough_queries", "at_least": 5},
@@ -38,10 +39,12 @@ def log() -> Log:
     return random_log(users=40, items=ITEMS - 5, events=2000) + cold
 
 
-def write_version(folder: Path, vectors: np.ndarray, ids: list[str]) -> Path:
+def write_version(
+    folder: Path, vectors: np.ndarray, ids: list[str], *, seen_until: int | None = None, kind: str = "auto"
+) -> Path:
     embeddings = write_embeddings(folder / "embeddings", vectors, ids, made_from={"candidate_tower": "c0ffee"})
-    write_query_tower(folder / "query_tower", vectors, ids, embeddings=embeddings)
-    build_index(embeddings, folder / "index", index=config.Index())
+    write_query_tower(folder / "query_tower", vectors, ids, embeddings=embeddings, seen_until=seen_until)
+    build_index(embeddings, folder / "index", index=config.Index.model_validate({"kind": kind}))
     return folder
 
 
@@ -61,7 +64,14 @@ def world(tmp_path_factory: pytest.TempPathFactory, log: Log) -> Path:
 def run(
     world: Path, out: Path, *, champion: Path | None = None, profile: Path | None = None, **settings: Any
 ) -> tuple[str, Any]:
-    section = {"ks": KS, "baselines": BASELINES, "gate": GATE, "bootstrap_samples": 200, **settings}
+    section = {
+        "ks": KS,
+        "baselines": BASELINES,
+        "gate": GATE,
+        "bootstrap_samples": 200,
+        "smallest_slice": 1,
+        **settings,
+    }
     new = world / "challenger"
     decision = evaluate(
         world / "prepared",
@@ -81,7 +91,7 @@ def test_without_a_champion(world: Path, tmp_path: Path, log: Log) -> None:
     decision, metrics = run(world, tmp_path / "evaluation")
     queries = pq.read_table(world / "prepared/test")
     assert decision == metrics["gate"]["decision"] == "promote"
-    assert [check["status"] for check in metrics["gate"]["checks"]] == ["passed", "passed", "skipped"]
+    assert [check["status"] for check in metrics["gate"]["checks"]] == ["skipped", "passed", "passed", "skipped"]
     assert metrics["queries"] == len(queries) and metrics["candidates"] == ITEMS and metrics["ks"] == KS
     assert (metrics["version"], metrics["champion"], metrics["champion_error"]) == ("new", None, None)
     kinds = {name: system["kind"] for name, system in metrics["systems"].items()}
@@ -93,7 +103,7 @@ def test_without_a_champion(world: Path, tmp_path: Path, log: Log) -> None:
         "personal_frequency": "baseline",
     }
     for system in metrics["systems"].values():
-        assert set(system["metrics"]) == {f"{m}@{k}" for m in ("recall", "hit_rate", "mrr", "ndcg") for k in KS}
+        assert set(system["metrics"]) == {f"{m}@{k}" for m in METRICS for k in KS}
         assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in system["metrics"].values())
         assert system["curve"]["k"] == [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
         assert system["curve"]["recall"][2] == pytest.approx(system["metrics"]["recall@5"]["value"])
@@ -264,7 +274,9 @@ def test_exclude_seen_is_about_new_items_alone(world: Path, tmp_path: Path) -> N
     rows = pq.read_table(world / "prepared/test").to_pylist()
     left = [number for number, row in enumerate(rows) if set(row["relevant"]) - set(row["seen"])]
     assert 0 < len(left) < len(rows) and metrics["queries"] == len(left) and metrics["exclude_seen"]
-    assert metrics["slices"]["repeated"] == {"queries": 0, "systems": {}, "comparisons": {}}
+    assert metrics["slices"]["repeated"] == {
+        "queries": 0, "systems": {}, "comparisons": {}, "group": "items", "label": "repeated", "too_small": True
+    }  # fmt: skip
     for system in metrics["systems"].values():
         assert system["metrics"]["recall@1000"]["value"] == 1
     assert pq.read_table(tmp_path / "evaluation/per_query.parquet")["query"].to_pylist() == left
@@ -319,12 +331,115 @@ def test_an_index_of_other_embeddings_is_refused(world: Path, tmp_path: Path) ->
     assert not (tmp_path / "evaluation").exists()
 
 
-def test_no_query_is_a_clear_error(world: Path, tmp_path: Path) -> None:
+def test_a_window_without_queries_is_refused(world: Path, tmp_path: Path) -> None:
     empty = tmp_path / "world"
     shutil.copytree(world, empty)
     write_prepared(empty / "prepared", [(0, 1, DAY), (0, 2, 2 * DAY)], items=ITEMS)
-    with pytest.raises(DataError, match=r"data\.split\.test"):
-        run(empty, tmp_path / "evaluation")
+    decision, metrics = run(empty, tmp_path / "evaluation")
+    assert decision == "refuse" and "data.split.test" in metrics["gate"]["reason"]
+    assert metrics["queries"] == 0 and metrics["systems"] == metrics["slices"] == {} and metrics["index"] is None
+
+
+def test_small_slices_have_figures_but_no_verdict(world: Path, tmp_path: Path) -> None:
+    _, metrics = run(world, tmp_path / "evaluation", smallest_slice=10)
+    small, large = metrics["slices"]["cold_items"], metrics["slices"]["returning_users"]
+    assert small["too_small"] and small["queries"] == 2 and small["systems"] and not small["comparisons"]
+    assert not large["too_small"] and large["comparisons"] and large["group"] == "users"
+
+
+def test_slices_by_history_and_by_columns(world: Path, tmp_path: Path) -> None:
+    _, metrics = run(world, tmp_path / "evaluation", slices=["item.kind"])
+    rows = pq.read_table(world / "prepared/test").to_pylist()
+    lengths = [len(row["history"]) for row in rows]
+    for name, fewest, most in (("history 1-5", 1, 5), ("history 6-20", 6, 20), ("history 21+", 21, 10**9)):
+        assert metrics["slices"][name]["queries"] == sum(fewest <= length <= most for length in lengths)
+    found = metrics["slices"]["item.kind=even"]
+    assert (found["group"], found["label"]) == ("item.kind", "even")
+    assert found["queries"] == sum(any(item % 2 == 0 for item in row["relevant"]) for row in rows)
+    with pytest.raises(ConfigError, match=r"evaluation\.slices: .* no column 'item\.colour'; there are: .*item\.kind"):
+        run(world, tmp_path / "unknown", slices=["item.colour"])
+    with pytest.raises(ConfigError, match=r"user\.age is of the type double"):
+        run(world, tmp_path / "number", slices=["user.age"])
+
+
+def test_exact_search_on_a_sample(world: Path, tmp_path: Path) -> None:
+    quantized = tmp_path / "world"
+    shutil.copytree(world, quantized)
+    shutil.rmtree(quantized / "challenger")
+    write_version(quantized / "challenger", vectors_of(0), IDS, kind="scann")
+    _, metrics = run(quantized, tmp_path / "evaluation", exact_queries=7)
+    exact = metrics["systems"]["two_tower_exact"]
+    assert exact["queries"] == 7 < metrics["queries"] == metrics["systems"]["two_tower"]["queries"]
+    per_query = pl.read_parquet(tmp_path / "evaluation/per_query.parquet")
+    sampled = per_query.filter(pl.col("two_tower_exact/recall@5").is_not_null())
+    assert len(sampled) == 7
+    loss = metrics["loss"][0]
+    assert (loss["k"], loss["queries"]) == (5, 7)
+    assert loss["exact"] == pytest.approx(exact["metrics"]["recall@5"]["value"])
+    assert loss["exact"] == pytest.approx(sampled["two_tower_exact/recall@5"].mean())
+    assert loss["end_to_end"] == pytest.approx(sampled["two_tower/recall@5"].mean())
+    assert loss["ceiling"] >= loss["exact"]
+
+
+def test_without_embeddings_nothing_is_said_of_exact_search(world: Path, tmp_path: Path) -> None:
+    section = config.Evaluation.model_validate({"ks": KS, "bootstrap_samples": 200})
+    new, out = world / "challenger", tmp_path / "evaluation"
+    evaluate(world / "prepared", new / "query_tower", new / "index", None, out, evaluation=section, version="new")
+    metrics = open_artifact(out, "evaluation").json("metrics.json")
+    assert set(metrics["systems"]) == {"two_tower"} and metrics["loss"][0]["exact"] is None
+    assert metrics["index"]["recall@100"] is None and metrics["index"]["latency_ms"]["p99"] > 0
+    assert not (out / "space.json").exists()
+
+
+@pytest.mark.parametrize("which", ["challenger", "champion"])
+def test_a_version_that_has_seen_the_window_is_refused(world: Path, tmp_path: Path, which: str) -> None:
+    trained = tmp_path / "world"
+    shutil.copytree(world, trained)
+    shutil.rmtree(trained / "challenger")
+    write_version(trained / "challenger", vectors_of(0), IDS, seen_until=TEST_FROM if which == "challenger" else 0)
+    champion = write_version(trained / "seen", vectors_of(1), IDS, seen_until=TEST_FROM)
+    decision, metrics = run(trained, tmp_path / "evaluation", champion=None if which == "challenger" else champion)
+    assert decision == "refuse" and metrics["window"]["start"] == TEST_FROM / 1e6
+    assert metrics["window"]["overlaps"] == (which == "challenger")
+    if which == "champion":
+        assert "was trained on events until 1970-04-21 00:00" in metrics["champion_error"]
+        assert metrics["champion_candidates"] == ITEMS and "champion" not in metrics["systems"]
+
+
+def test_users_and_what_the_ranker_needs(world: Path, tmp_path: Path) -> None:
+    _, metrics = run(world, tmp_path / "evaluation")
+    per_query = pl.read_parquet(tmp_path / "evaluation/per_query.parquet")
+    users = pq.read_table(world / "prepared/test")["user"].to_pylist()
+    served = {user for user, hit in zip(users, per_query["two_tower/hit_rate@5"], strict=True) if hit}
+    assert metrics["users"]["count"] == len(set(users))
+    without = metrics["users"]["without_good_candidate"]["two_tower"]
+    assert without["5"] == pytest.approx(1 - len(served) / len(set(users))) and without["1000"] == 0
+    ranker = metrics["ranker"]
+    assert ranker["depth"] == 1000 and ranker["recall"] == pytest.approx(1)
+    few, more, most = (ranker["candidates"][share] for share in ("0.9", "0.95", "0.99"))
+    assert 1 <= few <= more <= most <= ITEMS
+    curve = metrics["systems"]["two_tower"]["curve"]
+    assert all((recall >= 0.9 - 1e-9) == (k >= few) for k, recall in zip(curve["k"], curve["recall"], strict=True))
+
+
+def test_the_space_of_the_candidates(world: Path, tmp_path: Path) -> None:
+    _, metrics = run(world, tmp_path / "evaluation")
+    space = json.loads((tmp_path / "evaluation/space.json").read_text())
+    assert len(space["scores"]["edges"]) == 41 and len(space["scores"]["positives"]) == 40
+    rows = pq.read_table(world / "prepared/test").to_pylist()
+    assert sum(space["scores"]["positives"]) == sum(len(row["relevant"]) for row in rows)
+    assert sum(space["scores"]["negatives"]) == 20 * len(rows)
+    assert space["map"]["column"] == "kind" and set(space["map"]["categories"]) == {"even", "odd", "other"}
+    assert len(space["map"]["points"]) == ITEMS and 0 < space["map"]["explained"][1] <= space["map"]["explained"][0] < 1
+    vectors = vectors_of(0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert len(space["neighbours"]) == 10
+    for entry in space["neighbours"]:
+        number = IDS.index(entry["item"]["item_id"])
+        expected = [IDS[other] for other in np.argsort(-vectors @ vectors[number]) if other != number][:5]
+        assert [neighbour["item_id"] for neighbour in entry["neighbours"]] == expected
+    recommended = metrics["popularity"]["recommended"]["two_tower"]
+    assert 0 < recommended["diversity@5"] < 2 and recommended["diversity@1000"] is None
 
 
 def test_a_better_tower_is_told_apart_from_a_worse(world: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import pytrec_eval
 from hypothesis import given, settings, strategies as st
 
-from two_tower.evaluation.metrics import ranking_metrics, ranks_with_ties_against, with_ties_against
+from two_tower.evaluation.metrics import first_hits, ranking_metrics, ranks_with_ties_against, with_ties_against
 from two_tower.evaluation.sets import ItemSets
 
 
@@ -25,7 +25,10 @@ def test_agrees_with_pytrec_eval(seed: int) -> None:
     sets = sets_of(relevant, items=items)
     ours = ranking_metrics(sets.contain(ranked), sets.sizes, ks=ks)
     qrel = {str(q): {str(item): 1 for item in members} for q, members in enumerate(relevant)}
-    names = {"recall": "recall_{k}", "hit_rate": "success_{k}", "ndcg": "ndcg_cut_{k}"}
+    names = {
+        "recall": "recall_{k}", "hit_rate": "success_{k}", "precision": "P_{k}", "ndcg": "ndcg_cut_{k}",
+        "map": "map_cut_{k}",
+    }  # fmt: skip
     measures = {f"{name.split('_{')[0]}.{','.join(map(str, ks))}" for name in names.values()}
     run = {str(q): {str(item): float(depth - rank) for rank, item in enumerate(row)} for q, row in enumerate(ranked)}
     theirs = pytrec_eval.RelevanceEvaluator(qrel, measures).evaluate(run)
@@ -48,14 +51,34 @@ def test_by_hand() -> None:
     assert found["recall@2"].tolist() == pytest.approx([0.5, 0, 2 / 3])
     assert found["hit_rate@1"].tolist() == [0, 0, 1]
     assert found["mrr@1"].tolist() == [0, 0, 1] and found["mrr@2"].tolist() == [0.5, 0, 1]
+    assert found["precision@2"].tolist() == pytest.approx([0.5, 0, 1])
+    assert found["precision@10"].tolist() == pytest.approx([0.1, 0, 0.2])
+    assert found["map@10"].tolist() == pytest.approx([0.25, 0, (1 + 1) / 3])
     ideal3 = 1 + 1 / log2(3) + 0.5
     assert found["ndcg@10"].tolist() == pytest.approx([1 / log2(3) / (1 + 1 / log2(3)), 0, (1 + 1 / log2(3)) / ideal3])
+
+
+def test_an_item_that_stands_twice_counts_once_at_its_first_place() -> None:
+    relevant = sets_of([[1, 5], [0]], items=6)
+    ranked = np.array([[1, 1, 5, 1], [3, 0, 0, -1]], np.int32)
+    hits = first_hits(relevant.contain(ranked), ranked)
+    assert hits.tolist() == [[True, False, True, False], [False, True, False, False]]
+    found = ranking_metrics(hits, relevant.sizes, ks=[2, 4])
+    assert found["recall@2"].tolist() == [0.5, 1] and found["recall@4"].tolist() == [1, 1]
+
+
+def test_fewer_candidates_than_k() -> None:
+    relevant = sets_of([[0, 1, 2]], items=3)
+    found = ranking_metrics(relevant.contain(np.array([[2, 0, 1]], np.int32)), relevant.sizes, ks=[10])
+    assert {name: values.tolist()[0] for name, values in found.items()} == {
+        "recall@10": 1, "hit_rate@10": 1, "precision@10": pytest.approx(0.3), "mrr@10": 1, "ndcg@10": 1, "map@10": 1
+    }  # fmt: skip
 
 
 def test_edges() -> None:
     none = ranking_metrics(np.zeros((2, 0), bool), np.array([1, 0]), ks=[5])
     assert {name: values.tolist()[0] for name, values in none.items()} == {
-        "recall@5": 0, "hit_rate@5": 0, "mrr@5": 0, "ndcg@5": 0
+        "recall@5": 0, "hit_rate@5": 0, "precision@5": 0, "mrr@5": 0, "ndcg@5": 0, "map@5": 0
     }  # fmt: skip
     assert all(np.isnan(values[1]) for values in none.values())
     assert ranking_metrics(np.zeros((0, 3), bool), np.zeros(0, np.int64), ks=[1])["recall@1"].shape == (0,)

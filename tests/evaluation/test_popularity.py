@@ -28,8 +28,28 @@ def test_shares_mean_and_coverage_of_what_was_taken() -> None:
     taken = Taken(4)
     taken.add(np.array([[0, 1, -1], [0, 3, -1]], dtype=np.int32))
     assert taken.described(popularity, candidates=4) == {
-        "head": 0.5, "middle": 0.25, "tail": 0.25, "log_count": pytest.approx(0.75 * np.log(3)), "coverage": 0.75
+        "head": 0.5, "middle": 0.25, "tail": 0.25, "log_count": pytest.approx(0.75 * np.log(3)), "coverage": 0.75,
+        "novelty": pytest.approx(-(0.75 * np.log2(0.3) + 0.25 * np.log2(0.1))), "gini": pytest.approx(0.375),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gini_is_that_of_its_definition(seed: int) -> None:
+    times = np.random.default_rng(seed).integers(0, 9, size=40)
+    taken = Taken(len(times))
+    taken.add(np.repeat(np.arange(len(times)), times))
+    expected = np.abs(times[:, None] - times).sum() / (2 * len(times) * times.sum())
+    found = taken.described(ItemPopularity(np.ones(len(times), dtype=np.int64)), candidates=len(times))
+    assert found["gini"] == pytest.approx(expected)
+
+
+def test_gini_of_even_and_of_lonely_recommendations() -> None:
+    popularity = ItemPopularity(np.ones(4, dtype=np.int64))
+    even, lonely = Taken(4), Taken(4)
+    even.add(np.arange(4))
+    lonely.add(np.zeros(7, dtype=np.int64))
+    assert even.described(popularity, candidates=4)["gini"] == pytest.approx(0)
+    assert lonely.described(popularity, candidates=4)["gini"] == pytest.approx(0.75)
 
 
 def test_each_k_counts_its_first_places() -> None:
@@ -44,4 +64,5 @@ def test_each_k_counts_its_first_places() -> None:
 
 def test_nothing_taken_has_no_shares() -> None:
     described = Taken(2).described(ItemPopularity(np.array([1, 1])), candidates=2)
-    assert described == {"head": None, "middle": None, "tail": None, "log_count": None, "coverage": 0}
+    assert described == {"head": None, "middle": None, "tail": None, "log_count": None, "novelty": None, "gini": None,
+                         "coverage": 0}  # fmt: skip

@@ -41,7 +41,10 @@ def item_ids(items: int) -> list[str]:
 def write_prepared(folder: Path, log: Log, *, items: int, history_length: int = 20) -> Path:
     """The `prepared_data` artefact of a log, split by time."""
     users = max((user for user, _, _ in log), default=-1) + 1
-    with write_artifact(folder, "prepared_data", data_seen_until=max(time for *_, time in log)) as artifact:
+    facts: dict[str, Any] = {"data_seen_until": max(time for *_, time in log)}
+    facts |= {"config": {"split": {"type": "global_time"}}}
+    facts |= {"extra": {"validation_from": VALIDATION_FROM, "test_from": TEST_FROM}}
+    with write_artifact(folder, "prepared_data", **facts) as artifact:
         artifact.write_table("items.parquet", _items(log, items))
         ages = pa.array([_age(user) for user in range(users)], pa.float64())
         people = pa.array([f"u{user}" for user in range(users)], pa.string())
@@ -71,6 +74,7 @@ def _items(log: Log, items: int) -> pa.Table:
             "recent_count_test": counts(TEST_FROM - RECENT, TEST_FROM),
             "available": [True] * items,
             "display.title": [f"Title of {item}" for item in range(items)],
+            "feature.kind": ["odd" if item % 2 else "even" for item in range(items)],
         }
     )
 
@@ -141,7 +145,9 @@ def write_embeddings(folder: Path, vectors: np.ndarray, ids: list[str], *, made_
     return folder
 
 
-def write_query_tower(folder: Path, vectors: np.ndarray, ids: list[str], *, embeddings: Path) -> Path:
+def write_query_tower(
+    folder: Path, vectors: np.ndarray, ids: list[str], *, embeddings: Path, seen_until: int | None = None
+) -> Path:
     """A `query_tower` artefact: the mean vector of the history's items, scaled a little by the user's age."""
     import tensorflow as tf
 
@@ -166,7 +172,7 @@ def write_query_tower(folder: Path, vectors: np.ndarray, ids: list[str], *, embe
 
     tower = Tower()
     made_from = {"candidate_embeddings": content_hash(embeddings)}
-    with write_artifact(folder, "query_tower", made_from=made_from) as artifact:
+    with write_artifact(folder, "query_tower", made_from=made_from, data_seen_until=seen_until) as artifact:
         path = artifact.path("saved_model/saved_model.pb").parent
         tf.saved_model.save(tower, str(path), signatures={"serving_default": tower.serve})
         artifact.write_json(

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from two_tower.artifacts import content_hash, write_artifact
-from two_tower.registry import Registry, version_id
+from two_tower.errors import ArtifactError
+from two_tower.registry import Registry, Version, version_id
 
 REASONS = {"promote": "every check passed", "refuse": "too low"}
 CONFIG = {"name": "shop", "model": {"dim": 8}}
@@ -43,11 +44,22 @@ def make_parts(folder: Path, seed: str, *, champion: str | None = None, decision
 
 def write_evaluation(folder: Path, version: str, *, champion: str | None, decision: str = "promote") -> None:
     """An evaluation of `version` against `champion`."""
+    checks = [
+        {"name": "recall@100 >= 0.3", "status": "failed" if decision == "refuse" else "passed", "value": 0.25,
+         "threshold": 0.3, "reason": "recall@100 is 0.25.", "blocking": decision == "refuse"},
+    ]  # fmt: skip
     metrics = {
+        "split": "test",
+        "queries": 1,
+        "ks": [100],
+        "candidates": 1,
+        "confidence": 0.95,
         "version": version,
         "champion": champion,
-        "systems": {"two_tower": {"kind": "challenger", "metrics": {"recall@100": {"value": 0.25}}}},
-        "gate": {"decision": decision, "reason": REASONS[decision], "checks": []},
+        "systems": {
+            "two_tower": {"kind": "challenger", "metrics": {"recall@100": {"value": 0.25, "low": 0.2, "high": 0.3}}}
+        },
+        "gate": {"decision": decision, "reason": REASONS[decision], "checks": checks},
     }
     with write_artifact(folder, "evaluation") as out:
         out.write_json("metrics.json", metrics)
@@ -58,8 +70,23 @@ def version_of(parts: dict[str, Any]) -> str:
     return version_id(parts["query_tower"], parts["candidate_tower"], parts["index"])
 
 
+def assert_whole(version: Version) -> None:
+    """A version that was listed a moment ago is whole, unless it has been removed, as a whole, since then.
+
+    No version of these tests is stored a second time.
+    """
+    try:
+        version.verify()
+        assert version_id(version.query_tower, version.candidate_tower, version.index) == version.id
+    except (ArtifactError, FileNotFoundError):
+        assert not version.folder.exists()
+
+
 def assert_consistent(registry: Registry) -> None:
-    """The champion and every version that is listed are whole, of one run, and the history tells of the champion."""
+    """The champion and every version that is listed are whole, of one run, and the history tells of the champion.
+
+    Every version that the alias names is stored.
+    """
     versions = registry.versions()
     for version in versions:
         version.verify()
@@ -68,5 +95,7 @@ def assert_consistent(registry: Registry) -> None:
         assert metrics["version"] == version.id
     champion = registry.champion()
     assert [version.id for version in versions if version.status == "champion"] == ([champion.id] if champion else [])
+    alias = json.loads((registry.folder / "champion.json").read_text()) if champion else {"previous": []}
+    assert {*alias["previous"]} <= {version.id for version in versions}
     serving = [decision.version for decision in registry.history() if decision.event != "refused"]
     assert serving[-1:] == ([champion.id] if champion else [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 TYPES: dict[str, tuple[type, ...]] = {
@@ -123,6 +124,7 @@ CHECKS = {
     "const": _simple(lambda value, rule: value == rule),
     "enum": _simple(lambda value, rule: value in rule),
     "pattern": _simple(lambda value, rule: not isinstance(value, str) or re.search(rule, value)),
+    "format": _simple(lambda value, rule: {"date": date.fromisoformat}[rule](value)),
     "minLength": _simple(lambda value, rule: not isinstance(value, str) or len(value) >= rule),
     "minItems": _simple(lambda value, rule: not isinstance(value, list) or len(value) >= rule),
     "minimum": _number(lambda value, rule: value >= rule),

@@ -37,6 +37,7 @@ from .models import (
     Range as Range,
     Rate as Rate,
     Resources as Resources,
+    Retention as Retention,
     Source as Source,
     Tower as Tower,
     Training as Training,

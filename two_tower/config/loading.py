@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from two_tower.config.models import Config
 from two_tower.errors import ConfigError
+from two_tower.settings import did_you_mean
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -144,9 +144,7 @@ def _message(error: ErrorDetails) -> str:
         return "this key is required, to tell which kind of settings this is"
     if error["type"] == "union_tag_invalid":
         known = re.findall(r"'([^']+)'", context["expected_tags"])
-        close = difflib.get_close_matches(context["tag"], known, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"there is no {context['tag']!r}{hint} (known: {', '.join(known)})"
+        return f"there is no {context['tag']!r}{did_you_mean(context['tag'], known)} (known: {', '.join(known)})"
     return error["msg"]
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import zoneinfo
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from two_tower.config.search import Searched, canonical_search
-from two_tower.contracts import FeatureType, GateCheck, Loss, RetrieverSettings, Role
-from two_tower.settings import Duration, Settings, one_of
+from two_tower.contracts import SLICES, FeatureType, GateCheck, Loss, RetrieverSettings, Role
+from two_tower.settings import Duration, Settings, did_you_mean, one_of
 
 if TYPE_CHECKING:
     AnyFeature = FeatureType
@@ -588,6 +589,15 @@ class Evaluation(Settings):
         False, description="Whether items of the query's past are left out, of the results and of what is relevant."
     )
     baselines: list[AnyBaseline] = []
+    slices: list[Annotated[str, Field(pattern=r"^(user|context|item)\.[^=]+$")]] = Field(
+        [],
+        description="Columns whose most frequent values are slices of their own: `user.NAME` and `context.NAME` of the "
+        "queries, `item.NAME` of the relevant items.",
+    )
+    smallest_slice: int = Field(50, ge=1, description="Queries below which a slice has figures, but no verdict.")
+    exact_queries: int = Field(
+        5000, ge=1, description="Queries, evenly spread, on which exact search is measured where there are more."
+    )
     gate: list[AnyCheck] = []
     bootstrap_samples: int = Field(1000, ge=100)
     confidence: float = Field(0.95, gt=0.5, lt=1)
@@ -601,19 +611,49 @@ class Evaluation(Settings):
             if baselines.count(name) > 1:
                 raise PydanticCustomError("baseline_twice", "baselines: {name} stands there twice", {"name": name})
         for number, check in enumerate(self.gate):
-            metric, baseline = getattr(check, "metric", None), getattr(check, "baseline", None)
-            if metric is not None and int(metric.split("@")[1]) not in self.ks:
-                wanted, there = metric, f"ks: {', '.join(map(str, self.ks))}"
-            elif baseline is not None and baseline not in baselines:
-                wanted, there = baseline, f"baselines: {', '.join(baselines) or 'none'}"
-            else:
-                continue
-            raise PydanticCustomError(
-                "not_measured",
-                "gate.{number} asks for {wanted}, which is not measured ({there})",
-                {"number": number, "wanted": wanted, "there": there},
-            )
+            for wanted, name, key, measured in _asked_for(check, self):
+                if name not in measured:
+                    raise PydanticCustomError(
+                        "not_measured",
+                        "gate.{number} asks for {wanted}, which is not measured{hint} ({key}: {measured})",
+                        {
+                            "number": number,
+                            "wanted": wanted,
+                            "hint": "" if key == "ks" else did_you_mean(name, measured),
+                            "key": key,
+                            "measured": ", ".join(measured) or "none",
+                        },
+                    )
         return self
+
+
+def _asked_for(check: GateCheck, evaluation: Evaluation) -> Iterator[tuple[str, str, str, list[str]]]:
+    """What a gate check needs to be measured: how it asks, the name looked for, the key that lists such, the list."""
+    baselines = [baseline.name for baseline in evaluation.baselines]
+    if (metric := getattr(check, "metric", None)) is not None:
+        yield metric, metric.split("@")[1], "ks", [str(k) for k in evaluation.ks]
+    if (baseline := getattr(check, "baseline", None)) is not None:
+        yield baseline, baseline, "baselines", baselines
+    if (system := getattr(check, "system", None)) is not None:
+        yield system, system, "systems", ["two_tower", "two_tower_exact", *baselines]
+    if (part := getattr(check, "slice", None)) is not None:
+        column, equals, _ = part.partition("=")
+        yield part, column, "slices", evaluation.slices if equals else list(SLICES)
+
+
+class Retention(Settings):
+    """Which versions the registry keeps beside the champion and the one before it."""
+
+    keep: int | None = Field(
+        10,
+        ge=1,
+        description="How many versions stay, former champions before refused ones, the latest first; null for all.",
+    )
+    days: int | None = Field(
+        None,
+        ge=0,
+        description="Versions that were decided about less than so many days ago stay beyond that number.",
+    )
 
 
 class Beam(Settings):
@@ -656,6 +696,7 @@ STEPS = (
     "export_query_tower",
     "evaluate_recall",
     "promote",
+    "keep_refused",
     "write_report",
 )
 """The DAG's steps, in an order in which they can run."""
@@ -673,6 +714,7 @@ class Config(Settings):
     embedding: Embedding = Embedding()
     index: Index = Index()
     evaluation: Evaluation = Evaluation()
+    retention: Retention = Retention()
     beam: Beam = Beam()
     resources: dict[Literal[STEPS], Resources] = {}  # type: ignore[valid-type]
     tune: dict[str, Searched] = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -10,7 +9,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from two_tower.settings import Settings
+from two_tower.settings import Settings, did_you_mean
 
 SEARCHED_SECTIONS = ("model", "training")
 INCOMPARABLE = ("monitor_k", "exclude_seen", "validation_queries")
@@ -129,8 +128,7 @@ def _read_back(config: BaseModel, key: str, value: Any) -> Any:
             )
         if first["type"] == "unknown_key":
             valid = first["ctx"]["valid"].split(", ")
-            close = difflib.get_close_matches(first["ctx"]["key"], valid, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(first["ctx"]["key"], valid)
             _refuse(key, f"there is no {first['ctx']['key']!r}{hint} (valid keys: {', '.join(valid)})")
         _refuse(key, f"{json.dumps(value)} does not fit: {first['msg']}")
 

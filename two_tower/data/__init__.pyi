@@ -1,3 +1,4 @@
+from .days import incomplete_days as incomplete_days
 from .drift import compare_profiles as compare_profiles
 from .incremental import choose_earlier as choose_earlier
 from .prepare import prepare as prepare

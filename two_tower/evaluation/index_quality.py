@@ -14,8 +14,8 @@ TIMED = 200
 """Single queries whose time is taken."""
 
 
-def index_quality(index: Index, exact: ExactIndex, vectors: Float32) -> dict[str, Any]:
-    """The `index` section of metrics.json: `kind`, `recall@10`, `recall@100` and `latency_ms`.
+def index_quality(index: Index, exact: ExactIndex | None, vectors: Float32) -> dict[str, Any]:
+    """The `index` section of metrics.json: `kind`, `recall@10`, `recall@100` (None without `exact`) and `latency_ms`.
 
     Recall is the share of the exact search's first K that the index finds.  Latency is that of one query after the
     other for their first 100, on one thread.
@@ -26,6 +26,15 @@ def index_quality(index: Index, exact: ExactIndex, vectors: Float32) -> dict[str
         vectors: Query embeddings float32 `[queries, dim]` of real queries.
     """
     figures: dict[str, Any] = {"kind": index.kind}
+    for k in KS:
+        figures[f"recall@{k}"] = None
+    if exact is not None:
+        figures |= _recalls(index, exact, vectors)
+    figures["latency_ms"] = latency(lambda query: index.search(query, max(KS)), vectors, timed=TIMED)
+    return figures
+
+
+def _recalls(index: Index, exact: ExactIndex, vectors: Float32) -> dict[str, float]:
     best = exact.search(vectors, max(KS))[1]
     rows = index.search(vectors, max(KS))[0]
     if len(exact):
@@ -33,8 +42,5 @@ def index_quality(index: Index, exact: ExactIndex, vectors: Float32) -> dict[str
     else:
         scores = np.zeros(rows.shape, dtype=np.float32)
     scores = np.where(rows >= 0, scores, -np.inf)
-    for k in KS:
-        reachable = min(k, len(exact))
-        figures[f"recall@{k}"] = float(share_found(best[:, :reachable], scores[:, :reachable]).mean())
-    figures["latency_ms"] = latency(lambda query: index.search(query, max(KS)), vectors, timed=TIMED)
-    return figures
+    reachable = {k: min(k, len(exact)) for k in KS}
+    return {f"recall@{k}": float(share_found(best[:, :n], scores[:, :n]).mean()) for k, n in reachable.items()}

@@ -8,13 +8,15 @@ from functools import partial
 
 import numpy as np
 
-from two_tower.contracts import Bool, Float32, Retriever
-from two_tower.evaluation.metrics import ranking_metrics, recalls, with_ties_against
+from two_tower.contracts import Bool, Float32, Float64, Int32, Retriever
+from two_tower.evaluation.metrics import first_hits, ranking_metrics, recalls, with_ties_against
 from two_tower.evaluation.popularity import TakenByK
 from two_tower.evaluation.queries import Queries, QueryBlock
 from two_tower.evaluation.sets import ItemSets
 from two_tower.progress import Progress
 
+DIVERSITY_UP_TO = 100
+"""The largest K for which the pairs of a list are compared."""
 Subsets = Callable[[QueryBlock], Mapping[str, ItemSets]]
 """The relevant items of a block's queries that fall into each slice."""
 
@@ -25,12 +27,20 @@ class Measured:
 
     metrics: dict[str, Float32]
     """`[queries]` by name, such as `recall@100`."""
-    curve: dict[int, float]
-    """Mean recall by K."""
+    recall_by_rank: Float64
+    """Mean recall at each K from 1 to the largest, `[depth]`."""
     slices: dict[str, dict[str, Float32]]
     """Recall on the relevant items in each slice alone, `[queries]` by name; NaN for queries without such items."""
     recommended: TakenByK
     """The items in the first K places, ties as the system broke them."""
+    diversity: dict[int, float]
+    """By K the mean `list_diversity`; without those K for which it was not measured."""
+
+    @property
+    def curve(self) -> dict[int, float]:
+        """Mean recall by some K, evenly spread over a logarithmic axis."""
+        depth = len(self.recall_by_rank)
+        return {k: float(self.recall_by_rank[k - 1]) for k in curve_points(depth)}
 
 
 def measure(
@@ -41,6 +51,7 @@ def measure(
     ks: Sequence[int],
     ties_against: bool,
     subsets: Subsets = lambda block: {},
+    directions: Float32 | None = None,
 ) -> Measured:
     """The figures of a retriever.
 
@@ -52,19 +63,23 @@ def measure(
         ties_against: Whether equal scores count against the system; if not, its order is taken as it is, since its
             scores need not tell all that it ranks by.
         subsets: The slices by relevant item.
+        directions: The candidates' embeddings `[items, dim]` at length 1, to tell how much alike the items of a list
+            are; zeros for items without one.
     """
     depth = min(max(ks), queries.items)
-    curve_ks = curve_points(max(ks))
+    found_by_rank = np.zeros(max(ks))
+    alike = [k for k in ks if k <= DIVERSITY_UP_TO]
     progress = Progress(f"evaluating {name}", total=len(queries), unit="queries")
-    metrics, curves, slices = [], [], []
+    metrics, slices = [], []
+    diversity: dict[int, list[Float64]] = {k: [] for k in alike}
     recommended = TakenByK(queries.items, ks=ks)
     for block in queries.blocks():
         found = retriever.retrieve(block.table, depth + 1, exclude=block.exclude)
         decided = partial(with_ties_against, scores=found.scores) if ties_against else _without_last
-        relevant = block.relevant.contain(found.items)
+        relevant = first_hits(block.relevant.contain(found.items), found.items)
         hits = decided(relevant)
         metrics.append(ranking_metrics(hits, block.relevant.sizes, ks=ks))
-        curves.append(recalls(hits, block.relevant.sizes, ks=curve_ks))
+        found_by_rank[:depth] += (hits / block.relevant.sizes[:, None]).sum(axis=0)
         slices.append(
             {
                 slice_name: recalls(decided(subset.contain(found.items, among=relevant)), subset.sizes, ks=ks)
@@ -72,14 +87,35 @@ def measure(
             }
         )
         recommended.add(found.items[:, :depth])
+        if directions is not None:
+            for k in alike:
+                diversity[k].append(list_diversity(found.items[:, :k], directions))
         progress.advance(len(block.table))
-    curve = _concatenated(curves)
+    lists = {k: np.concatenate(values) for k, values in diversity.items() if values}
     return Measured(
         metrics=_concatenated(metrics),
-        curve={k: float(np.mean(curve[f"recall@{k}"], dtype=np.float64)) for k in curve_ks},
+        recall_by_rank=np.cumsum(found_by_rank) / len(queries),
         slices={slice_name: _concatenated([block[slice_name] for block in slices]) for slice_name in slices[0]},
         recommended=recommended,
+        diversity={k: float(np.nanmean(values)) for k, values in lists.items() if not np.isnan(values).all()},
     )
+
+
+def list_diversity(items: Int32, directions: Float32) -> Float64:
+    """1 - the mean cosine of the pairs in each list (Ziegler et al., "Improving Recommendation Lists Through Topic
+    Diversification", 2005): `[queries]`, NaN for lists of fewer than two items.
+
+    Args:
+        items: The lists `[queries, n]`, padded with -1.
+        directions: The items' embeddings at length 1, `[items, dim]`.
+    """
+    there = items >= 0
+    counts = there.sum(axis=1)
+    sums = (directions[np.maximum(items, 0)] * there[:, :, None]).sum(axis=1, dtype=np.float64)
+    squares = np.einsum("qd,qd->q", sums, sums)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # A sum's squared length is that of all pairs of its members, each with itself among them.
+        return np.where(counts > 1, 1 - (squares - counts) / (counts * (counts - 1)), np.nan)
 
 
 def curve_points(largest: int) -> list[int]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from two_tower.contracts import Bool, Float32, Int64
+from two_tower.contracts import Bool, Float32, Int32, Int64
 from two_tower.evaluation.sets import ItemSets
 
-METRICS = ("recall", "hit_rate", "mrr", "ndcg")
+METRICS = ("recall", "hit_rate", "precision", "mrr", "ndcg", "map")
 
 
 def ranking_metrics(hits: Bool, relevant: Int64, *, ks: Sequence[int]) -> dict[str, Float32]:
@@ -17,10 +17,13 @@ def ranking_metrics(hits: Bool, relevant: Int64, *, ks: Sequence[int]) -> dict[s
 
     - `recall@K`: relevant items among the first K / all relevant items of the query.
     - `hit_rate@K`: 1 where there is a relevant item among the first K, else 0.
+    - `precision@K`: relevant items among the first K / K.
     - `mrr@K`: 1 / rank of the first relevant item, 0 where it is not among the first K (Voorhees, "The TREC-8
       Question Answering Track Report", 1999).
     - `ndcg@K`: the sum over relevant items among the first K of 1 / log2(rank + 1), divided by the largest possible
       sum (Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", 2002, with binary gains).
+    - `map@K`: the sum over relevant items among the first K of the precision at their rank, divided by all relevant
+      items of the query (average precision with a cut-off, as trec_eval's `map_cut`).
 
     Args:
         hits: `[queries, n]`, whether the candidate at each rank is relevant; ranks beyond `n` hold nothing.
@@ -33,11 +36,17 @@ def ranking_metrics(hits: Bool, relevant: Int64, *, ks: Sequence[int]) -> dict[s
     gains = np.pad(np.cumsum(hits * discounts[:depth], axis=1), ((0, 0), (1, 0)))
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])
     first = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, widest + 1) if depth else np.full(queries, widest + 1)
-    values = dict(recalls(hits, relevant, ks=ks))
+    found = np.cumsum(hits, axis=1)
+    precisions = np.pad(np.cumsum(hits * found / np.arange(1, depth + 1), axis=1), ((0, 0), (1, 0)))
+    found = np.pad(found, ((0, 0), (1, 0)))
+    values = {}
     for k in ks:
         at = min(k, depth)
         with np.errstate(invalid="ignore"):
+            values[f"recall@{k}"] = found[:, at] / relevant
             values[f"ndcg@{k}"] = gains[:, at] / ideal[np.minimum(relevant, k)]
+            values[f"map@{k}"] = precisions[:, at] / relevant
+        values[f"precision@{k}"] = np.where(relevant > 0, found[:, at] / k, np.nan)
         values[f"hit_rate@{k}"] = np.where(relevant > 0, first <= k, np.nan)
         values[f"mrr@{k}"] = np.where(relevant > 0, np.where(first <= k, 1 / first, 0), np.nan)
     order = [f"{metric}@{k}" for metric in METRICS for k in ks]
@@ -49,6 +58,18 @@ def recalls(hits: Bool, relevant: Int64, *, ks: Sequence[int]) -> dict[str, Floa
     found = np.pad(np.cumsum(hits, axis=1, dtype=np.int32), ((0, 0), (1, 0)))
     with np.errstate(invalid="ignore"):
         return {f"recall@{k}": (found[:, min(k, hits.shape[1])] / relevant).astype(np.float32) for k in ks}
+
+
+def first_hits(hits: Bool, items: Int32) -> Bool:
+    """`hits` `[queries, n]` less those of an item that stands in the same list before."""
+    rows, places = np.nonzero(hits)
+    found = items[rows, places]
+    keys = rows * (np.int64(found.max(initial=0)) + 1) + found
+    first = np.zeros(len(keys), dtype=np.bool_)
+    first[np.unique(keys, return_index=True)[1]] = True
+    once = hits.copy()
+    once[rows[~first], places[~first]] = False
+    return once
 
 
 def with_ties_against(hits: Bool, scores: Float32) -> Bool:

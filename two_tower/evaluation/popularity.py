@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from two_tower.contracts import Int32, Int64
+from two_tower.contracts import Float64, Int32, Int64
 
 GROUPS = ("head", "middle", "tail")
 HEAD, MIDDLE, TAIL = range(len(GROUPS))
@@ -32,9 +32,16 @@ class ItemPopularity:
         self.group[order] = (3 * before >= total).astype(np.int64) + (3 * before >= 2 * total)
 
     @cached_property
-    def log_count(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def log_count(self) -> Float64:
         """`[items]`: the natural logarithm of 1 + the training events."""
         return np.log1p(self.train_count)
+
+    @cached_property
+    def surprise(self) -> Float64:
+        """`[items]`: the bits of -log2 of an item's share of the training events, each item counted once more."""
+        total = self.train_count.sum() + len(self.train_count)
+        bits: Float64 = -np.log2((self.train_count + 1) / total)
+        return bits
 
     def sizes(self) -> dict[str, int]:
         """How many items each group has."""
@@ -53,17 +60,37 @@ class Taken:
         self.times += np.bincount(items[items >= 0], minlength=len(self.times))
 
     def described(self, popularity: ItemPopularity, *, candidates: int) -> dict[str, float | None]:
-        """The shares of the three groups, the mean of log(1 + training events), and the coverage of the candidates.
+        """How popular what was taken is, and how evenly it is spread.
 
-        The coverage is the share of the `candidates` that was taken at all.  The others are None where nothing was.
+        `head`, `middle` and `tail`: the groups' shares; `log_count`: the mean of log(1 + training events); `novelty`:
+        the mean of `ItemPopularity.surprise` (Zhou et al., "Solving the apparent diversity-accuracy dilemma of
+        recommender systems", 2010); `gini`: the Gini coefficient of how often each of the `candidates` was taken, 0
+        where all were equally often, near 1 where it was always the same.  These are None where nothing was taken.
+        `coverage`: the share of the `candidates` that was taken at all, None without candidates.
         """
         total = int(self.times.sum())
         coverage = {"coverage": np.count_nonzero(self.times) / candidates if candidates else None}
         if not total:
-            return {**dict.fromkeys((*GROUPS, "log_count")), **coverage}
+            return {**dict.fromkeys((*GROUPS, "log_count", "novelty", "gini")), **coverage}
         shares = np.bincount(popularity.group, weights=self.times, minlength=3) / total
-        log_count = float(self.times @ popularity.log_count / total)
-        return {**dict(zip(GROUPS, shares.tolist(), strict=True)), "log_count": log_count, **coverage}
+        means = {
+            "log_count": float(self.times @ popularity.log_count / total),
+            "novelty": float(self.times @ popularity.surprise / total),
+        }
+        return {
+            **dict(zip(GROUPS, shares.tolist(), strict=True)),
+            **means,
+            "gini": _gini(self.times, candidates=candidates),
+            **coverage,
+        }
+
+
+def _gini(times: Int64, *, candidates: int) -> float:
+    """The Gini coefficient of how often each of the candidates was taken (the items that were, and zeros)."""
+    taken = np.sort(times[times > 0])
+    size = max(candidates, len(taken))
+    places = np.arange(size - len(taken) + 1, size + 1)
+    return float(2 * (places @ taken) / (size * taken.sum()) - (size + 1) / size)
 
 
 class TakenByK:

@@ -10,7 +10,7 @@ import numpy as np
 
 from two_tower.artifacts import ArtifactReader
 from two_tower.contracts import Bool, Int32, Int64
-from two_tower.errors import DataError
+from two_tower.errors import NoQueries
 from two_tower.evaluation.sets import ItemSets
 from two_tower.lists import padded
 
@@ -43,7 +43,7 @@ class Queries:
         """The queries of `table`, those of the `split`, over `items` candidates.
 
         Raises:
-            DataError: No query is left.
+            NoQueries: No query is left.
         """
         self.items, self.exclude_seen, self.split = items, exclude_seen, split
         self.rows: Int64 = np.arange(len(table))
@@ -55,7 +55,7 @@ class Queries:
             self._table = table.take(self.rows)
         if not len(self):
             unseen = " with a relevant item that is new to the user" if exclude_seen else ""
-            raise DataError(f"the {split} window holds no query{unseen}: make data.split.{split} longer")
+            raise NoQueries(f"the {split} window holds no query{unseen}: make data.split.{split} longer")
 
     @classmethod
     def load(cls, prepared: ArtifactReader, *, exclude_seen: bool, split: Split = "test") -> Queries:
@@ -92,6 +92,45 @@ class Queries:
         """Which queries are of users without any event before the cut-off."""
         flags: Bool = self._table["new_user"].to_numpy()
         return flags
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns of the queries."""
+        names: list[str] = self._table.column_names
+        return names
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column of the queries."""
+        return self._table[name]
+
+    def relevant_counts(self) -> Int64:
+        """How many relevant items each query has, `[queries]`."""
+        return np.concatenate([block.relevant.sizes for block in self.blocks()])
+
+    def users(self) -> Int64 | None:
+        """The user number of each query, `[queries]`; None where the logs name no users."""
+        if self._table["user_id"].null_count == len(self):
+            return None
+        numbers: Int64 = self._table["user"].to_numpy()
+        return numbers
+
+    def history_lengths(self) -> Int64:
+        """How many events each query's history holds, `[queries]`."""
+        import pyarrow.compute as pc
+
+        lengths: Int64 = pc.fill_null(pc.list_value_length(self._table["history"]), 0).to_numpy().astype(np.int64)
+        return lengths
+
+    def spread(self, count: int) -> Int64:
+        """The positions of at most `count` of the queries, evenly spread."""
+        return np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+
+    def sample(self, positions: Int64) -> Queries:
+        """The queries at these positions, as queries of their own."""
+        table = self._table.take(positions)
+        found = Queries(table, items=self.items, exclude_seen=self.exclude_seen, split=self.split)
+        found.rows = self.rows[positions]
+        return found
 
     def _block(self, table: pa.Table) -> QueryBlock:
         relevant = ItemSets.from_lists(table["relevant"], items=self.items)

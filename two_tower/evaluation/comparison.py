@@ -1,0 +1,351 @@
+"""The systems that are compared on some queries, and what metrics.json says about them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from two_tower import config
+from two_tower.artifacts import ArtifactReader, content_hash
+from two_tower.contracts import Float32, Int64, Retriever
+from two_tower.errors import ArtifactError
+from two_tower.evaluation import space
+from two_tower.evaluation.confidence import interval, paired_difference, resampled_means
+from two_tower.evaluation.examples import example_queries
+from two_tower.evaluation.index_quality import index_quality
+from two_tower.evaluation.measure import Measured, measure
+from two_tower.evaluation.popularity import ItemPopularity, Taken
+from two_tower.evaluation.queries import Queries
+from two_tower.evaluation.slices import Slices
+from two_tower.evaluation.window import refuse_overlap
+from two_tower.index import ExactIndex, load_embeddings, load_index
+from two_tower.retrievers import QueryTower, TwoTowerRetriever, query_features
+
+log = logging.getLogger("two_tower")
+
+CHALLENGER, EXACT, CHAMPION = "two_tower", "two_tower_exact", "champion"
+Kind = Literal["challenger", "exact", "baseline", "champion"]
+INDEX_SAMPLE = 1000
+"""Queries, evenly spread, on which the index is compared with exact search."""
+REACHED = (0.9, 0.95, 0.99)
+"""Shares of the recall at the largest K for which the number of candidates is told."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A retriever that was measured, and its part in the comparison."""
+
+    kind: Kind
+    measured: Measured
+    discovered: Measured | None
+    """On items that are new to the user, those of the past excluded; None where that was not measured apart."""
+    positions: Int64
+    """The positions, among the queries, of those that it was measured on."""
+
+
+class Comparison:
+    """The systems that are measured on some queries, and the sections of metrics.json about them."""
+
+    def __init__(
+        self,
+        data: ArtifactReader,
+        items: pa.Table,
+        queries: Queries,
+        evaluation: config.Evaluation,
+        *,
+        prepared: str | Path,
+    ) -> None:
+        self._data, self._items, self._queries, self._evaluation = data, items, queries, evaluation
+        self._prepared = prepared
+        self._discovery = queries.discovery()
+        self._popularity = ItemPopularity(items["train_count"].to_numpy())
+        self._slices = Slices(data, queries, self._popularity, columns=evaluation.slices)
+        self._systems: dict[str, System] = {}
+        self._directions: Float32 | None = None
+
+    def challenger(self, query_tower: str | Path, index: str | Path, embeddings: str | Path | None) -> None:
+        """Measures the version end to end and, given its embeddings, with exact search.
+
+        Raises:
+            ArtifactError: They do not belong together.
+        """
+        self._two_towers = self._retriever(query_tower, index)
+        self._exact = None if embeddings is None else _exact_index(self._two_towers, index, embeddings)
+        if self._exact is not None:
+            self._vectors, self._known = self._by_number(self._exact)
+            self._directions = space.directions(self._vectors)
+        ours = self._measured(CHALLENGER, "challenger", self._two_towers)
+        if self._exact is None:
+            return
+        if isinstance(self._two_towers.index, ExactIndex):  # then exact search is what has just been measured
+            self._systems[EXACT] = replace(ours, kind="exact")
+        else:
+            sample = self._queries.spread(self._evaluation.exact_queries)
+            self._measured(EXACT, "exact", self._two_towers.with_index(self._exact), sample=sample)
+
+    def baselines(self) -> None:
+        """Fits the baselines and measures them."""
+        for settings in self._evaluation.baselines:
+            baseline = settings.build(str(self._prepared), split=self._queries.split)
+            self._measured(settings.name, "baseline", baseline)
+
+    def champion(self, folder: Path) -> dict[str, Any]:
+        """Measures the champion through its own towers and index; `champion_candidates` and `champion_error`.
+
+        Whatever is wrong with it, the challenger's figures still count.
+        """
+        candidates, error = None, None
+        try:
+            index = load_index(folder / "index")
+            candidates = len(index)
+            refuse_overlap(self._data, folder, split=self._queries.split)
+            self._measured(CHAMPION, "champion", self._retriever(folder / "query_tower", folder / "index"))
+        except Exception as caught:
+            error = str(caught) or type(caught).__name__
+            log.warning("the champion %s cannot be evaluated: %s", folder.name, error)
+        return {"champion_candidates": candidates, "champion_error": error}
+
+    def figures(self) -> dict[str, Any]:
+        """The sections of metrics.json that tell of the queries, and how many candidates the index holds."""
+        log.info("bootstrapping %s times", f"{self._evaluation.bootstrap_samples:,}")
+        return {
+            "candidates": len(self._two_towers.index),
+            **self._main_figures(),
+            "loss": self._loss(),
+            "discovery": self._discovery_section(),
+            "slices": self._slices_section(),
+            "popularity": self._popularity_section(),
+            "users": self._users_section(),
+            "ranker": self._ranker_section(),
+            "index": self._index_section(),
+        }
+
+    def per_query(self) -> pa.Table:
+        """`query`, the row among the prepared queries, and the systems' metrics, null where one was not measured."""
+        columns = {"query": pa.array(self._queries.rows, pa.int32())}
+        for name, system in self._systems.items():
+            for metric, values in system.measured.metrics.items():
+                column = np.full(len(self._queries), np.nan, dtype=np.float32)
+                column[system.positions] = values
+                columns[f"{name}/{metric}"] = pa.array(column, from_pandas=True)
+        return pa.table(columns)
+
+    def space(self) -> dict[str, Any]:
+        """The content of space.json."""
+        rows = self._queries.spread(space.QUERIES)
+        return space.describe_space(
+            self._data, self._items, self._vectors, self._known, self._queries, self._embedded(rows),
+            rows=rows, seed=self._evaluation.seed,
+        )  # fmt: skip
+
+    def examples(self) -> list[dict[str, Any]]:
+        """The content of examples.json."""
+        settings = self._evaluation
+        return example_queries(
+            self._two_towers, self._queries, self._items, count=settings.examples, seed=settings.seed
+        )
+
+    def _measured(self, name: str, kind: Kind, retriever: Retriever, *, sample: Int64 | None = None) -> System:
+        """The system of a retriever, measured and kept; of exact search on a `sample` alone where there are more."""
+        settings: dict[str, Any] = {"ks": self._evaluation.ks, "ties_against": kind != "baseline"}
+        queries, discovery, positions = self._queries, self._discovery, np.arange(len(self._queries))
+        if sample is not None and len(sample) < len(queries):
+            queries, discovery, positions = queries.sample(sample), None, sample
+        found = measure(name, retriever, queries, subsets=self._slices.subsets, directions=self._directions, **settings)
+        new = measure(f"{name} on new items", retriever, discovery, **settings) if discovery else None
+        self._systems[name] = System(kind, found, new, positions)
+        return self._systems[name]
+
+    def _retriever(self, query_tower: str | Path, index: str | Path) -> TwoTowerRetriever:
+        """The retriever of a query tower and an index for the queries."""
+        log.info("loading the query tower %s and the index %s", query_tower, index)
+        return TwoTowerRetriever(
+            QueryTower.load(query_tower),
+            load_index(index),
+            items=self._items["item_id"].combine_chunks(),
+            features=query_features(self._data.json("features.json")),
+        )
+
+    def _by_number(self, exact: ExactIndex) -> tuple[Float32, Int64]:
+        """The candidates' embeddings `[items, dim]` by item number, zeros for those without, and who has one."""
+        numbers = pc.index_in(exact.item_ids, value_set=self._items["item_id"].combine_chunks())
+        there = np.asarray(pc.is_valid(numbers))
+        known = np.asarray(numbers.drop_null()).astype(np.int64)
+        vectors = np.zeros((len(self._items), exact.dim), dtype=np.float32)
+        vectors[known] = exact.vectors[there]
+        return vectors, np.sort(known)
+
+    def _embedded(self, rows: Int64) -> Float32:
+        return self._two_towers.embed(self._queries.take(rows).table)
+
+    @property
+    def _everywhere(self) -> dict[str, System]:
+        """The systems that were measured on all queries."""
+        return {name: one for name, one in self._systems.items() if len(one.positions) == len(self._queries)}
+
+    def _main_figures(self) -> dict[str, Any]:
+        """The sections `queries`, `systems` and `comparisons`: all relevant items of all queries."""
+        figures: dict[str, Any] = self._compared({name: one.measured.metrics for name, one in self._everywhere.items()})
+        for name, system in self._systems.items():
+            if name not in figures["systems"]:
+                figures["systems"] |= self._compared({name: system.measured.metrics})["systems"]
+        order = {name: figures["systems"][name] for name in self._systems}
+        for name, system in self._systems.items():
+            curve = {"k": list(system.measured.curve), "recall": list(system.measured.curve.values())}
+            order[name] |= {"kind": system.kind, "queries": len(system.positions), "curve": curve}
+        return {**figures, "systems": order}
+
+    def _compared(self, metrics: Mapping[str, Mapping[str, Float32]]) -> dict[str, Any]:
+        """Queries, means with intervals, and the challenger's paired differences on the same resamples.
+
+        Args:
+            metrics: By system and name, `[queries]`.
+        """
+        names = list(next(iter(metrics.values())))
+        values = np.stack([found[name] for found in metrics.values() for name in names], axis=1)
+        if not len(values):
+            return {"queries": 0, "systems": {}, "comparisons": {}}
+        confidence = self._evaluation.confidence
+        resampled = resampled_means(values, samples=self._evaluation.bootstrap_samples, seed=self._evaluation.seed)
+        means = values.mean(axis=0, dtype=np.float64)
+        low, high = interval(resampled, confidence=confidence)
+        column = {pair: number for number, pair in enumerate((system, name) for system in metrics for name in names)}
+
+        def figure(system: str, name: str) -> dict[str, float]:
+            at = column[system, name]
+            return {"value": float(means[at]), "low": float(low[at]), "high": float(high[at])}
+
+        def difference(system: str, name: str) -> dict[str, float]:
+            ours, theirs = column[CHALLENGER, name], column[system, name]
+            return paired_difference(
+                resampled[:, ours], resampled[:, theirs], difference=means[ours] - means[theirs], confidence=confidence
+            )
+
+        return {
+            "queries": len(values),
+            "systems": {system: {"metrics": {name: figure(system, name) for name in names}} for system in metrics},
+            "comparisons": {
+                system: {name: difference(system, name) for name in names}
+                for system in metrics
+                if self._systems[system].kind in ("baseline", "champion")
+            },
+        }
+
+    def _loss(self) -> list[dict[str, Any]]:
+        """By K the recall of a perfect ranking, of exact search and end to end, on the same queries."""
+        exact = self._systems.get(EXACT)
+        positions = (exact or self._systems[CHALLENGER]).positions
+        sizes = self._queries.relevant_counts()[positions]
+
+        def recall(system: System, k: int, at: Int64) -> float:
+            return float(system.measured.metrics[f"recall@{k}"][at].mean(dtype=np.float64))
+
+        return [
+            {
+                "k": k,
+                "queries": len(positions),
+                "ceiling": float(np.mean(np.minimum(sizes, k) / sizes)),
+                "exact": recall(exact, k, np.arange(len(positions))) if exact else None,
+                "end_to_end": recall(self._systems[CHALLENGER], k, positions),
+            }
+            for k in sorted(self._evaluation.ks)
+        ]
+
+    def _discovery_section(self) -> dict[str, Any] | None:
+        """None where all that is relevant is new to the user, or nothing is."""
+        found = {name: system.discovered.metrics for name, system in self._systems.items() if system.discovered}
+        return self._compared(found) if found else None
+
+    def _slices_section(self) -> dict[str, Any]:
+        """Recall by query and by relevant item."""
+        slices: dict[str, dict[str, Mapping[str, Float32]]] = {}
+        for name, of in self._slices.queries.items():
+            slices[name] = {
+                system: {metric: values[of] for metric, values in _recalls(one.measured)}
+                for system, one in self._everywhere.items()
+            }
+        for name in self._systems[CHALLENGER].measured.slices:
+            slices[name] = {
+                system: {metric: values[np.isfinite(values)] for metric, values in one.measured.slices[name].items()}
+                for system, one in self._everywhere.items()
+            }
+        return {name: self._slice(name, found) for name, found in slices.items()}
+
+    def _slice(self, name: str, metrics: Mapping[str, Mapping[str, Float32]]) -> dict[str, Any]:
+        found = self._compared(metrics)
+        too_small = found["queries"] < self._evaluation.smallest_slice
+        about = self._slices.about[name]
+        if too_small:
+            found["comparisons"] = {}
+        return {**found, "group": about.group, "label": about.label, "too_small": too_small}
+
+    def _popularity_section(self) -> dict[str, Any]:
+        """How popular the items are that were consumed and that each system recommends."""
+        consumed = Taken(self._queries.items)
+        for block in self._queries.blocks():
+            consumed.add(block.relevant.members)
+        candidates = pc.sum(self._items["available"]).as_py() or 0
+        recommended: dict[str, dict[str, float | None]] = {}
+        for name, system in self._systems.items():
+            recommended[name] = system.measured.recommended.described(self._popularity, candidates=candidates)
+            for k in self._evaluation.ks:
+                recommended[name][f"diversity@{k}"] = system.measured.diversity.get(k)
+        return {
+            "items": self._popularity.sizes(),
+            "consumed": consumed.described(self._popularity, candidates=candidates),
+            "recommended": recommended,
+        }
+
+    def _users_section(self) -> dict[str, Any] | None:
+        """The share of the users none of whose queries has a relevant item in the first K; None without users."""
+        users = self._queries.users()
+        if users is None:
+            return None
+        of, count = np.unique(users, return_inverse=True)[1], len(np.unique(users))
+
+        def without(system: System, k: int) -> float:
+            served = np.bincount(of, weights=system.measured.metrics[f"hit_rate@{k}"], minlength=count)
+            return float(np.mean(served == 0))
+
+        ks = sorted(self._evaluation.ks)
+        systems = self._everywhere.items()
+        return {
+            "count": count,
+            "without_good_candidate": {name: {str(k): without(one, k) for k in ks} for name, one in systems},
+        }
+
+    def _ranker_section(self) -> dict[str, Any]:
+        """How many candidates, end to end, give which share of the recall at the largest K."""
+        recall = self._systems[CHALLENGER].measured.recall_by_rank
+        reached = {str(share): int(np.searchsorted(recall, share * recall[-1] - 1e-12)) + 1 for share in REACHED}
+        return {"depth": len(recall), "recall": float(recall[-1]), "candidates": reached}
+
+    def _index_section(self) -> dict[str, Any]:
+        rows = self._queries.spread(INDEX_SAMPLE)
+        log.info("comparing the index with exact search on %s queries", f"{len(rows):,}")
+        return index_quality(self._two_towers.index, self._exact, self._embedded(rows))
+
+
+def _exact_index(challenger: TwoTowerRetriever, index: str | Path, embeddings: str | Path) -> ExactIndex:
+    """Exact search over the vectors that the challenger's index was built from.
+
+    Raises:
+        ArtifactError: It was built from others.
+    """
+    if challenger.index.made_from.get("candidate_embeddings") != content_hash(embeddings):
+        raise ArtifactError(f"{index}: was not built from the embeddings {embeddings}; use one run's outputs")
+    candidates = load_embeddings(embeddings)
+    exact = ExactIndex(candidates.vectors, candidates.item_ids)
+    exact.made_from = candidates.made_from
+    return exact
+
+
+def _recalls(measured: Measured) -> list[tuple[str, Float32]]:
+    return [(name, values) for name, values in measured.metrics.items() if name.startswith("recall@")]
