@@ -1,4 +1,4 @@
-"""Every check, and the decision that the gate makes of them."""
+"""The decision that the gate makes of its checks, and the checks on all queries."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from two_tower.contracts import CheckResult, GateCheck
 from two_tower.evaluation import run_gate
 
 METRICS: dict[str, Any] = {
+    "split": "test",
+    "exclude_seen": False,
     "queries": 500,
     "confidence": 0.95,
     "version": "new",
@@ -31,6 +33,7 @@ METRICS: dict[str, Any] = {
         },
         "champion": {"recall@100": {"difference": -0.01, "low": -0.02, "high": 0.0, "probability_better": 0.02}},
     },
+    "window": {"start": 1_767_225_600.0, "seen_until": 1_767_225_599.5, "overlaps": False},
     "index": {"kind": "scann", "recall@10": 0.99, "recall@100": 0.97},
     "drift": {"largest": {"column": "interactions.amount", "psi": 0.2, "reason": "The index is 0.200."}},
 }
@@ -84,6 +87,11 @@ def test_checks(settings: dict[str, Any], status: str, value: float, threshold: 
     assert found.reason.endswith(".")
 
 
+def test_index_recall_without_the_candidates_vectors() -> None:
+    index = {"kind": "scann", "recall@10": None, "recall@100": None}
+    assert verdict({"type": "index_recall", "at_least": 0.9}, index=index).status == "skipped"
+
+
 def test_not_worse_than_champion() -> None:
     settings = {"type": "not_worse_than_champion", "metric": "recall@100"}
     # The difference is -0.01 with a standard error of 0.02 / (2 * 1.96): 1.96 errors above a loss of 0.02.
@@ -105,7 +113,7 @@ def test_not_worse_than_champion_without_one() -> None:
     assert unreadable.status == "failed" and "no manifest.json here" in unreadable.reason
 
 
-@pytest.mark.parametrize("metric", ["recall", "recall@0", "precision@10", "recall@10 "])
+@pytest.mark.parametrize("metric", ["recall", "recall@0", "accuracy@10", "recall@10 "])
 def test_a_metric_that_there_is_not_is_refused_by_the_config(metric: str) -> None:
     with pytest.raises(ValidationError):
         checks({"type": "minimum", "metric": metric, "at_least": 0.1})
@@ -119,8 +127,8 @@ def test_promote_when_all_blocking_checks_pass() -> None:
         METRICS,
     )
     assert gate["decision"] == "promote"
-    assert gate["reason"] == "The gate lets it through: 1 of 2 checks passed; advisory only: queries >= 999 failed."
-    assert [check["status"] for check in gate["checks"]] == ["passed", "failed"]
+    assert gate["reason"] == "The gate lets it through: 2 of 3 checks passed; advisory only: queries >= 999 failed."
+    assert [check["status"] for check in gate["checks"]] == ["passed", "passed", "failed"]
     assert set(gate["checks"][0]) == {"name", "status", "value", "threshold", "reason", "blocking"}
 
 
@@ -141,9 +149,52 @@ def test_keep_when_the_version_is_the_champion() -> None:
 
 
 def test_no_check_promotes_and_says_so() -> None:
-    assert run_gate([], METRICS) == {
-        "decision": "promote", "reason": "The gate lets it through: no check is configured.", "checks": []
-    }  # fmt: skip
+    gate = run_gate([], METRICS)
+    assert gate["decision"] == "promote" and gate["reason"] == "The gate lets it through: no check is configured."
+    assert [check["name"] for check in gate["checks"]] == ["test window after training"]
+
+
+def test_a_version_that_has_seen_the_test_window_is_refused_whatever_the_configuration_says() -> None:
+    window = {"start": 1_767_225_600.0, "seen_until": 1_768_000_000.0, "overlaps": True}
+    gate = run_gate([], METRICS | {"window": window})
+    assert gate["decision"] == "refuse" and gate["checks"][0]["blocking"]
+    assert gate["reason"] == (
+        "Refused, since test window after training failed: The version was trained on events until 9 January 2026, "
+        "23:06:40 UTC, and the test window begins on 1 January 2026, 00:00:00 UTC; take an earlier version or a later "
+        "window."
+    )
+    champion = METRICS | {"window": window, "champion": "new"}
+    assert run_gate([], champion)["decision"] == "refuse"
+
+
+@pytest.mark.parametrize(
+    ("window", "status", "reason"),
+    [
+        (METRICS["window"], "passed", "until 31 December 2025, 23:59:59 UTC; the test window begins after"),
+        (None, "skipped", "The split is not by time"),
+        ({"start": None, "seen_until": 1.0, "overlaps": False}, "skipped", "It is not known"),
+        ({"start": 1.0, "seen_until": None, "overlaps": False}, "skipped", "It is not known"),
+    ],
+)
+def test_the_window_is_always_checked_first(window: dict[str, Any] | None, status: str, reason: str) -> None:
+    gate = run_gate(checks({"type": "enough_queries", "at_least": 1}), METRICS | {"window": window})
+    assert gate["decision"] == "promote"
+    assert gate["checks"][0]["status"] == status and reason in gate["checks"][0]["reason"]
+
+
+def test_without_a_query_there_is_one_clear_reason() -> None:
+    empty = {"queries": 0, "systems": {}, "comparisons": {}, "slices": {}, "index": None, "window": None}
+    wanted = checks({"type": "index_recall", "at_least": 0.9}, {"type": "enough_queries", "at_least": 1})
+    for champion in (None, "old", "new"):
+        gate = run_gate(wanted, METRICS | empty | {"champion": champion})
+        assert gate["decision"] == "refuse"
+        assert gate["reason"] == "Refused: The test window holds no query; make data.split.test longer."
+        assert [check["status"] for check in gate["checks"]] == ["failed"]
+    gate = run_gate(wanted, METRICS | empty | {"split": "validation", "exclude_seen": True})
+    assert gate["reason"] == (
+        "Refused: The validation window holds no query with a relevant item that is new to the user; make "
+        "data.split.validation longer."
+    )
 
 
 def test_a_check_that_cannot_be_evaluated_has_failed() -> None:
@@ -152,14 +203,15 @@ def test_a_check_that_cannot_be_evaluated_has_failed() -> None:
         checks(wrong, {"type": "better_than_baseline", "metric": "recall@100", "baseline": "oracle"}), METRICS
     )
     assert gate["decision"] == "refuse"
-    assert gate["checks"][0]["name"] == "minimum metric=recall@50 system=two_tower at_least=0.1"
-    assert "no metric 'recall@50'; measured: recall@100" in gate["checks"][0]["reason"]
-    assert "no system to compare with 'oracle'; measured: popularity" in gate["checks"][1]["reason"]
+    assert gate["checks"][1]["name"] == "recall@50 >= 0.1"
+    assert "no metric 'recall@50'; measured: recall@100" in gate["checks"][1]["reason"]
+    assert "no system to compare with 'oracle'; measured: popularity" in gate["checks"][2]["reason"]
     assert run_gate(checks({**wrong, "blocking": False}), METRICS)["decision"] == "promote"
 
 
 class Explodes(GateCheck):
     type: str = "explodes"
+    with_force: int = 3
 
     def check(self, metrics: dict[str, Any]) -> CheckResult:
         raise ZeroDivisionError
@@ -167,8 +219,9 @@ class Explodes(GateCheck):
 
 def test_an_error_in_a_check_decides_nothing_for_the_others() -> None:
     gate = run_gate([Explodes(), *checks({"type": "enough_queries", "at_least": 1})], METRICS)
-    assert [check["status"] for check in gate["checks"]] == ["failed", "passed"]
+    assert [check["status"] for check in gate["checks"]] == ["passed", "failed", "passed"]
     assert gate["decision"] == "refuse" and "ZeroDivisionError" in gate["reason"]
+    assert gate["checks"][1]["name"] == "explodes with_force=3"  # what a check without a name of its own is called
 
 
 def test_data_drift() -> None:

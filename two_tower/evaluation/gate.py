@@ -4,22 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 from two_tower.contracts import CheckResult, GateCheck
+from two_tower.evaluation.figures import TooFewQueries
+
+
+class WindowAfterTraining(GateCheck):
+    """The test window has to begin after the newest event that the version was trained on."""
+
+    type: Literal["window_after_training"] = "window_after_training"
+
+    @property
+    def name(self) -> str:
+        return "test window after training"
+
+    def check(self, metrics: dict[str, Any]) -> CheckResult:
+        window = metrics["window"]
+        if window is None:
+            return self.result(None, "The split is not by time, so no moment parts training from test.")
+        if window["start"] is None or window["seen_until"] is None:
+            return self.result(None, "It is not known when the test window begins or until when the version has seen.")
+        start, seen_until = _in_words(window["start"]), _in_words(window["seen_until"])
+        if window["overlaps"]:
+            return self.result(
+                False,
+                f"The version was trained on events until {seen_until}, and the test window begins on {start}; take "
+                "an earlier version or a later window.",
+            )
+        return self.result(
+            True, f"The version was trained on events until {seen_until}; the test window begins after, on {start}."
+        )
 
 
 def run_gate(checks: Sequence[GateCheck], metrics: dict[str, Any]) -> dict[str, Any]:
     """The `gate` section of metrics.json: `decision`, `reason` (one sentence) and `checks`.
 
     `refuse` where a blocking check failed, else `keep` where the version is the champion already, else `promote`.
-    A check that cannot be evaluated has failed; an error in one decides nothing for the others.
+    A check that cannot be evaluated has failed; an error in one decides nothing for the others.  One check comes
+    first, whatever the configuration says: that the version was not trained on the test window.  Without a query
+    nothing else is checked.
 
     Args:
         checks: The configuration's checks.
         metrics: The content of metrics.json less `gate`.
     """
-    results = [_run(check, metrics) for check in checks]
+    if not metrics["queries"]:
+        return _without_queries(metrics)
+    results = [_run(check, metrics) for check in (WindowAfterTraining(), *checks)]
     failed = [result for result in results if result.status == "failed" and result.blocking]
     if failed:
         more = f" ({len(failed) - 1} more blocking checks failed)" if len(failed) > 1 else ""
@@ -31,23 +64,35 @@ def run_gate(checks: Sequence[GateCheck], metrics: dict[str, Any]) -> dict[str, 
     return {"decision": decision, "reason": reason, "checks": [asdict(result) for result in results]}
 
 
+def _without_queries(metrics: dict[str, Any]) -> dict[str, Any]:
+    split = metrics["split"]
+    unseen = " with a relevant item that is new to the user" if metrics["exclude_seen"] else ""
+    reason = f"The {split} window holds no query{unseen}; make data.split.{split} longer."
+    result = CheckResult("queries >= 1", "failed", 0, 1, reason)
+    return {"decision": "refuse", "reason": f"Refused: {reason}", "checks": [asdict(result)]}
+
+
 def _run(check: GateCheck, metrics: dict[str, Any]) -> CheckResult:
     try:
         return check.check(metrics)
+    except TooFewQueries as error:
+        return check.result(None, f"There is no verdict: {error}.")
     except Exception as error:
-        settings = check.model_dump(mode="json", exclude={"type", "blocking"}, exclude_none=True)
-        name = " ".join([check.type, *(f"{key}={value}" for key, value in settings.items())])
-        reason = f"The check cannot be evaluated: {str(error) or type(error).__name__}."
-        return CheckResult(name, "failed", None, None, reason, check.blocking)
+        return check.result(False, f"The check cannot be evaluated: {str(error) or type(error).__name__}.")
 
 
 def _summary(results: Sequence[CheckResult]) -> str:
-    """What became of the checks, where none that blocks has failed."""
-    if not results:
-        return "no check is configured"
-    parts = [f"{sum(result.status == 'passed' for result in results)} of {len(results)} checks passed"]
-    if skipped := sum(result.status == "skipped" for result in results):
+    """What became of the checks, where none that blocks has failed; the first is the gate's own."""
+    passed = sum(result.status == "passed" for result in results)
+    parts = [f"{passed} of {len(results)} checks passed" if len(results) > 1 else "no check is configured"]
+    if len(results) > 1 and (skipped := sum(result.status == "skipped" for result in results)):
         parts.append(f"{skipped} had nothing to check")
     if advisory := [result.name for result in results if result.status == "failed"]:
         parts.append(f"advisory only: {', '.join(advisory)} failed")
     return "; ".join(parts)
+
+
+def _in_words(seconds: float) -> str:
+    """A moment, such as `3 January 2026, 14:05:00 UTC`."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment.day} {moment:%B %Y, %H:%M:%S} UTC"

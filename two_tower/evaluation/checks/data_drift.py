@@ -15,13 +15,16 @@ class DataDrift(GateCheck):
     type: Literal["data_drift"] = "data_drift"
     at_most: float = Field(0.25, gt=0, description="0.1 is a moderate change, 0.25 a large one.")
 
+    @property
+    def name(self) -> str:
+        return f"data drift <= {self.at_most:g}"
+
     def check(self, metrics: dict[str, Any]) -> CheckResult:
-        drift, name = metrics["drift"], f"data drift <= {self.at_most:g}"
+        drift = metrics["drift"]
         if drift is None:
             reason = "There is no champion whose data this could be compared with."
-            return CheckResult(name, "skipped", None, self.at_most, reason, self.blocking)
+            return self.result(None, reason, threshold=self.at_most)
         largest = drift["largest"]
         value = float(largest.get("psi", 0.0))
-        passed = value <= self.at_most
         reason = f"{largest['column']}: {largest['reason']}" if largest else "No column has changed beyond chance."
-        return CheckResult(name, "passed" if passed else "failed", value, self.at_most, reason, self.blocking)
+        return self.result(value <= self.at_most, reason, value=value, threshold=self.at_most)

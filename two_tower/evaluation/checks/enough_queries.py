@@ -7,21 +7,22 @@ from typing import Any, Literal
 from pydantic import Field
 
 from two_tower.contracts import CheckResult, GateCheck
+from two_tower.evaluation.figures import SliceName, on, slice_queries
 
 
 class EnoughQueries(GateCheck):
-    """The test window has to hold a number of queries."""
+    """The test window, or a slice of it, has to hold a number of queries."""
 
     type: Literal["enough_queries"] = "enough_queries"
     at_least: int = Field(ge=1)
+    slice: SliceName = None
+
+    @property
+    def name(self) -> str:
+        return f"queries{on(self.slice)} >= {self.at_least}"
 
     def check(self, metrics: dict[str, Any]) -> CheckResult:
-        queries = metrics["queries"]
-        return CheckResult(
-            name=f"queries >= {self.at_least}",
-            status="passed" if queries >= self.at_least else "failed",
-            value=queries,
-            threshold=self.at_least,
-            reason=f"The test window holds {queries} queries, {self.at_least} are asked for.",
-            blocking=self.blocking,
-        )
+        value = slice_queries(metrics, self.slice)
+        where = "test window" if self.slice is None else f"slice {self.slice}"
+        reason = f"The {where} holds {value} queries, {self.at_least} are asked for."
+        return self.result(value >= self.at_least, reason, value=value, threshold=self.at_least)

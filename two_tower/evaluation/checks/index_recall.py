@@ -16,15 +16,17 @@ class IndexRecall(GateCheck):
     k: Literal[10, 100] = 100
     at_least: float = Field(ge=0, le=1)
 
+    @property
+    def name(self) -> str:
+        return f"index recall@{self.k} >= {self.at_least:g}"
+
     def check(self, metrics: dict[str, Any]) -> CheckResult:
-        value = float(metrics["index"][f"recall@{self.k}"])
+        value = metrics["index"][f"recall@{self.k}"]
+        if value is None:
+            return self.result(None, "The candidates' vectors are not at hand, so exact search has not been measured.")
         passed = value >= self.at_least
-        return CheckResult(
-            name=f"index recall@{self.k} >= {self.at_least:g}",
-            status="passed" if passed else "failed",
-            value=value,
-            threshold=self.at_least,
-            reason=f"The {metrics['index']['kind']} index finds {value:.4f} of the exact first {self.k}, "
-            f"{'at least' if passed else 'below'} {self.at_least:g}.",
-            blocking=self.blocking,
+        reason = (
+            f"The {metrics['index']['kind']} index finds {value:.4f} of the exact first {self.k}, "
+            f"{'at least' if passed else 'below'} {self.at_least:g}."
         )
+        return self.result(passed, reason, value=value, threshold=self.at_least)

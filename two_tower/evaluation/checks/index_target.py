@@ -12,19 +12,14 @@ class IndexTarget(GateCheck):
 
     type: Literal["index_target"] = "index_target"
 
+    @property
+    def name(self) -> str:
+        return "index target"
+
     def check(self, metrics: dict[str, Any]) -> CheckResult:
         target, unmet = metrics["index"].get("target"), metrics["index"].get("unmet") or []
         if target is None:
-            status, reason = "skipped", "The index was built without a target, or without queries to measure it on."
-        elif unmet:
-            status, reason = "failed", f"The index misses its target: {'; '.join(unmet)}."
-        else:
-            status, reason = "passed", f"The index keeps its target of recall@{target['k']} {target['recall']:g}."
-        return CheckResult(
-            name="index target",
-            status=status,  # type: ignore[arg-type]
-            value=None,
-            threshold=None,
-            reason=reason,
-            blocking=self.blocking,
-        )
+            return self.result(None, "The index was built without a target, or without queries to measure it on.")
+        if unmet:
+            return self.result(False, f"The index misses its target: {'; '.join(unmet)}.")
+        return self.result(True, f"The index keeps its target of recall@{target['k']} {target['recall']:g}.")

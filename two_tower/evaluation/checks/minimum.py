@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from two_tower.contracts import CheckResult, GateCheck
-from two_tower.evaluation.figures import Metric, system_metric
+from two_tower.contracts import CheckResult
+from two_tower.evaluation.figures import BoundedFigure, figure
 
 
-class Minimum(GateCheck):
+class Minimum(BoundedFigure):
     """A metric has to reach a value."""
 
     type: Literal["minimum"] = "minimum"
-    metric: Metric
-    system: str = Field("two_tower", description="Whose metric; `two_tower_exact` for the model without its index.")
-    at_least: float = Field(ge=0, le=1)
+    at_least: float = Field(ge=0, description="The floor.")
+
+    @property
+    def name(self) -> str:
+        return f"{self.subject} >= {self.at_least:g}"
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        self._within_range("at_least", self.at_least)
+        return self
 
     def check(self, metrics: dict[str, Any]) -> CheckResult:
-        value = system_metric(metrics, self.system, self.metric)
+        value = figure(metrics, self.system, self.metric, slice_name=self.slice)
         passed = value >= self.at_least
-        of = "" if self.system == "two_tower" else f" of {self.system}"
-        return CheckResult(
-            name=f"{self.metric}{of} >= {self.at_least:g}",
-            status="passed" if passed else "failed",
-            value=value,
-            threshold=self.at_least,
-            reason=f"{self.metric}{of} is {value:.4f}, {'at least' if passed else 'below'} {self.at_least:g}.",
-            blocking=self.blocking,
-        )
+        reason = f"{self.subject} is {value:.4f}, {'at least' if passed else 'below'} {self.at_least:g}."
+        return self.result(passed, reason, value=value, threshold=self.at_least)
