@@ -16,6 +16,7 @@ IMAGE_OF = {
     "export_query_tower": "train",
     "evaluate_recall": "index",
     "promote": "index",
+    "keep_refused": "index",
     "write_report": "index",
     "leave_page": "index",
 }

@@ -4,6 +4,7 @@ resolve_inputs -> prepare_data -> train_towers -> export_candidate_tower -> embe
 embed_candidates -> export_query_tower     (the vectors become the history table inside the query tower)
 {embed_candidates, export_query_tower} -> build_index    (the vectors become the index, tuned on real queries)
 {build_index, export_query_tower} -> evaluate_recall -> [decision == promote] promote
+                                                    -> [decision == refuse] keep_refused
 evaluate_recall -> write_report            (and leave_page, whatever happened)
 """
 
@@ -155,6 +156,19 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
             with dsl.If(measured.outputs["Output"] == "promote", name="gate"):
                 task(
                     "promote",
+                    name=name,
+                    prepared=prepared,
+                    candidate_tower=candidate_tower,
+                    query_tower=query_tower,
+                    index=built.outputs["index"],
+                    evaluation=measured.outputs["evaluation"],
+                    trained=trained,
+                    config=config,
+                    registry=registry,
+                ).set_caching_options(False)
+            with dsl.If(measured.outputs["Output"] == "refuse", name="refused"):
+                task(
+                    "keep_refused",
                     name=name,
                     prepared=prepared,
                     candidate_tower=candidate_tower,

@@ -16,6 +16,8 @@ def promote(
 ) -> str:
     """Stores towers, index, candidate table, metrics and configuration as one version and switches the alias to it.
 
+    Then goes what the configuration's `retention` does not keep.
+
     Args:
         name: The configuration's name, which names the registry too.
         prepared: A `prepared_data` artefact, for its candidate table.
@@ -33,15 +35,19 @@ def promote(
     import json
 
     from components.runtime import running
+    from two_tower.config import Retention
     from two_tower.registry import Registry
 
     with running("promote"):
-        return Registry(registry, name).promote(
+        settings, versions = json.loads(config), Registry(registry, name)
+        version = versions.promote(
             query_tower=query_tower.path,
             candidate_tower=candidate_tower.path,
             index=index.path,
             evaluation=evaluation.path,
             trained_towers=trained.path,
             prepared=prepared.path,
-            config=json.loads(config),
+            config=settings,
         )
+        versions.keep_to(Retention.model_validate(settings["retention"]))
+        return version

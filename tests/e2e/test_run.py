@@ -95,6 +95,9 @@ def test_an_impossible_floor_refuses_the_version_with_exit_code_3(project, first
     assert "0.999" in result.stdout
     assert project.champion() == before
     assert project.states()["promote"] == "skipped"
+    refused = project.runs()[-1]["version"]
+    shown = project.command("registry", "show", refused).stdout
+    assert f"version {refused}, refused" in shown and "recall@100 >= 0.999" in shown
 
 
 def test_one_step_runs_alone_on_an_earlier_runs_artefacts(project, first_run):

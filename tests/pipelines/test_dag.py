@@ -73,7 +73,22 @@ def test_the_first_two_steps_alone_ask_the_cache_as_the_whole_dag_does(compiled,
 
 def test_what_has_to_see_the_world_anew_is_never_cached(compiled):
     uncached = {name for name, task in tasks(compiled).items() if not task.get("cachingOptions", {}).get("enableCache")}
-    assert uncached & set(IMAGE_OF) == {"resolve_inputs", "promote", "write_report", "leave_page"}
+    assert uncached & set(IMAGE_OF) == {"resolve_inputs", "promote", "keep_refused", "write_report", "leave_page"}
+
+
+def test_what_the_registry_keeps_is_news_for_no_cached_step(tmp_path):
+    files = []
+    for number, overrides in enumerate(([], ["retention.keep=3", "retention.days=7"])):
+        files.append(tmp_path / f"{number}.yaml")
+        compile_pipeline(load_config(CONFIGS / "tiny.yaml", overrides), files[-1])
+    one, two = (yaml.safe_load(file.read_text()) for file in files)
+    given = [spec["root"]["inputDefinitions"]["parameters"] for spec in (one, two)]
+    assert {name for name in given[0] if given[0][name] != given[1][name]} == {"config"}
+    of_whole_config = {
+        name for name, task in tasks(one).items()
+        if any("config" in str(value) for value in task["inputs"].get("parameters", {}).values())
+    }  # fmt: skip
+    assert of_whole_config & set(IMAGE_OF) == {"promote", "keep_refused", "write_report"}
 
 
 def test_a_step_runs_in_its_targets_image(compiled):

@@ -1,13 +1,17 @@
+import errno
 import json
+import os
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from registry_parts import CONFIG, PARTS, assert_consistent, make_parts, version_of, write_evaluation
 
 from two_tower.artifacts import write_artifact
+from two_tower.config import Retention
 from two_tower.errors import ArtifactError, RegistryError
-from two_tower.registry import Registry, version_id
+from two_tower.registry import Registry, Version, version_id
 
 
 @pytest.fixture
@@ -165,6 +169,12 @@ def test_the_champion_cannot_be_marked_refused(registry: Registry, tmp_path: Pat
         registry.add_refused(**parts)
 
 
+def test_what_the_gate_let_through_is_not_marked_refused(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="the gate did not refuse it: every check passed"):
+        registry.add_refused(**make_parts(tmp_path / "a", "a"))
+    assert registry.versions() == []
+
+
 def test_a_comparison_with_an_older_champion_is_stale(registry: Registry, tmp_path: Path) -> None:
     parts = make_parts(tmp_path / "late", "late", champion=None)
     a = promote(registry, tmp_path, "a")
@@ -290,9 +300,6 @@ def test_registries_of_two_configurations_are_apart(registry: Registry, tmp_path
 def test_a_full_disk_is_an_error_that_names_the_registry(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import errno
-    import os
-
     parts = make_parts(tmp_path / "a", "a")
 
     def full(descriptor: int) -> None:
@@ -304,3 +311,212 @@ def test_a_full_disk_is_an_error_that_names_the_registry(
     monkeypatch.undo()
     assert list(registry.folder.glob("versions/*")) == []
     assert registry.promote(**parts)
+
+
+def refuse(registry: Registry, folder: Path, seed: str) -> str:
+    champion = registry.champion()
+    parts = make_parts(folder / seed, seed, champion=champion.id if champion else None, decision="refuse")
+    return registry.add_refused(**parts)
+
+
+def stored(registry: Registry) -> set[str]:
+    return {version.id for version in registry.versions()}
+
+
+def test_pruning_keeps_former_champions_before_refused_versions(registry: Registry, tmp_path: Path) -> None:
+    a, b = (promote(registry, tmp_path, seed) for seed in "ab")
+    r, s = (refuse(registry, tmp_path, seed) for seed in "rs")
+    c, d = (promote(registry, tmp_path, seed) for seed in "cd")
+    t = refuse(registry, tmp_path, "t")
+    order = [d, t, c, b, a, s, r]
+    for keep in range(7, 0, -1):
+        fates = registry.prune(keep=keep, dry_run=True)
+        stays = {fate.version.id for fate in fates if fate.stays}
+        assert stays == {d, t, c} | set(order[:keep]), f"with {keep} places"
+    assert [fate.version.id for fate in fates[3:]] == order[3:]
+    assert {fate.version.id: fate.reason for fate in fates[:4]} == {
+        d: "the champion",
+        c: "the champion before this one",
+        t: "the latest decision is about it",
+        b: "beyond the 1 that stay",
+    }
+    assert stored(registry) == set(order), "a dry run removes nothing"
+    assert all(fate.stays for fate in registry.prune(keep=None))
+    registry.prune(keep=4)
+    assert stored(registry) == {d, t, c, b}
+    assert_consistent(registry)
+
+
+def test_young_versions_stay_whatever_their_number(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = {}
+    for age in range(9, 3, -1):
+        moment = datetime.now(UTC) - timedelta(days=age, hours=1)
+        monkeypatch.setattr(Registry.__module__ + "._now", moment.isoformat)
+        ids[age] = promote(registry, tmp_path, f"v{age}")
+    reasons = {fate.version.id: fate.reason for fate in registry.prune(keep=1, days=7)}
+    assert stored(registry) == {ids[4], ids[5], ids[6]}
+    assert reasons[ids[6]] == "younger than 7 days"
+    assert reasons[ids[7]] == "beyond the 1 that stay, and not younger than 7 days"
+    registry.prune(keep=3, days=0)
+    assert stored(registry) == {ids[4], ids[5], ids[6]}, "the number is what stays at least"
+    registry.prune(keep=1, days=0)
+    assert stored(registry) == {ids[4], ids[5]}
+
+
+def test_rollback_skips_what_was_removed(registry: Registry, tmp_path: Path) -> None:
+    a, b = (promote(registry, tmp_path, seed) for seed in "ab")
+    registry.promote_existing(a)
+    c = promote(registry, tmp_path, "c")
+    registry.promote_existing(a)
+    d = promote(registry, tmp_path, "d")
+    registry.prune(keep=3)  # a b a c a d, without b
+    assert stored(registry) == {d, a, c}
+    assert_consistent(registry)
+    assert [registry.rollback() for _ in range(3)] == [a, c, a], "b is skipped, and a does not follow itself"
+    with pytest.raises(RegistryError, match="no champion before"):
+        registry.rollback()
+    assert b not in stored(registry)
+
+
+def test_the_champion_before_this_one_stays_when_the_others_go(registry: Registry, tmp_path: Path) -> None:
+    ids = [promote(registry, tmp_path, seed) for seed in "abcde"]
+    for _ in range(2):
+        registry.prune(keep=1)
+        assert stored(registry) == set(ids[-2:])
+    assert registry.rollback() == ids[-2]
+    assert stored(registry) == set(ids[-2:])
+    registry.prune(keep=1)
+    assert stored(registry) == {ids[-2]}, "what was rolled back has no claim but its place"
+    with pytest.raises(RegistryError, match="no champion before"):
+        registry.rollback()
+
+
+def test_the_history_outlives_the_versions_that_it_tells_of(registry: Registry, tmp_path: Path) -> None:
+    ids = [promote(registry, tmp_path, seed) for seed in "abcd"]
+    lines = (registry.folder / "history.jsonl").read_bytes()
+    registry.prune(keep=1)
+    assert (registry.folder / "history.jsonl").read_bytes() == lines
+    assert [decision.version for decision in registry.history()] == ids
+    assert [version.id for version in registry.versions()] == [ids[3], ids[2]]
+    with pytest.raises(RegistryError, match=f"no version '{ids[0]}'; there are: {ids[3]}, {ids[2]}"):
+        registry.promote_existing(ids[0])
+    again = promote(registry, tmp_path / "again", "a")
+    assert again == ids[0] and registry.champion().id == again  # type: ignore[union-attr]
+    assert_consistent(registry)
+
+
+def test_no_version_needs_another_or_the_run_that_made_it(registry: Registry, tmp_path: Path) -> None:
+    """So pruning has nothing to follow: a version is a copy, and names what it was made from by hashes alone."""
+    ids = [promote(registry, tmp_path, seed) for seed in "abc"]
+    shutil.rmtree(tmp_path / "a")
+    shutil.rmtree(tmp_path / "b")
+    registry.prune(keep=1)
+    for id_ in ids[1:]:
+        version = registry.version(id_)
+        version.verify()
+        for path in version.folder.rglob("*"):
+            assert not path.is_symlink() and (path.is_dir() or path.stat().st_nlink == 1)
+            assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes()
+
+
+def test_nothing_is_removed_where_the_champion_is_not_known_for_sure(registry: Registry, tmp_path: Path) -> None:
+    ids = [promote(registry, tmp_path, seed) for seed in "abc"]
+    alias = (registry.folder / "champion.json").read_text()
+    (registry.folder / "champion.json").unlink()
+    with pytest.raises(RegistryError, match=r"champion\.json: missing, although there was a champion"):
+        registry.prune(keep=1)
+    (registry.folder / "champion.json").write_text("{")
+    with pytest.raises(RegistryError, match=r"champion\.json: not a readable alias"):
+        registry.prune(keep=1)
+    (registry.folder / "champion.json").write_text(alias)
+    (registry.folder / "versions" / ids[2]).rename(tmp_path / "elsewhere")
+    with pytest.raises(RegistryError, match=f"the champion {ids[2]} is not among the versions"):
+        registry.prune(keep=1)
+    (tmp_path / "elsewhere").rename(registry.folder / "versions" / ids[2])
+    assert stored(registry) == set(ids)
+
+
+def test_a_history_that_was_lost_does_not_cost_the_champions_before(registry: Registry, tmp_path: Path) -> None:
+    ids = [promote(registry, tmp_path, seed) for seed in "abc"]
+    refused = refuse(registry, tmp_path, "r")
+    (registry.folder / "history.jsonl").unlink()
+    assert {version.id: version.status for version in registry.versions()} == {
+        ids[2]: "champion", ids[1]: "former", ids[0]: "former", refused: "undecided"
+    }  # fmt: skip
+    registry.prune(keep=3)
+    assert stored(registry) == set(ids)
+
+
+def test_an_undecided_version_is_as_old_as_its_manifest(registry: Registry, tmp_path: Path) -> None:
+    for seed in "ab":
+        promote(registry, tmp_path, seed)
+    undecided = registry.folder / "versions" / "0123456789abcdef"
+    shutil.copytree(registry.champion().folder, undecided)  # type: ignore[union-attr]
+    assert all(fate.stays for fate in registry.prune(keep=1, days=1))
+    os.utime(undecided / "manifest.json", (0, 0))
+    assert [fate.version.id for fate in registry.prune(keep=1, days=1) if not fate.stays] == [undecided.name]
+
+
+def test_a_registry_of_refused_versions_alone_is_pruned(registry: Registry, tmp_path: Path) -> None:
+    assert registry.prune(keep=1) == []
+    assert not registry.folder.exists()
+    r, s, t = (refuse(registry, tmp_path, seed) for seed in "rst")
+    registry.prune(keep=2)
+    assert stored(registry) == {s, t}
+    registry.prune(keep=1)
+    assert stored(registry) == {t}
+    assert r not in stored(registry)
+
+
+def test_refusing_for_the_same_reason_again_changes_nothing(registry: Registry, tmp_path: Path) -> None:
+    a = promote(registry, tmp_path, "a")
+    parts = make_parts(tmp_path / "b", "b", champion=a, decision="refuse")
+    refused = registry.add_refused(**parts)
+    lines = (registry.folder / "history.jsonl").read_bytes()
+    assert registry.add_refused(**parts) == refused
+    assert (registry.folder / "history.jsonl").read_bytes() == lines
+    registry.promote_existing(refused)
+    registry.rollback()
+    registry.add_refused(**parts)
+    assert [decision.event for decision in registry.history()][-3:] == ["promoted", "rolled_back", "refused"]
+
+
+def test_a_version_that_cannot_be_removed_spoils_no_decision(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = [promote(registry, tmp_path, seed) for seed in "abc"]
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "a file of somebody else")
+
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    with pytest.raises(RegistryError, match="a file of somebody else: cannot change the registry"):
+        registry.prune(keep=1)
+    monkeypatch.undo()
+    registry.keep_to(Retention(keep=1))
+    assert stored(registry) == set(ids[1:])
+    (registry.folder / "champion.json").unlink()
+    registry.keep_to(Retention(keep=1))
+    assert "no old version was removed, see to it" in caplog.text
+    assert stored(registry) == set(ids[1:])
+
+
+def test_the_champion_is_found_though_its_predecessor_vanishes_meanwhile(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that was held up between the alias and the version, while two champions followed."""
+    a = promote(registry, tmp_path, "a")
+    other, real = Registry(registry.folder.parent, "shop"), registry.version
+
+    def held_up(version: str) -> Version:
+        if version == a:
+            promote(other, tmp_path, "b")
+            promote(other, tmp_path, "c")
+            other.prune(keep=1)
+        return real(version)
+
+    monkeypatch.setattr(registry, "version", held_up)
+    found = registry.champion()
+    assert found is not None and found.status == "champion" and found.id != a

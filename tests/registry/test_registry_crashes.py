@@ -3,6 +3,7 @@
 import errno
 import functools
 import itertools
+import json
 import os
 import random
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registry_parts import assert_consistent, make_parts, version_of
+from registry_parts import assert_consistent, assert_whole, make_parts, version_of
 
 from two_tower.registry import Registry
 
@@ -43,7 +44,7 @@ def run_until_operation(action: Callable[[], object], number: int, *, root: Path
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         writes = event in WRITES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR))
-        if writes and any(str(root) in str(each) for each in arguments):
+        if writes and any(str(root) in each for each in places(event, arguments)):
             count()
 
     real_fsync = os.fsync
@@ -54,6 +55,13 @@ def run_until_operation(action: Callable[[], object], number: int, *, root: Path
         os._exit(UNTOUCHED if seen <= number else FINISHED)
     except BaseException:
         os._exit(FAILED)
+
+
+def places(event: str, arguments: tuple[Any, ...]) -> list[str]:
+    """The paths that an audit event names; the removal of a tree names its files by the descriptor of their folder."""
+    if event in ("os.remove", "os.rmdir") and arguments[-1] >= 0:
+        return [str(Path(f"/proc/self/fd/{arguments[-1]}").readlink())]
+    return [str(each) for each in arguments]
 
 
 def state_of(registry: Registry) -> tuple[str | None, list[tuple[str, str]]]:
@@ -125,6 +133,41 @@ def test_a_fault_in_any_file_operation_leaves_before_or_after(tmp_path: Path, ch
         assert stopped == sorted(stopped, reverse=True), "once the change is visible it stays"
 
 
+@pytest.mark.parametrize("fault", ["kill", pytest.param("error", marks=pytest.mark.slow)])
+def test_a_fault_in_any_file_operation_of_pruning_removes_a_version_whole_or_not_at_all(
+    tmp_path: Path, fault: str
+) -> None:
+    template = Registry(tmp_path / "template", "shop")
+    ids: dict[str, str] = {}
+    for seed, decision in {"a": "promote", "b": "promote", "refused": "refuse", "c": "promote"}.items():
+        champion = template.champion()
+        parts = make_parts(tmp_path / seed, seed, champion=champion.id if champion else None, decision=decision)
+        ids[seed] = template.promote(**parts) if decision == "promote" else template.add_refused(**parts)
+    before, after = {*ids.values()}, {ids["b"], ids["c"]}
+    lefts = []
+    for number in itertools.count():
+        registry = Registry(tmp_path / f"at-{number}", "shop")
+        shutil.copytree(template.folder, registry.folder)
+
+        code = run_until_operation(functools.partial(registry.prune, keep=1), number, root=registry.folder, fault=fault)
+
+        left = {version.id for version in registry.versions()}
+        assert_consistent(registry)
+        assert state_of(registry) == state_of(template), "the champion stays, and so does every line of the history"
+        assert after <= left <= before
+        if code == UNTOUCHED:
+            break
+        lefts.append(left)
+        registry.prune(keep=1)
+        assert {version.id for version in registry.versions()} == after
+        assert not [path for path in registry.folder.rglob(".*") if path.name != ".lock"]
+        assert registry.rollback() == ids["b"]
+        shutil.rmtree(registry.folder)
+    assert left == after
+    assert lefts.count(before) >= 3 and lefts.count(after) >= 10, "also while the files are deleted"
+    assert {ids["a"], *after} in lefts, "the refused version goes first"
+
+
 PROMOTER = """
 import sys, itertools
 from pathlib import Path
@@ -151,10 +194,57 @@ print(won)
 """
 
 
+CHANGER = """
+import itertools, random, shutil, sys, time
+from pathlib import Path
+from registry_parts import assert_whole, make_parts
+from two_tower.errors import RegistryError
+from two_tower.registry import Registry
+
+root, work, name, seconds = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+EXPECTED = ("run again to compare", "no champion before", "no version", "is the champion; roll back")
+registry = Registry(root, "shop")
+chance = random.Random(name)
+print("ready", flush=True)
+sys.stdin.readline()
+promoted = 0
+end = time.monotonic() + seconds
+for number in itertools.count():
+    if time.monotonic() > end:
+        break
+    (change,) = chance.choices(("promote", "refuse", "by hand", "roll back", "prune", "look"), (4, 2, 1, 3, 3, 3))
+    champion = registry.champion()
+    made = {"champion": champion.id if champion else None}
+    try:
+        if change == "promote":
+            registry.promote(**make_parts(work / name, f"{name}-{number}", **made))
+            promoted += 1
+        elif change == "refuse":
+            registry.add_refused(**make_parts(work / name, f"{name}-{number}", decision="refuse", **made))
+        elif change == "by hand" and registry.versions():
+            registry.promote_existing(chance.choice(registry.versions()).id)
+        elif change == "roll back":
+            registry.rollback()
+        elif change == "prune":
+            registry.prune(keep=chance.choice((1, 3, 8)), days=chance.choice((None, 0)))
+        elif change == "look":
+            for version in registry.versions():
+                assert_whole(version)
+    except RegistryError as error:
+        assert any(expected in str(error) for expected in EXPECTED), error
+print(promoted)
+"""
+
+
 def start_promoter(root: Path, work: Path, name: str, rounds: int) -> "subprocess.Popen[str]":
+    return start(PROMOTER, root, work, name, rounds)
+
+
+def start(program: str, root: Path, work: Path, name: str, amount: float) -> "subprocess.Popen[str]":
+    """A process of the program that waits for `go`."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
     process = subprocess.Popen(
-        [sys.executable, "-c", PROMOTER, str(root), str(work), name, str(rounds)],
+        [sys.executable, "-c", program, str(root), str(work), name, str(amount)],
         env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -218,3 +308,45 @@ def test_two_promotions_compared_with_the_same_champion_have_one_winner(tmp_path
     assert registry.champion().id == version_of(all_parts[codes.index(FINISHED)])  # type: ignore[union-attr]
     assert_consistent(registry)
     assert len(registry.versions()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seconds", "killed"), [(60, False), (30, True)])
+def test_promotions_rollbacks_and_prunings_at_once_lose_no_champion(tmp_path: Path, seconds: int, killed: bool) -> None:
+    """Four processes change the registry at random while this one reads it; with `killed` they are killed at random."""
+    root, work, moments = tmp_path / "registry", tmp_path / "work", random.Random(11)
+    registry = Registry(root, "shop")
+    first = registry.promote(**make_parts(work / "first", "first"))
+    processes = [start(CHANGER, root, work, f"c{number}", seconds) for number in range(4)]
+    for process in processes:
+        go(process)
+    looks, started, end, next_kill = 0, len(processes), time.monotonic() + seconds, 0.0
+    while time.monotonic() < end:
+        champion = registry.champion()
+        assert champion is not None, "there is always a champion"
+        assert_whole(champion)
+        for version in registry.versions():
+            assert_whole(version)
+        looks += 1
+        if killed and time.monotonic() > next_kill:
+            victim = moments.randrange(len(processes))
+            processes[victim].kill()
+            processes[victim].communicate()
+            processes[victim] = start(CHANGER, root, work, f"c{started}", end - time.monotonic())
+            go(processes[victim])
+            started, next_kill = started + 1, time.monotonic() + moments.uniform(0.0, 0.5)
+    promoted = [int(process.communicate(timeout=60)[0]) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert looks > 10
+    if killed:
+        registry.prune(keep=8)
+    assert_consistent(registry)
+    assert not [path for path in registry.folder.rglob(".*") if path.name != ".lock"]
+    alias = json.loads((registry.folder / "champion.json").read_text())
+    lines = [json.loads(line) for line in (registry.folder / "history.jsonl").read_text().splitlines()]
+    assert alias["decision"] in lines
+    ever = [line["version"] for line in lines if line["event"] == "promoted" and line["reason"] != "promoted by hand"]
+    assert ever[0] == first and len({*ever}) == len(ever), "the history forgets nobody"
+    if not killed:
+        assert len(ever) == 1 + sum(promoted)
+    assert {version.id for version in registry.versions()} < {line["version"] for line in lines}, "some were removed"

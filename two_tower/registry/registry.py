@@ -12,8 +12,9 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from two_tower.artifacts import (
     sync_folder,
     write_json,
 )
+from two_tower.config import Retention
 from two_tower.errors import ArtifactError, RegistryError
 from two_tower.registry.version import PARTS, SERVED, Status, Version, store_version, version_id
 
@@ -47,12 +49,22 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Fate:
+    """What pruning does with one version."""
+
+    version: Version
+    stays: bool
+    reason: str
+    """Why, in a few words."""
+
+
+@dataclass(frozen=True)
 class _Alias:
     """The content of `champion.json`, complete in itself: the history is written after it and mended from it."""
 
     version: str
     previous: list[str]
-    """The champions before it, oldest first; what `rollback` goes back to."""
+    """The champions before it, oldest first; what `rollback` goes back to. Each of them is stored."""
     decision: Decision
 
 
@@ -72,7 +84,15 @@ class Registry:
             RegistryError: `champion.json` cannot be read or names a version that is not there.
         """
         alias = self._alias()
-        return self.version(alias.version) if alias else None
+        while alias:
+            try:
+                return self.version(alias.version)
+            except RegistryError:
+                latest = self._alias()
+                if latest == alias:
+                    raise
+                alias = latest  # since the first look it was followed by two others and removed
+        return None
 
     def warm_start(self) -> Path | None:
         """The champion's `trained_towers`, to start a training from; None where there are none, and the log says so."""
@@ -189,7 +209,8 @@ class Registry:
     ) -> str:
         """The id of a version that the gate refused, kept with the gate's reason; the champion stays.
 
-        The arguments and what is raised are those of `promote`.
+        Refusing it once more for the same reason and figures changes nothing.  The arguments and what is raised are
+        those of `promote`.
         """
         folders = [Path(folder) for folder in (query_tower, candidate_tower, index, evaluation, trained_towers)]
         parts = dict(zip(PARTS, folders, strict=True))
@@ -198,8 +219,13 @@ class Registry:
             alias = self._alias()
             if alias and alias.version == version:
                 raise RegistryError(f"{self.folder}: version {version} is the champion; roll back to refuse it")
+            if metrics["gate"]["decision"] != "refuse":
+                raise RegistryError(f"version {version}: the gate did not refuse it: {metrics['gate']['reason']}")
             self._store(version, parts, prepared=Path(prepared), config=config)
-            self._record(_decision("refused", version, metrics))
+            decision = _decision("refused", version, metrics)
+            about = [earlier for earlier in self.history() if earlier.version == version]
+            if not about or replace(about[-1], at=decision.at) != decision:
+                self._record(decision)
         return version
 
     def promote_existing(self, version: str, *, reason: str = "promoted by hand") -> str:
@@ -238,6 +264,111 @@ class Registry:
             self._record(decision)
         return target
 
+    def prune(self, *, keep: int | None, days: int | None = None, dry_run: bool = False) -> list[Fate]:
+        """Removes versions by count and age; what becomes of each version, in the order of the places.
+
+        Never removed are the champion, the version that `rollback` goes back to, and the one that the latest decision
+        is about.  They take the first of the `keep` places, then former champions, then refused versions, then
+        undecided ones, of each kind the latest first.  A version without a place goes unless it is younger than `days`.
+        `rollback` skips the champions that are gone.  Their lines of the history stay.
+
+        Args:
+            keep: How many versions stay; None for all.
+            days: Versions that were decided about less than so many days ago (undecided ones: stored) stay beyond that.
+            dry_run: Whether nothing is removed.
+
+        Raises:
+            RegistryError: The champion is not known for sure, or a version cannot be removed.
+        """
+        if dry_run or not self._versions.exists():
+            return self._fates(keep, days)
+        with self._changing():
+            fates = self._fates(keep, days)
+            self._remove([fate.version.id for fate in reversed(fates) if not fate.stays])
+        for fate in fates:
+            if not fate.stays:
+                log.info("%s: removed version %s: %s", self.folder, fate.version.id, fate.reason)
+        return fates
+
+    def keep_to(self, retention: Retention) -> None:
+        """Prunes as the settings say; the decision before it stands also where that fails, and the log says why."""
+        try:
+            self.prune(keep=retention.keep, days=retention.days)
+        except RegistryError as error:
+            log.warning("%s: no old version was removed, see to it and run `two-tower registry prune`: %s",
+                        self.folder, error)  # fmt: skip
+
+    def _fates(self, keep: int | None, days: int | None) -> list[Fate]:
+        versions = self.versions()
+        certain = self._never_removed(versions)
+        ranks = {"champion": 0, "former": 1, "refused": 2, "undecided": 3}
+        ranked = sorted(versions, key=lambda version: (version.id not in certain, ranks[version.status]))
+        with_place = {version.id for version in ranked[:keep]}
+        fates = []
+        for version in ranked:
+            if version.id in certain:
+                fates.append(Fate(version, True, certain[version.id]))
+            elif version.id in with_place:
+                fates.append(Fate(version, True, "all are kept" if keep is None else f"within the {keep} that stay"))
+            elif days is not None and self._decided_or_stored(version) > datetime.now(UTC) - timedelta(days=days):
+                fates.append(Fate(version, True, f"younger than {days} days"))
+            else:
+                age = "" if days is None else f", and not younger than {days} days"
+                fates.append(Fate(version, False, f"beyond the {keep} that stay{age}"))
+        return fates
+
+    def _never_removed(self, versions: list[Version]) -> dict[str, str]:
+        """Why a version is never removed, by id.
+
+        Raises:
+            RegistryError: The champion is not stored, or nothing says which of the versions it is.
+        """
+        alias = self._alias()
+        stored = {version.id for version in versions}
+        if alias is None and any(decision.event != "refused" for decision in self.history()):
+            raise RegistryError(
+                f"{self._champion}: missing, although there was a champion, so nothing is removed; promote the version "
+                "that serves with `two-tower registry promote`"
+            )
+        if alias and alias.version not in stored:
+            raise RegistryError(
+                f"{self.folder}: the champion {alias.version} is not among the versions, so nothing is removed; "
+                "promote another with `two-tower registry promote`"
+            )
+        certain = {version.id: "the latest decision is about it" for version in versions[:1] if version.decided_at}
+        if alias:
+            reachable = [each for each in alias.previous if each in stored and each != alias.version]
+            certain |= dict.fromkeys(reachable[-1:], "the champion before this one")
+            certain[alias.version] = "the champion"
+        return certain
+
+    def _decided_or_stored(self, version: Version) -> datetime:
+        """When the latest decision about a version was made; of an undecided one, when it was stored."""
+        if version.decided_at is None:
+            return datetime.fromtimestamp((version.folder / MANIFEST).stat().st_mtime, UTC)
+        try:
+            return datetime.fromisoformat(version.decided_at).astimezone(UTC)
+        except ValueError as error:
+            raise RegistryError(
+                f"{self._history}: version {version.id} was decided about at {version.decided_at!r}, which is no time; "
+                "mend the line"
+            ) from error
+
+    def _remove(self, ids: list[str]) -> None:
+        """Removes versions: first from the alias, then from sight, then from the disk."""
+        if not ids:
+            return
+        alias = self._alias()
+        if alias:
+            there = [each for each in alias.previous if each not in ids and (self._versions / each).exists()]
+            there = [each for each, after in pairwise([*there, alias.version]) if each != after]
+            if there != alias.previous:
+                self._write_alias(replace(alias, previous=there))
+        for id_ in ids:
+            (self._versions / id_).replace(self._versions / f".tmp-{id_}-{os.getpid()}")
+        sync_folder(self._versions)
+        self._clear()
+
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         """Holds the registry's lock, with what a killed process left behind mended."""
@@ -253,13 +384,17 @@ class Registry:
             ) from error
 
     def _mend(self) -> None:
-        for leftover in self._versions.glob(".tmp-*"):
-            shutil.rmtree(leftover)
+        self._clear()
         for leftover in self.folder.glob(".*.tmp"):
             leftover.unlink()
         alias = self._alias()
         if alias:
             self._record(alias.decision)
+
+    def _clear(self) -> None:
+        """Deletes the hidden folders: versions that were not finished, replaced or removed."""
+        for leftover in self._versions.glob(".tmp-*"):
+            shutil.rmtree(leftover)
 
     def _store(self, version: str, parts: Mapping[str, Path], *, prepared: Path, config: dict[str, Any]) -> None:
         """Puts the version into the registry, unless it is there, whole, already."""
@@ -304,7 +439,7 @@ class Registry:
         status: Status = "undecided"
         if alias and id_ == alias.version:
             status = "champion"
-        elif any(decision.event == "promoted" for decision in decisions):
+        elif (alias and id_ in alias.previous) or any(decision.event == "promoted" for decision in decisions):
             status = "former"
         elif decisions:
             status = "refused"

@@ -1,0 +1,1 @@
+"""The step `keep_refused`."""

@@ -1,0 +1,53 @@
+"""A version that the gate refused is kept for a look."""
+
+from kfp.dsl import Artifact, Dataset, Input, Model
+
+
+def keep_refused(
+    name: str,
+    prepared: Input[Dataset],
+    candidate_tower: Input[Model],
+    query_tower: Input[Model],
+    index: Input[Artifact],
+    evaluation: Input[Artifact],
+    trained: Input[Model],
+    config: str,
+    registry: str,
+) -> str:
+    """Stores towers, index, candidate table, metrics and configuration as one version, marked as refused.
+
+    The champion stays. Then goes what the configuration's `retention` does not keep.
+
+    Args:
+        name: The configuration's name, which names the registry too.
+        prepared: A `prepared_data` artefact, for its candidate table.
+        candidate_tower: A `candidate_tower` artefact.
+        query_tower: A `query_tower` artefact.
+        index: An `index` artefact.
+        evaluation: An `evaluation` artefact, whose gate says why.
+        trained: A `trained_towers` artefact.
+        config: The whole configuration as canonical JSON.
+        registry: The registry's root folder.
+
+    Returns:
+        The version's id.
+    """
+    import json
+
+    from components.runtime import running
+    from two_tower.config import Retention
+    from two_tower.registry import Registry
+
+    with running("keep_refused"):
+        settings, versions = json.loads(config), Registry(registry, name)
+        version = versions.add_refused(
+            query_tower=query_tower.path,
+            candidate_tower=candidate_tower.path,
+            index=index.path,
+            evaluation=evaluation.path,
+            trained_towers=trained.path,
+            prepared=prepared.path,
+            config=settings,
+        )
+        versions.keep_to(Retention.model_validate(settings["retention"]))
+        return version
