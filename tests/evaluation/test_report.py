@@ -16,7 +16,9 @@ import pytest
 from two_tower.artifacts import write_artifact
 from two_tower.errors import ArtifactError
 from two_tower.evaluation import write_failure_page, write_report
-from two_tower.evaluation.plots import events_per_day
+from two_tower.evaluation.report.plots import events_per_day, index_tuning
+from two_tower.evaluation.report.slices import slices_section
+from two_tower.evaluation.report.verdict import verdict_section
 
 KS = [10, 100, 1000]
 EXACT = {10: 0.1093, 100: 0.2958, 1000: 0.5746}
@@ -87,9 +89,9 @@ class Artefacts:
         self.item_counts = np.sort(np.where(random.uniform(size=items) < 0.25, 0, tail).astype(np.int64))[::-1]
         self.queries = queries
         self.display: tuple[str, ...] = DISPLAY
-        self.relevant = [list(range(n)) for n in random.geometric(1 / 32, queries)]
         self.summary = self._summary(random, users=users, items=items)
         self.history = self._history(random)
+        self.space: dict[str, Any] | None = self._space(random)
         self.metrics = self._metrics(random)
         self.profile: dict[str, Any] | None = None
         self.examples = [self._example(rank, users=users, random=random) for rank in range(10)]
@@ -145,7 +147,7 @@ class Artefacts:
         curve_ks = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
 
         def system(kind: str, recall: dict[int, float]) -> dict[str, Any]:
-            factors = {"recall": 1.0, "hit_rate": 2.1, "mrr": 0.9, "ndcg": 1.2}
+            factors = {"recall": 1.0, "hit_rate": 2.1, "precision": 0.8, "mrr": 0.9, "ndcg": 1.2, "map": 0.4}
             metrics = {}
             for name, factor in factors.items():
                 for k, value in recall.items():
@@ -153,7 +155,12 @@ class Artefacts:
                     metrics[f"{name}@{k}"] = {"value": value, "low": value - 0.006, "high": value + 0.0062}
             logs = np.log([1, *recall])
             curve = np.interp(np.log(curve_ks), logs, [recall[10] / 5, *recall.values()])
-            return {"kind": kind, "metrics": metrics, "curve": {"k": curve_ks, "recall": curve.tolist()}}
+            return {
+                "kind": kind,
+                "queries": self.queries,
+                "metrics": metrics,
+                "curve": {"k": curve_ks, "recall": curve.tolist()},
+            }
 
         ours = SYSTEMS["two_tower"][1]
 
@@ -178,9 +185,35 @@ class Artefacts:
                 },
             }  # fmt: skip
 
+        def slice_of(group: str, label: str, queries: int, factor: float) -> dict[str, Any]:
+            found = {**part(queries, factor), "group": group, "label": label, "too_small": queries < 50}
+            return {**found, "comparisons": {}} if queries < 50 else found
+
+        slices = {
+            "returning_users": slice_of("users", "returning users", self.queries - 9, 1.0),
+            "new_users": slice_of("users", "new users", 9, 0.5),
+            "history 1-5": slice_of("history", "1 to 5 events", 60, 0.6),
+            "history 21+": slice_of("history", "21 events or more", 900, 1.1),
+            "history 6-20": slice_of("history", "6 to 20 events", 400, 0.9),
+            "cold_items": slice_of("items", "cold items", 402, 0.0),
+            "repeated": {"queries": 0, "systems": {}, "comparisons": {}, "group": "items", "label": "repeated",
+                         "too_small": True},
+            **{f"item.department={name}": slice_of("item.department", name, 30 * rank, 1 + rank / 20)
+               for rank, name in enumerate(("FUEL", "MEAT", "DAIRY", "PRODUCE", "GROCERY"))},
+        }  # fmt: skip
         return {
             "queries": self.queries, "ks": KS, "candidates": 92_331, "exclude_seen": False, "confidence": 0.95,
-            "version": "3f9ac01be27d4410", "champion": "a1772f09c3e85b6d",
+            "version": "3f9ac01be27d4410", "champion": "a1772f09c3e85b6d", "champion_error": None,
+            "champion_candidates": 91_800, "smallest_slice": 50,
+            "window": {"start": 1_513_555_200, "seen_until": 1_513_555_199, "overlaps": False},
+            "loss": [
+                {"k": k, "queries": self.queries, "ceiling": min(1.0, k / 110), "exact": EXACT[k],
+                 "end_to_end": ours[k]} for k in KS
+            ],
+            "ranker": {"depth": 1000, "recall": 0.5701, "candidates": {"0.9": 512, "0.95": 1_702, "0.99": None}},
+            "users": {"count": 1_690, "without_good_candidate": {
+                name: {str(k): 1 - value for k, value in recall.items()} for name, (_, recall) in SYSTEMS.items()}},
+            "days": {"missing": ["2017-12-25"], "low": []},
             "systems": {name: system(kind, recall) for name, (kind, recall) in SYSTEMS.items()},
             "comparisons": {
                 name: {
@@ -195,18 +228,17 @@ class Artefacts:
             "index": {"kind": "scann", "recall@10": 0.9987, "recall@100": 0.9951, "recall@1000": 0.9874,
                       "latency_ms": {"p50": 0.214, "p95": 0.388, "p99": 0.517}},
             "discovery": part(1500, 0.3),
-            "slices": {
-                "returning_users": part(self.queries - 9, 1.0), "new_users": part(9, 0.5), "cold_items": part(402, 0.0),
-                "repeated": {"queries": 0, "systems": {}, "comparisons": {}},
-            },
+            "slices": slices,
             "popularity": {
                 "items": {"head": 210, "middle": 1_890, "tail": 90_231},
-                "consumed": {"head": 0.31, "middle": 0.34, "tail": 0.35, "log_count": 4.81, "coverage": 0.1812},
+                "consumed": {"head": 0.31, "middle": 0.34, "tail": 0.35, "log_count": 4.81, "novelty": 13.2,
+                             "gini": 0.81, "coverage": 0.1812},
                 "recommended": {
                     name: {f"{key}@{k}": value for k in KS for key, value in shares.items()}
                     for rank, name in enumerate(SYSTEMS)
                     for shares in [{"head": 1 - 0.1 * rank, "middle": 0.06 * rank, "tail": 0.04 * rank,
-                                    "log_count": 8.5 - rank, "coverage": 0.01 * rank}]
+                                    "log_count": 8.5 - rank, "novelty": 9.0 + rank, "gini": 0.9 + rank / 100,
+                                    "coverage": 0.01 * rank, "diversity": None if rank else 0.612}]
                 },
             },
             "gate": {
@@ -219,10 +251,26 @@ class Artefacts:
                     check("recall@10 above personal_frequency", -0.0095, 0, "It is -0.0095.", status="failed",
                           blocking=False),
                     check("index recall@100 >= 0.98", 0.9951, 0.98, "It returns 0.9951 of exact search."),
-                    check("latency p99 <= 10 ms", 0.517, 10.0, "0.517 ms on one thread.", blocking=False),
+                    check("p99 latency <= 10 ms", 0.517, 10.0, "0.517 ms on one thread.", blocking=False),
                     check("recall@100 not worse than champion", None, 0.9, "There is no champion.", status="skipped"),
                 ],
             },
+        }  # fmt: skip
+
+    def _space(self, random: np.random.Generator) -> dict[str, Any]:
+        edges = np.linspace(-0.5, 1, 41)
+        scores = {"positives": random.normal(0.6, 0.2, 2_000), "negatives": random.normal(0, 0.2, 20_000)}
+        points = np.column_stack([random.normal(size=(300, 2)).round(4), random.integers(3, size=300)])
+        return {
+            "scores": {"edges": edges.tolist()}
+            | {name: np.histogram(drawn, edges)[0].tolist() for name, drawn in scores.items()},
+            "map": {"column": "department", "categories": ["GROCERY", "DAIRY", "other"], "explained": [0.31, 0.22],
+                    "points": [[x, y, int(number)] for x, y, number in points.tolist()]},
+            "neighbours": [
+                {"item": product(rank), "train_count": 4_000 - rank,
+                 "neighbours": [{**product(rank + n), "cosine": 0.95 - 0.02 * n} for n in range(1, 6)]}
+                for rank in range(10)
+            ],
         }  # fmt: skip
 
     def _example(self, rank: int, *, users: bool, random: np.random.Generator) -> dict[str, Any]:
@@ -251,9 +299,6 @@ class Artefacts:
             ids = [str(n) for n in range(len(counts))]
             display = {f"display.{name}": ids for name in self.display}
             writer.write_table("items.parquet", pa.table({"item_id": ids, "train_count": counts, **display}))
-            writer.write_table(
-                "test/part-00000.parquet", pa.table({"relevant": pa.array(self.relevant, pa.list_(pa.int32()))})
-            )
             schema = pa.schema({"file": pa.string(), "row": pa.int64(), "reason": pa.string(), "content": pa.string()})
             writer.write_table("set_aside.parquet", pa.Table.from_pylist(self.set_aside, schema=schema))
             writer.write_json("summary.json", self.summary)
@@ -262,6 +307,8 @@ class Artefacts:
         with write_artifact(paths["evaluation"], "evaluation", data_seen_until=until) as writer:
             writer.write_json("metrics.json", self.metrics)
             writer.write_json("examples.json", self.examples)
+            if self.space is not None:
+                writer.write_json("space.json", self.space)
             if self.profile is not None:
                 writer.write_json("profile.json", self.profile)
         with write_artifact(paths["index"], "index", data_seen_until=until) as writer:
@@ -357,11 +404,13 @@ def artefacts(tmp_path: Path) -> Artefacts:
 
 def test_page_is_well_formed_and_refers_to_nothing_outside(html: str) -> None:
     page = Page(html)
-    assert page.references and all(reference.startswith("#") for reference in page.references)
+    images = [reference for reference in page.references if reference.startswith("data:image/png;base64,")]
+    inside = [reference for reference in page.references if reference.startswith("#")]
+    assert len(images) == 1 and inside and len(page.references) == len(images) + len(inside)
     assert not page.tags & {"script", "link", "iframe", "img", "object"}
     assert "http" not in html and "@import" not in html
     assert len(page.ids) == len(set(page.ids))
-    assert {reference[1:] for reference in page.references} <= set(page.ids)
+    assert {reference[1:] for reference in inside} <= set(page.ids)
 
 
 def test_colours_of_pictures_are_variables_of_both_colour_schemes(html: str) -> None:
@@ -371,65 +420,138 @@ def test_colours_of_pictures_are_variables_of_both_colour_schemes(html: str) -> 
     for block in (light, dark):
         assert used <= set(re.findall(r"--([a-z0-9-]+):", block))
     svgs = re.findall(r"<svg.*?</svg>", html, flags=re.S)
-    assert len(svgs) == 7
+    assert len(svgs) == 9 + 2 + 2 * 13  # the pictures; the two scales and the rows of the dot plot
     assert not any(re.search(r"#[0-9a-f]{6}\b|DejaVu", svg) for svg in svgs)
 
 
 def test_sections_stand_in_order(html: str) -> None:
     text = Page(html).text
-    above = [
+    headings = [
         "Gate checks",
-        "Recall",
-        "Where recall is lost",
+        "Challenger against champion",
+        "Every system on every slice",
+        "Ties count against the system",
         "Recall over K",
+        "Where recall is lost",
+        "Hit rate",
+        "Precision",
+        "MAP",
         "Paired comparison",
         "New to the user",
-        "Rows not used",
-    ]
-    below = [
-        "Training loss",
+        "Candidates for the ranker",
+        "Users without a good candidate",
+        "The long tail",
+        "The candidate space",
+        "Nearest neighbours",
         "Example queries",
-        "Slices",
-        "Popularity",
-        "What ran",
+        "Rows not used",
+        "Training loss",
         "Configuration",
         "Package versions",
     ]
-    places = [text.index(heading, text.index("Gate checks")) for heading in above + below]
+    start = text.index("Gate checks")
+    places = [text.index(heading, start) for heading in headings]
     assert places == sorted(places)
 
 
 def test_verdict_names_every_check_with_its_status_and_weight(html: str) -> None:
     text = Page(html).text
     assert text.index("The gate lets it through: 4 of 6 checks passed") < text.index("Gate checks")
+    assert "Challenger minus champion +0.0078 −0.0002 to +0.0158 unclear, P(better) 0.985" in text
+    assert "seen events up to 2017-12-17 23:59 UTC; the first query is of 2017-12-18 00:00 UTC" in text
+    assert "Gate checks 4 pass 1 fail 1 skipped" in text
     assert "fail advisory recall@10 above personal_frequency" in text
-    assert "measured −0.0095 threshold 0.0000" in text
+    assert "measured −0.0095 threshold 0" in text
+    assert "measured 0.517 ms threshold 10 ms" in text
     assert "skipped blocking recall@100 not worse than champion" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "value", "threshold", "bar"),
+    [
+        ("recall@100 >= 0.2", "passed", 0.5, 0.2, (0, 50, 20, (20, 80), False)),
+        ("recall@100 <= 0.9", "failed", 0.95, 0.9, (0, 95, 90, (0, 90), False)),
+        ("gini@10 <= 0.5", "passed", 0.5, 0.5, (0, 50, 50, (0, 50), False)),
+        ("p99 latency <= 2 ms", "passed", 1.0, 2.0, (0, 43.48, 86.96, (0, 86.96), False)),
+        ("queries >= 200", "passed", 17_280, 200, (0, 100, 28.99, (28.99, 71.01), True)),
+        ("candidates >= 200", "failed", 0, 200, (0, 0, 86.96, (86.96, 13.04), False)),
+        ("above popularity", "failed", -0.1, 0.0, (11.54, 76.92, 88.46, (88.46, 11.54), False)),
+        ("missing days <= 0", "passed", 0, 0, (0, 0, 0, (0, 0), False)),
+    ],
+)
+def test_bar_shows_the_value_against_the_threshold_and_the_side_that_passes(
+    name: str, status: str, value: float, threshold: float, bar: tuple[Any, ...]
+) -> None:
+    shown = verdict_section(
+        {"ks": KS, "systems": {}, "comparisons": {}, "gate": {"decision": "refuse", "checks": [
+            check(name, value, threshold, "Why.", status=status)]}}
+    )["checks"][0]["bar"]  # fmt: skip
+    zone = (shown["zone"]["start"], shown["zone"]["width"])
+    found = (shown["start"], shown["width"], shown["threshold"], zone, shown["beyond"])
+    assert found[:3] == pytest.approx(bar[:3]) and found[3] == pytest.approx(bar[3]) and found[4] == bar[4]
+
+
+def test_overlap_of_training_and_test_is_told_at_the_top(artefacts: Artefacts) -> None:
+    artefacts.metrics["window"].update(seen_until=1_513_600_000, overlaps=True)
+    text = Page(artefacts.render()).text
+    assert text.index("The version has seen events of the test window: its newest event is of 2017-12-18 12:26 UTC") < (
+        text.index("Gate checks")
+    )
 
 
 def test_recall_table_has_every_system_with_interval_and_the_best_possible(html: str) -> None:
     text = Page(html).text
-    assert "two_tower this run, query tower and index 0.1092 0.1032–0.1154" in text
-    assert "two_tower_exact this run, exact search 0.1093" in text
-    assert "best possible all K places hit" in text
-    assert text.index("personal_frequency baseline") < text.index("recent_popularity baseline")  # by Recall@100
+    assert "all 92,331 candidates (the champion's index holds 91,800)" in text
+    table = text[text.index("Recall found relevant items") : text.index("Recall over K")]
+    assert "two_tower this run, query tower and index 0.1092 0.1032–0.1154" in table
+    assert "two_tower_exact this run, exact search 0.1093" in table
+    assert "best possible by a perfect ranking 0.0909 0.9091 1.0000" in table
+    assert table.index("personal_frequency baseline") < table.index("recent_popularity baseline")  # by Recall@100
+    assert "was measured on" not in text
+
+
+def test_exact_search_on_a_sample_is_told(artefacts: Artefacts) -> None:
+    artefacts.metrics["systems"]["two_tower_exact"]["queries"] = 50
+    for stage in artefacts.metrics["loss"]:
+        stage["queries"] = 50
+    text = Page(artefacts.render()).text
+    assert "two_tower_exact was measured on 50 of the queries, evenly spread." in text
+    assert "Where recall is lost on 50 of the queries" in text
+    assert "by a perfect ranking" not in text  # the ceilings are those of the sample
 
 
 def test_loss_is_split_between_model_index_and_reach(artefacts: Artefacts) -> None:
-    relevant = [[1], [1, 2], list(range(200)), list(range(400))]  # best possible Recall@100: (1 + 1 + .5 + .25) / 4
-    artefacts.relevant, artefacts.metrics["queries"] = relevant, 4
+    artefacts.metrics["loss"][1].update(ceiling=0.6875)
     text = Page(artefacts.render()).text
+    assert "Of 100 relevant items, 30 are in the exact first 100, 29 in the index's." in text
     assert (
-        "End to end, Recall@100 is 0.2949. Of the missing 0.7051, 0.3917 is missed by the model (exact search does not "
-        "find it either), 0.0009 by the index (exact search finds it) and 0.3125 is out of reach, since some queries "
-        "have more than 100 relevant items: better towers, not a wider search, would raise recall."
+        "Of the 0.7051 that is missing, 0.3917 is missed by the model (exact search does not find it either), 0.0009 "
+        "by the index (exact search finds it) and 0.3125 is out of reach, since some queries have more than 100 "
+        "relevant items: better towers, not a wider search, would raise recall."
     ) in text
 
 
 def test_loss_by_the_index_is_named(artefacts: Artefacts) -> None:
-    artefacts.metrics["systems"]["two_tower"]["metrics"]["recall@100"]["value"] = 0.01
-    artefacts.metrics["systems"]["two_tower_exact"]["metrics"]["recall@100"]["value"] = 0.9
-    assert "a wider search in the index would raise recall first" in Page(artefacts.render()).text
+    artefacts.metrics["loss"][1].update(ceiling=0.95, exact=0.9, end_to_end=0.012)
+    text = Page(artefacts.render()).text
+    assert "Of 100 relevant items, 90 are in the exact first 100, 1 in the index's." in text
+    assert "a wider search in the index would raise recall first" in text
+
+
+def test_loss_without_exact_search_tells_what_the_index_finds(artefacts: Artefacts) -> None:
+    for stage in artefacts.metrics["loss"]:
+        stage["exact"] = None
+    text = Page(artefacts.render()).text
+    assert "Of 100 relevant items, 29.5 are in the index's first 100; exact search was not measured." in text
+    assert "missed by the model" not in text
+
+
+def test_ranker_and_users_are_told_in_a_sentence_and_a_table(html: str) -> None:
+    text = Page(html).text
+    assert "Of the recall that the first 1,000 candidates reach, 512 give 90 % and 1,702 give 95 %." in text
+    assert "90.0 % 0.5131 512" in text and "99.0 % 0.5644 –" in text
+    assert "70.5 % of the 1,690 users have no relevant item among the first 100 candidates." in text
+    assert "champion serving now 89.5 % 71.3 % 43.7 %" in text
 
 
 def test_data_counts_reasons_and_samples(html: str) -> None:
@@ -447,14 +569,80 @@ def test_examples_show_display_columns_in_the_order_of_the_configuration(html: s
     assert "and 21 more" in text
 
 
-def test_slices_show_every_system_and_what_is_beyond_chance(html: str) -> None:
+def test_slices_are_compared_with_the_champion_in_groups(html: str) -> None:
     text = Page(html).text
-    section = text[text.index("Recall@100 on some queries") :]
+    section = text[text.index("Challenger against champion") : text.index("Every system on every slice")]
+    assert "Those of fewer than 50 queries, in grey, are too small for one." in section
+    assert "all queries (1,728) 1,728 +0.0078 unclear" in section
+    assert "returning users with an event before the cut-off (1,719) 1,719 +0.0078 better" in section
+    labels = ["Users", "new users", "Length of the history", "1 to 5", "6 to 20", "21 events", "Relevant items",
+              "item.department", "GROCERY", "PRODUCE", "DAIRY", "MEAT", "FUEL"]  # fmt: skip
+    places = [section.index(label, section.index("all queries")) for label in labels]
+    assert places == sorted(places)
+
+
+def test_slices_that_are_too_small_get_no_verdict(html: str) -> None:
+    text = Page(html).text
+    section = text[text.index("Challenger against champion") : text.index("Every system on every slice")]
+    assert "new users without an event before the cut-off (9) 9 too few queries" in section
+    assert "repeated of the user's past (0) 0 too few queries" in section
+    assert html.count('class="slice small"') == 4 and section.count("too few queries") == 4
+
+
+def test_table_of_the_slices_has_every_system_and_what_is_beyond_chance(html: str) -> None:
+    text = Page(html).text
+    section = text[text.index("Every system on every slice") : text.index("Ties count against")]
     assert "two_tower champion personal_frequency recent_popularity all_time_popularity" in section
-    row = section[section.index("returning users") : section.index("new users queries")]
+    row = section[section.index("returning_users") : section.index("new_users")]
     assert "0.2949 0.2849–0.3049" in row and "0.1498 0.1398–0.1598 better" in row
-    assert "cold items relevant items without a training event 402 0.0000" in section
-    assert "repeated relevant items of the user's past 0 – – – – –" in section
+    assert "repeated 0 – – – – –" in section
+
+
+def test_without_a_champion_the_rival_is_the_best_baseline(artefacts: Artefacts) -> None:
+    del artefacts.metrics["systems"]["champion"], artefacts.metrics["comparisons"]["champion"]
+    artefacts.metrics["champion"] = None
+    text = Page(artefacts.render()).text
+    section = text[text.index("Challenger against the best baseline") : text.index("Every system on every slice")]
+    assert "There is no champion to compare with. The rival is personal_frequency, the best baseline." in section
+    assert "all queries (60) 60 +0.0088 better" in section
+
+
+@pytest.mark.parametrize(
+    ("champion", "why"),
+    [("3f9ac01be27d4410", "The version is the champion itself."), ("other", "The champion could not be evaluated.")],
+)
+def test_why_there_is_no_champion_among_the_systems(artefacts: Artefacts, champion: str, why: str) -> None:
+    del artefacts.metrics["systems"]["champion"], artefacts.metrics["comparisons"]["champion"]
+    artefacts.metrics["champion"] = champion
+    assert Page(artefacts.render()).text.count(why) == 2
+
+
+def test_dots_and_intervals_stand_where_their_figures_are(artefacts: Artefacts) -> None:
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6}
+    systems = {"ours": {"kind": "challenger", "metrics": {"recall@100": figure}},
+               "champion": {"kind": "champion", "metrics": {"recall@100": {"value": 0.25}}}}  # fmt: skip
+    whole = {"ks": [100], "queries": 90, "confidence": 0.95, "systems": systems}
+    difference = {"difference": 0.25, "low": 0.2, "high": 0.3, "probability_better": 1.0}
+    wide = {**difference, "low": -9.0}
+    part = {**whole, "group": "context.device", "label": "phone", "too_small": False}
+    metrics = {
+        **whole,
+        "comparisons": {"champion": {"recall@100": difference}},
+        "slices": {
+            **{f"n{n}": {**part, "comparisons": {"champion": {"recall@100": difference}}} for n in range(5)},
+            "wide": {**part, "comparisons": {"champion": {"recall@100": wide}}},
+        },
+    }
+    section = slices_section(metrics)
+    assert section is not None
+    first, *_ = section["groups"][0]["rows"]
+    assert first["at"]["rival"] * 2 == pytest.approx(first["at"]["own"], abs=0.02)
+    assert first["at"]["low"] < first["at"]["own"] < first["at"]["high"] < 100
+    assert 50 < first["at"]["from"] < first["at"]["difference"] < first["at"]["to"] < 100
+    assert [row["at"]["from"] for row in section["groups"][1]["rows"] if row["name"] == "wide"] == [
+        0
+    ]  # cut at the edge
+    assert [tick["at"] for tick in section["difference_ticks"] if tick["label"] == "0"] == [50]
 
 
 def test_what_is_new_to_the_user_is_compared(html: str) -> None:
@@ -466,8 +654,40 @@ def test_what_is_new_to_the_user_is_compared(html: str) -> None:
 def test_popularity_of_what_is_recommended_stands_beside_what_is_consumed(html: str) -> None:
     text = Page(html).text
     assert "hold a third of the training events each: 210, 1,890 and 90,231 items" in text
-    assert "consumed the relevant items 31.0 % 34.0 % 35.0 % 4.81 18.1 %" in text
-    assert "recent_popularity baseline 80.0 % 12.0 % 8.0 % 6.50 2.0 %" in text
+    assert "consumed the relevant items 31.0 % 34.0 % 35.0 % 4.81 13.20 18.1 % 0.810 –" in text
+    assert "recent_popularity baseline 80.0 % 12.0 % 8.0 % 6.50 11.00 2.0 % 0.920 –" in text
+    assert "two_tower this run, query tower and index 100 % 0 % 0 % 8.50 9.00 0 % 0.900 0.612" in text
+
+
+def test_candidate_space_has_scores_a_map_and_neighbours(html: str) -> None:
+    text = Page(html).text
+    section = text[text.index("The candidate space") : text.index("Example queries")]
+    share = float(re.search(r"scores above a random candidate in ([0-9.]+) % of the pairs", section)[1])  # type: ignore[index]
+    assert share == pytest.approx(98.3, abs=0.7)  # two normal distributions, 3 deviations / √2 apart
+    assert "Map of 300 candidates, coloured by department" in section and "GROCERY DAIRY other" in section
+    assert "component 1, 31 % of the variance" in section
+    heading = "FLUID MILK WHITE ONLY FLUID MILK PRODUCTS · GROCERY · Private · 1 GA · 819000 · 4,000 events"
+    assert f"{heading} 1 BANANAS TROPICAL FRUIT · PRODUCE · National · 40 LB · 826919 0.930" in section
+
+
+def test_without_a_candidate_space_there_is_no_section(artefacts: Artefacts) -> None:
+    for space in (None, {"scores": None, "map": None, "neighbours": []}):
+        artefacts.space = space
+        artefacts.folder = artefacts.folder / "again"
+        page = Page(artefacts.render())
+        assert "space" not in page.ids and "Nearest neighbours" not in page.text
+
+
+def test_map_without_categories_and_items_without_display_columns(artefacts: Artefacts) -> None:
+    assert artefacts.space is not None
+    artefacts.space["map"].update(column=None, categories=[], points=[[0.1, 0.2, 0], [0.3, 0.1, 0]])
+    artefacts.space["scores"] = None
+    artefacts.space["neighbours"] = [
+        {"item": {"item_id": "a"}, "train_count": 3, "neighbours": [{"item_id": "b", "cosine": 0.5}]}
+    ]
+    section = Page(artefacts.render()).text.partition("The candidate space")[2]
+    assert "Map of 2 candidates" in section and "coloured" not in section
+    assert "a 3 events 1 b 0.500" in section and "random candidate" not in section
 
 
 def test_steps_that_did_not_run_have_no_time(html: str) -> None:
@@ -486,7 +706,10 @@ def test_everything_from_the_data_is_escaped(artefacts: Artefacts) -> None:
     artefacts.summary["rows"]["set_aside"] = {nasty: 1}
     artefacts.metrics["systems"][nasty] = artefacts.metrics["systems"].pop("recent_popularity")
     artefacts.metrics["comparisons"][nasty] = artefacts.metrics["comparisons"].pop("recent_popularity")
-    artefacts.metrics["slices"] = {nasty: artefacts.metrics["slices"]["cold_items"]}
+    artefacts.metrics["slices"] = {nasty: {**artefacts.metrics["slices"]["cold_items"], "group": nasty, "label": nasty}}
+    assert artefacts.space is not None
+    artefacts.space["map"].update(column=nasty, categories=[nasty, nasty, "other"])
+    artefacts.space["neighbours"] = [{"item": item, "train_count": 1, "neighbours": [{**item, "cosine": 0.5}]}]
     artefacts.metrics["gate"]["reason"] = nasty
     artefacts.metrics["gate"]["checks"][0].update(name=nasty, reason=nasty)
     artefacts.history["monitor"] = nasty
@@ -512,6 +735,14 @@ def test_file_stays_small_whatever_the_data_hold(artefacts: Artefacts) -> None:
     days = [str(date(1990, 1, 1) + timedelta(days=n)) for n in range(12_000)]
     artefacts.summary["per_day"] = {"day": days, "events": [n % 7 for n in range(12_000)]}
     artefacts.history["steps"] = {"step": list(range(200_000)), "loss": [1.0] * 200_000}
+    slices = artefacts.metrics["slices"]
+    slices |= {f"c{n}={long}": {**slices["cold_items"], "group": f"c{n % 20}", "label": long} for n in range(200)}
+    assert artefacts.space is not None
+    artefacts.space["map"]["points"] = [[n % 997, n % 1_009, n % 9] for n in range(100_000)]
+    artefacts.space["map"]["categories"] = [long] * 8 + ["other"]
+    artefacts.space["neighbours"] = [
+        {"item": item, "train_count": 1, "neighbours": [{**item, "cosine": 0.5}] * 50}
+    ] * 50
     html = artefacts.render()
     assert len(html.encode()) < 5_000_000
     Page(html)
@@ -521,7 +752,10 @@ def test_without_champion_baselines_users_history_and_display_columns(artefacts:
     """A text search: queries without users."""
     for name in ("champion", "recent_popularity", "all_time_popularity", "personal_frequency"):
         del artefacts.metrics["systems"][name]
-    artefacts.metrics.update(comparisons={}, champion=None, slices={}, discovery=None, popularity=None)
+    artefacts.metrics.update(
+        comparisons={}, champion=None, champion_candidates=None, slices={}, discovery=None, popularity=None,
+        users=None, window=None,
+    )  # fmt: skip
     artefacts.metrics["gate"] = {
         "decision": "promote",
         "reason": "The gate lets it through: no check is configured.",
@@ -545,13 +779,31 @@ def test_without_champion_baselines_users_history_and_display_columns(artefacts:
 def test_without_bad_rows_examples_index_and_run(artefacts: Artefacts) -> None:
     artefacts.set_aside, artefacts.examples = [], []
     artefacts.summary["rows"].update(filtered={}, set_aside={})
-    del artefacts.metrics["index"], artefacts.metrics["systems"]["two_tower_exact"]
+    artefacts.metrics.update(index=None, loss=[])
+    del artefacts.metrics["systems"]["two_tower_exact"]
     page = Page(artefacts.render(index=None, run=None))
     assert "None: every row that was read is kept." in page.text
     assert (
         "Samples of rows" not in page.text and "Where recall is lost" not in page.text and "Index kind" not in page.text
     )
-    assert "examples" not in page.ids and "Package versions" not in page.text
+    assert not {"examples", "index"} & set(page.ids) and "Package versions" not in page.text
+
+
+def test_without_a_query_there_is_the_verdict_the_data_and_the_training(artefacts: Artefacts) -> None:
+    reason = "Refused: The test window holds no query; make data.split.test longer."
+    artefacts.metrics.update(
+        queries=0, systems={}, comparisons={}, slices={}, loss=[], index=None, popularity=None, ranker=None, users=None,
+        window=None, discovery=None,
+        gate={"decision": "refuse", "reason": reason,
+              "checks": [check("queries >= 1", 0, 1, "The test window holds no query.", status="failed")]},
+    )  # fmt: skip
+    artefacts.examples, artefacts.space = [], None
+    html = artefacts.render()
+    page = Page(html)
+    assert f"Refuse {reason} Gate checks 1 fail" in page.text and "measured 0 threshold 1" in page.text
+    assert {"verdict", "checks", "data", "training", "run"} <= set(page.ids)
+    assert not {"slices", "recall", "handover", "space", "examples"} & set(page.ids)
+    assert not re.search(r'<div class="(card|grid)">\s*</div>', html)
 
 
 def test_leave_last_out_and_a_single_epoch(artefacts: Artefacts) -> None:
@@ -596,6 +848,13 @@ def test_another_kind_of_artefact_is_refused(artefacts: Artefacts, tmp_path: Pat
 def test_days_without_events_count_in_the_mean_of_long_spans() -> None:
     picture = events_per_day([date(2011, 1, 1), date(2014, 12, 31)], [6, 6])  # 1,461 days, two of them listed
     assert [entry.label for entry in picture.legend] == ["events, mean of 3 days"]
+
+
+def test_index_is_drawn_on_a_scale_with_numbers_however_close_the_times_are() -> None:
+    for slowest in (0.7, 70.0):
+        points = [{"latency_ms": {"p50": time}, "recall": 0.9 + time / 1000} for time in (0.6, slowest)]
+        picture = index_tuning(points, points[1], {"recall": 0.98, "k": 100})
+        assert len(re.findall(r">[0-9.]+</text>", picture.svg.partition("milliseconds")[0])) >= 3
 
 
 def test_failure_page_names_the_step_its_last_lines_and_the_way_on(tmp_path: Path) -> None:

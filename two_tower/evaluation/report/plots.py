@@ -1,52 +1,22 @@
-"""The report's pictures: inline SVG whose colours are CSS variables of the page, so that both colour schemes fit.
-
-Matplotlib draws with one placeholder colour per variable; `_inline_svg` swaps them, and drops what does not belong
-inside an HTML page (metadata, namespaces, ids that nothing refers to).  Legends are HTML and wrap on a phone.
-"""
+"""The report's pictures, drawn by Matplotlib."""
 
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from io import StringIO
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from markupsafe import Markup
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
 
-COLOURS = ("ink", "muted", "line", "accent", "champion", "series-1", "series-2", "series-3", "series-4", "series-5",
-           "validation", "test")  # fmt: skip
-"""The page's CSS variables that pictures use."""
+from two_tower.evaluation.report.svg import COLOURS, LegendEntry, Picture, draw_picture, placeholder
 
-_WIDTH, _HEIGHT = 400.0, 235.0
 _MAX_POINTS = 400
-
-
-@dataclass(frozen=True)
-class LegendEntry:
-    """What stands under a picture for one of its series."""
-
-    label: str
-    colour: str
-    """A name of `COLOURS`."""
-    mark: Literal["line", "dashed", "dotted", "dot", "area"] = "line"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An SVG element without any reference outside itself, and its legend."""
-
-    svg: Markup
-    legend: tuple[LegendEntry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +35,7 @@ def recall_curves(curves: Sequence[tuple[Series, Sequence[int], Sequence[float]]
         for rank, (series, ks, recall) in enumerate(curves):
             axes.plot(
                 ks, recall,
-                color=_placeholder(series.colour), linestyle=_LINES[series.mark],
+                color=placeholder(series.colour), linestyle=_LINES[series.mark],
                 linewidth=2.2 if rank == 0 else 1.4, zorder=10 - rank,
             )  # fmt: skip
         axes.set_xscale("log")
@@ -76,7 +46,7 @@ def recall_curves(curves: Sequence[tuple[Series, Sequence[int], Sequence[float]]
         axes.set(xlabel="K", ylabel="Recall@K")
 
     legend = tuple(LegendEntry(series.name, series.colour, series.mark) for series, _, _ in curves)
-    return _picture(draw, label="Recall over K for every system", salt="recall", legend=legend)
+    return draw_picture(draw, label="Recall over K for every system", salt="recall", legend=legend)
 
 
 def paired_differences(rows: Mapping[str, Mapping[int, tuple[float, float, float]]]) -> Picture:
@@ -88,10 +58,10 @@ def paired_differences(rows: Mapping[str, Mapping[int, tuple[float, float, float
     offsets = dict(zip(ks, np.linspace(-0.24, 0.24, len(ks)) if len(ks) > 1 else [0.0], strict=True))
 
     def draw(axes: Axes) -> None:
-        axes.axvline(0, color=_placeholder("muted"), linewidth=1)
+        axes.axvline(0, color=placeholder("muted"), linewidth=1)
         for y, row in enumerate(rows.values()):
             for k, (difference, low, high) in row.items():
-                colour = _placeholder(colours[k])
+                colour = placeholder(colours[k])
                 axes.plot([low, high], [y + offsets[k]] * 2, color=colour, linewidth=1.6, solid_capstyle="butt")
                 axes.plot([difference], [y + offsets[k]], "o", color=colour, markersize=5)
         axes.set_yticks(range(len(rows)), [_wrapped(name) for name in rows])
@@ -103,7 +73,7 @@ def paired_differences(rows: Mapping[str, Mapping[int, tuple[float, float, float
 
     legend = tuple(LegendEntry(f"K = {k:,}", colours[k], "dot") for k in ks)
     height = 62 + max(len(rows), 2) * (16 + 9 * len(ks))
-    return _picture(draw, label="Paired differences with intervals", salt="paired", legend=legend, height=height)
+    return draw_picture(draw, label="Paired differences with intervals", salt="paired", legend=legend, height=height)
 
 
 def index_tuning(points: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], target: Mapping[str, Any]) -> Picture:
@@ -117,13 +87,18 @@ def index_tuning(points: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any],
         def at(some: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
             return [point["latency_ms"]["p50"] for point in some], [point["recall"] for point in some]
 
-        axes.plot(*at(points), "o", color=_placeholder("muted"), markersize=2.5)
-        axes.plot(*at(front), color=_placeholder("series-1"), linewidth=1.4)
-        axes.plot(*at([chosen]), "o", color=_placeholder("accent"), markersize=7)
-        axes.axhline(target["recall"], color=_placeholder("ink"), linewidth=1, linestyle=_LINES["dashed"])
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(_COUNTS)
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.plot(*at(points), "o", color=placeholder("muted"), markersize=2.5)
+        axes.plot(*at(front), color=placeholder("series-1"), linewidth=1.4)
+        axes.plot(*at([chosen]), "o", color=placeholder("accent"), markersize=7)
+        axes.axhline(target["recall"], color=placeholder("ink"), linewidth=1, linestyle=_LINES["dashed"])
+        times = [point["latency_ms"]["p50"] for point in (*points, chosen)]
+        if min(times) > 0 and max(times) > 10 * min(times):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+            axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(_PLAIN)
         axes.set_ylim(max(0.0, min(0.9, target["recall"] - 0.1)), 1.005)
         axes.set(xlabel="milliseconds, median of a single query", ylabel=f"share of the exact first {target['k']:,}")
 
@@ -133,7 +108,7 @@ def index_tuning(points: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any],
         LegendEntry("tried", "muted", "dot"),
         LegendEntry("target", "ink", "dashed"),
     )
-    return _picture(draw, label="Recall of the index against its latency", salt="index", legend=legend)
+    return draw_picture(draw, label="Recall of the index against its latency", salt="index", legend=legend)
 
 
 def events_per_day(
@@ -154,11 +129,11 @@ def events_per_day(
     shaded = dict(windows or {})
 
     def draw(axes: Axes) -> None:
-        axes.fill_between(x, y, step="post", color=_placeholder("accent"), alpha=0.16, linewidth=0)
-        axes.plot(x, y, drawstyle="steps-post", color=_placeholder("accent"), linewidth=1.1)
+        axes.fill_between(x, y, step="post", color=placeholder("accent"), alpha=0.16, linewidth=0)
+        axes.plot(x, y, drawstyle="steps-post", color=placeholder("accent"), linewidth=1.1)
         for name, (first, last) in shaded.items():
             start, end = _day(first), _day(last) + 1
-            axes.axvspan(start, end, color=_placeholder(name), linewidth=0, zorder=0)
+            axes.axvspan(start, end, color=placeholder(name), linewidth=0, zorder=0)
         axes.set_ylim(bottom=0)
         locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
@@ -168,7 +143,7 @@ def events_per_day(
 
     legend = [LegendEntry("events" if step == 1 else f"events, mean of {step} days", "accent")]
     legend += [LegendEntry(f"{name} window", name, "area") for name in shaded]
-    return _picture(draw, label="Events per day", salt="days", legend=tuple(legend))
+    return draw_picture(draw, label="Events per day", salt="days", legend=tuple(legend))
 
 
 def long_tail(counts: npt.NDArray[np.int64]) -> Picture:
@@ -177,7 +152,7 @@ def long_tail(counts: npt.NDArray[np.int64]) -> Picture:
     ranks = np.unique(np.geomspace(1, max(len(counts), 1), 200).astype(int)) if len(counts) else np.zeros(0, int)
 
     def draw(axes: Axes) -> None:
-        axes.plot(ranks, counts[ranks - 1], color=_placeholder("accent"), linewidth=1.8)
+        axes.plot(ranks, counts[ranks - 1], color=placeholder("accent"), linewidth=1.8)
         for axis, set_scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
             set_scale("log")
             axis.set_major_locator(LogLocator(10, numticks=8))
@@ -185,7 +160,7 @@ def long_tail(counts: npt.NDArray[np.int64]) -> Picture:
             axis.set_minor_locator(NullLocator())
         axes.set(xlabel="item, most frequent first", ylabel="training events")
 
-    return _picture(draw, label="Training events by item rank", salt="tail")
+    return draw_picture(draw, label="Training events by item rank", salt="tail")
 
 
 def popularity_shares(rows: Mapping[str, Sequence[float]]) -> Picture:
@@ -196,9 +171,9 @@ def popularity_shares(rows: Mapping[str, Sequence[float]]) -> Picture:
         for y, shares in enumerate(rows.values()):
             ends = np.cumsum(shares)
             for (_, colour), share, end in zip(parts, shares, ends, strict=True):
-                axes.barh(y, share, left=end - share, height=0.62, color=_placeholder(colour), linewidth=0)
+                axes.barh(y, share, left=end - share, height=0.62, color=placeholder(colour), linewidth=0)
         for boundary in np.cumsum(next(iter(rows.values())))[:-1]:
-            axes.axvline(boundary, color=_placeholder("ink"), linewidth=1, linestyle=":")
+            axes.axvline(boundary, color=placeholder("ink"), linewidth=1, linestyle=":")
         axes.set_yticks(range(len(rows)), [_wrapped(name) for name in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(0, 1)
@@ -211,8 +186,8 @@ def popularity_shares(rows: Mapping[str, Sequence[float]]) -> Picture:
         *(LegendEntry(name, colour, "area") for name, colour in parts),
         LegendEntry(next(iter(rows)), "ink", "dotted"),
     )
-    height = 52 + max(len(rows), 3) * 26
-    return _picture(draw, label="Popularity of what is recommended", salt="popularity", legend=legend, height=height)
+    label, height = "Popularity of what is recommended", 52 + max(len(rows), 3) * 26
+    return draw_picture(draw, label=label, salt="popularity", legend=legend, height=height)
 
 
 def training_loss(steps: Sequence[int], loss: Sequence[float], *, unit: str) -> Picture:
@@ -222,13 +197,13 @@ def training_loss(steps: Sequence[int], loss: Sequence[float], *, unit: str) -> 
     def draw(axes: Axes) -> None:
         axes.plot(
             np.asarray(steps)[at], np.asarray(loss, float)[at],
-            color=_placeholder("accent"), linewidth=1.4, marker="o" if len(at) <= 30 else "", markersize=3.5,
+            color=placeholder("accent"), linewidth=1.4, marker="o" if len(at) <= 30 else "", markersize=3.5,
         )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(_COUNTS)
         axes.set(xlabel=unit, ylabel="training loss")
 
-    return _picture(draw, label="Training loss", salt="loss")
+    return draw_picture(draw, label="Training loss", salt="loss")
 
 
 def validation_recall(
@@ -239,16 +214,70 @@ def validation_recall(
     values = np.array([np.nan if value is None else value for value in recall], float)
 
     def draw(axes: Axes) -> None:
-        axes.plot(epochs, values, color=_placeholder("accent"), linewidth=1.6, marker="o", markersize=3.5)
+        axes.plot(epochs, values, color=placeholder("accent"), linewidth=1.6, marker="o", markersize=3.5)
         if best is not None:
-            axes.axvline(epochs[best], color=_placeholder("muted"), linewidth=1, linestyle=":")
-            axes.plot([epochs[best]], [values[best]], "o", color=_placeholder("series-1"), markersize=7)
+            axes.axvline(epochs[best], color=placeholder("muted"), linewidth=1, linestyle=":")
+            axes.plot([epochs[best]], [values[best]], "o", color=placeholder("series-1"), markersize=7)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.margins(y=0.15)
         axes.set(xlabel="epoch", ylabel=f"validation {metric}")
 
     legend = (LegendEntry("best epoch, the one exported", "series-1", "dot"),) if best is not None else ()
-    return _picture(draw, label=f"Validation {metric} by epoch", salt="validation", legend=legend)
+    return draw_picture(draw, label=f"Validation {metric} by epoch", salt="validation", legend=legend)
+
+
+def score_distributions(edges: Sequence[float], positives: Sequence[int], negatives: Sequence[int]) -> Picture:
+    """The shares of two sets of scores in the bins between `edges` `[bins + 1]`; the counts are `[bins]`."""
+
+    def draw(axes: Axes) -> None:
+        for counts, colour in ((negatives, "muted"), (positives, "accent")):
+            shares = np.asarray(counts, float) / max(sum(counts), 1)
+            axes.stairs(shares, edges, fill=True, color=placeholder(colour), alpha=0.18, linewidth=0)
+            axes.stairs(shares, edges, color=placeholder(colour), linewidth=1.5)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.set(xlabel="score", ylabel="share of the scores")
+
+    legend = (LegendEntry("relevant items", "accent", "area"), LegendEntry("random candidates", "muted", "area"))
+    return draw_picture(draw, label="Scores of relevant items and of random candidates", salt="scores", legend=legend)
+
+
+def candidate_map(points: npt.NDArray[np.float64], categories: Sequence[str], *, explained: Sequence[float]) -> Picture:
+    """A map of candidates, coloured by category; the dots are one image, for there are thousands.
+
+    Args:
+        points: `[points, 3]`: x, y and the number of the category, 0 where there are none.
+        categories: Their names, the rest (`other`) last; empty where the points have none.
+        explained: The shares of the variance along x and y.
+    """
+    numbers = points[:, 2].astype(int)
+    colours = [_MAP_COLOURS[number % len(_MAP_COLOURS)] for number in range(len(categories))] or [_MAP_COLOURS[0]]
+    if categories and categories[-1] == "other":
+        colours[-1] = _MAP_OTHER
+    order = np.argsort(numbers != len(categories) - 1, kind="stable")  # the rest below the others
+
+    def draw(axes: Axes) -> None:
+        axes.scatter(
+            points[order, 0], points[order, 1], c=[colours[number] for number in numbers[order]],
+            s=7, alpha=0.8, linewidths=0, rasterized=True,
+        )  # fmt: skip
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.grid(visible=False)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        names = [f"component {rank + 1}, {100 * share:.0f} % of the variance" for rank, share in enumerate(explained)]
+        axes.set(**dict(zip(("xlabel", "ylabel"), names, strict=False)))
+
+    legend = tuple(LegendEntry(name, colour, "dot") for name, colour in zip(categories, colours, strict=False))
+    label = "Map of the candidates on their first two principal components"
+    return draw_picture(draw, label=label, salt="map", legend=legend, height=330)
+
+
+_MAP_COLOURS = ("#2f7fd6", "#d0602a", "#2f9461", "#b5539c", "#a3821a", "#8168c9", "#c9505a", "#2391a0")
+"""Of the map's dots, which are an image: with a contrast of at least 3 against the cards of both colour schemes."""
+_MAP_OTHER = "#848b93"
 
 
 def system_series(kinds: Mapping[str, str]) -> dict[str, Series]:
@@ -262,6 +291,7 @@ def system_series(kinds: Mapping[str, str]) -> dict[str, Series]:
 
 
 _LINES = {"line": "-", "dashed": (0, (4, 2)), "dotted": ":"}
+_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 _COUNTS = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 or value == 0 else f"{value:g}")
 _FIXED: dict[str, tuple[str, Literal["line", "dashed"]]] = {
     "challenger": ("accent", "line"),
@@ -290,65 +320,3 @@ def _day(day: date) -> Any:  # matplotlib takes NumPy days, its type hints do no
 
 def _thin(count: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, max(count - 1, 0), min(count, _MAX_POINTS)).astype(np.int64))
-
-
-def _placeholder(name: str) -> str:
-    return f"#0000{COLOURS.index(name) + 1:02x}"
-
-
-def _style() -> dict[Any, Any]:
-    ink, muted, line = _placeholder("ink"), _placeholder("muted"), _placeholder("line")
-    return {
-        "svg.fonttype": "none",  # real text in the page's font
-        "text.parse_math": False,  # a `$` in a name is a dollar sign
-        "font.size": 10.5, "text.color": ink,
-        "axes.labelcolor": muted, "axes.labelsize": 10.5, "axes.edgecolor": line, "axes.facecolor": "none",
-        "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-        "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "axes.xmargin": 0.02,
-        "grid.color": line, "grid.linewidth": 0.8,
-        "xtick.color": line, "ytick.color": line, "xtick.labelcolor": muted, "ytick.labelcolor": muted,
-        "xtick.labelsize": 10.5, "ytick.labelsize": 10.5, "ytick.major.size": 0, "xtick.minor.size": 2,
-    }  # fmt: skip
-
-
-def _picture(
-    draw: Callable[[Axes], None],
-    *,
-    label: str,
-    salt: str,
-    legend: tuple[LegendEntry, ...] = (),
-    height: float = _HEIGHT,
-) -> Picture:
-    style = {**_style(), "svg.hashsalt": salt}  # a salt a picture: equal bytes, and no id twice in a page
-    with rc_context(style):
-        figure = Figure(figsize=(_WIDTH / 72, height / 72), layout="constrained")
-        figure.patch.set_visible(False)
-        draw(figure.add_subplot())
-        buffer = StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return Picture(_inline_svg(buffer.getvalue(), label=label), legend)
-
-
-def _inline_svg(svg: str, *, label: str) -> Markup:
-    root = ElementTree.fromstring(svg)
-    referred = set(re.findall(r"(?:\(#|href=\"#)([^)\"]+)", svg))
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag.endswith(("}metadata", "}style")):
-                parent.remove(child)
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-        attributes = {name.rpartition("}")[2]: _restyled(value) for name, value in element.attrib.items()}
-        if attributes.get("id") not in referred:
-            attributes.pop("id", None)
-        element.attrib.clear()
-        element.attrib.update(attributes)
-    for name in ("width", "height", "version"):
-        root.attrib.pop(name, None)
-    root.attrib.update({"role": "img", "aria-label": label})
-    return Markup(ElementTree.tostring(root, encoding="unicode"))
-
-
-def _restyled(value: str) -> str:
-    value = re.sub(r"font-family: [^;]*; ", "", value)
-    return re.sub(r"#0000([0-9a-f]{2})\b", lambda match: f"var(--{COLOURS[int(match[1], 16) - 1]})", value)
