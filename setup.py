@@ -43,7 +43,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["pipelines*", "components*", "two_tower*"]),
-    package_data={"two_tower": ["py.typed", "*/__init__.pyi"], "two_tower.evaluation": ["*.html.j2"]},
+    package_data={
+        "two_tower": ["py.typed", "*/__init__.pyi"],
+        "two_tower.evaluation.report": ["templates/*"],
+        "pipelines": ["*.html.j2"],
+    },
     install_requires=[
         "fsspec>=2025.3",
         "lazy_loader>=0.4",

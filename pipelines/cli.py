@@ -40,7 +40,7 @@ class DataGroup(TyperGroup):
 data_app = typer.Typer(help="Check logs; fetch or make data sets.", no_args_is_help=True, cls=DataGroup)
 config_app = typer.Typer(help="Check configurations and print their schema.", no_args_is_help=True)
 runs_app = typer.Typer(help="List, show and compare runs.", no_args_is_help=True)
-registry_app = typer.Typer(help="List, show, promote and roll back versions.", no_args_is_help=True)
+registry_app = typer.Typer(help="List, show, promote, roll back and prune versions.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
 app.add_typer(runs_app, name="runs")
@@ -131,7 +131,8 @@ def tune(
     The same command goes on where an earlier one stopped.
     """
     from pipelines.local import exclusive
-    from pipelines.tune import Search, prepare_only
+    from pipelines.single import prepare_only
+    from pipelines.tune import Search
     from two_tower.errors import ConfigError
 
     loaded = _load(config, overrides)
@@ -157,6 +158,61 @@ def tune(
         print("interrupted; the finished trials are kept, the same command goes on from there", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     console.print(f"next: {_command()} run {_shown(best)}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    config: ConfigFile,
+    version: Annotated[
+        str, typer.Option(metavar="VERSION", help="A stored version's id or its beginning; or champion.")
+    ],
+    against: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="A version to compare it with on the same queries.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where evaluation/ and report.html go.")
+    ] = None,
+    workdir: Workdir = DEFAULT_WORKDIR,
+    overrides: Overrides = None,
+) -> None:
+    """Measure a stored version on the test window of a configuration; nothing is promoted.
+
+    Exit code 0: the gate would let it through. 3: it would refuse it. 1: it cannot be measured. 2: wrong
+    configuration or usage.
+    """
+    from pipelines.console import showing_progress
+    from pipelines.evaluate import evaluate_version, find_stored, require_free
+    from pipelines.local import exclusive
+    from pipelines.single import prepare_only
+    from two_tower.errors import ConfigError
+
+    loaded = _load(config, overrides)
+    workdir = workdir.resolve()
+    root = workdir / "registry"
+    asked = find_stored(root, loaded.name, version)
+    other = find_stored(root, loaded.name, against) if against else None
+    if other and other.id == asked.id:
+        raise ConfigError(f"--version {version} and --against {against} are the same version, {asked.id}")
+    if out:
+        require_free(out)
+    console = _console()
+    try:
+        with exclusive(workdir):
+            record, succeeded = prepare_only(loaded, workdir, config_file=str(config), console=console)
+        if not succeeded:
+            _explain_failure(record, console)
+            raise typer.Exit(EXIT_FAILED)
+        folder = out.resolve() if out else record.folder
+        with showing_progress(console):
+            metrics = evaluate_version(record, loaded, version=asked, against=other, out=folder)
+    except KeyboardInterrupt:
+        print("interrupted; the prepared data are kept", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    _print_evaluation(metrics, asked, other, console)
+    console.print(f"evaluation: {_shown(folder / 'evaluation')}", highlight=False, soft_wrap=True)
+    page = _shown(folder / "report.html") if asked.trained_towers else "none: the version was stored without its towers"
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    raise typer.Exit(EXIT_REFUSED if metrics["gate"]["decision"] == "refuse" else 0)
 
 
 @app.command("compile")
@@ -357,13 +413,25 @@ def runs_show(
 def runs_compare(
     first: Annotated[str, typer.Argument(metavar="RUN")],
     second: Annotated[str, typer.Argument(metavar="RUN")],
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Writes the comparison as one HTML file too.")
+    ] = None,
     workdir: Workdir = DEFAULT_WORKDIR,
 ) -> None:
-    """Set two runs' figures beside each other."""
-    from pipelines.console import comparison_table
+    """Set two runs beside each other: configuration, data, time, figures, slices, verdicts."""
+    from pipelines.compare import compare_runs, comparison_tables, write_comparison
     from pipelines.runs import find_run
+    from two_tower.errors import ConfigError
 
-    _console().print(comparison_table(find_run(workdir, first), find_run(workdir, second)))
+    if page and page.suffix != ".html":
+        raise ConfigError(f"--page {page}: the name of a page ends with .html")
+    comparison = compare_runs(find_run(workdir, first), find_run(workdir, second))
+    console = _console()
+    for part in comparison_tables(comparison):
+        console.print(part)
+    if page:
+        write_comparison(comparison, page)
+        console.print(f"page: {_shown(page.resolve())}", highlight=False, soft_wrap=True)
 
 
 @registry_app.command("list")
@@ -389,10 +457,11 @@ def registry_show(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="A version's id or its beginning.")],
     workdir: Workdir = DEFAULT_WORKDIR,
 ) -> None:
-    """Show what a version consists of and its figures."""
+    """Show a version's figures, what the gate checked, and what was decided about it."""
     import json
 
-    from pipelines.console import gate_table, metrics_table
+    from pipelines.console import metrics_table
+    from pipelines.versions import checks_table, decisions_table
 
     registry, found = _find_version(workdir, version)
     console = _console()
@@ -400,7 +469,8 @@ def registry_show(
                   highlight=False, soft_wrap=True)  # fmt: skip
     metrics = json.loads((found.evaluation / "metrics.json").read_text(encoding="utf-8"))
     console.print(metrics_table(metrics, width=console.width))
-    console.print(gate_table(metrics["gate"]))
+    console.print(checks_table(metrics["gate"]))
+    console.print(decisions_table(each for each in registry.history() if each.version == found.id))
 
 
 @registry_app.command("promote")
@@ -423,6 +493,35 @@ def registry_rollback(
 
     registry = Registry(workdir / "registry", _load(config).name)
     print(f"{registry.folder.name}: the champion is {registry.rollback()}")
+
+
+@registry_app.command("prune")
+def registry_prune(
+    config: ConfigFile,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="How many versions stay; that of the configuration if not given.")
+    ] = None,
+    days: Annotated[
+        int | None, typer.Option(min=0, help="Younger ones stay beyond that; that of the configuration if not given.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Says what would go, and removes nothing.")] = False,
+    workdir: Workdir = DEFAULT_WORKDIR,
+) -> None:
+    """Remove old versions, and say what goes, what stays and why; never the champion and the one before it."""
+    from pipelines.versions import fates_table
+    from two_tower.registry import Registry
+
+    loaded = _load(config)
+    registry = Registry(workdir / "registry", loaded.name)
+    fates = registry.prune(
+        keep=loaded.retention.keep if keep is None else keep,
+        days=loaded.retention.days if days is None else days,
+        dry_run=dry_run,
+    )
+    if fates:
+        _console().print(fates_table(fates))
+    gone = sum(not fate.stays for fate in fates)
+    print(f"{registry.folder.name}: {gone} {'would go' if dry_run else 'removed'}, {len(fates) - gone} stay")
 
 
 def main() -> None:
@@ -498,6 +597,28 @@ def _print_figures(record: Run, console: Console) -> None:
         return
     console.print(metrics_table(metrics, width=console.width))
     console.print(gate_table(metrics["gate"]))
+
+
+def _print_evaluation(metrics: dict[str, Any], version: Version, against: Version | None, console: Console) -> None:
+    """The figures of a version on a window, what the gate would say, and why."""
+    from pipelines.console import gate_table, metrics_table
+    from pipelines.evaluate import differences_table, named, slices_table, window_in_words
+
+    beside = f" against {against.id} ({against.status})" if against else ""
+    console.print(f"\n[bold]two_tower is version {version.id}[/] ({version.status}){beside}", highlight=False)
+    console.print(window_in_words(metrics["window"]), highlight=False, soft_wrap=True)
+    if metrics["champion_error"]:
+        console.print(f"{metrics['champion']} cannot be measured: {metrics['champion_error']}", style="red",
+                      highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+        against = None
+    console.print(metrics_table(named(metrics, against=against), width=console.width))
+    if against and metrics["comparisons"]:
+        console.print(differences_table(metrics, against=against))
+    if metrics["slices"]:
+        console.print(slices_table(metrics, against=against))
+    console.print(gate_table(metrics["gate"]))
+    console.print(f"\n{metrics['gate']['reason']} Nothing has been promoted.", highlight=False, markup=False,
+                  soft_wrap=True)  # fmt: skip
 
 
 def _explain_failure(record: Run, console: Console) -> None:

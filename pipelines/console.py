@@ -153,23 +153,11 @@ def runs_table(runs: list[Run]) -> Table:
         table.add_column(name, no_wrap=name != "report", overflow="fold")
     for run in reversed(runs):
         metrics = run.metrics
-        recall = metrics["systems"]["two_tower"]["metrics"].get("recall@100") if metrics else None
+        measured = metrics["systems"].get("two_tower") if metrics else None  # none where there was no query
+        recall = measured["metrics"].get("recall@100") if measured else None
         report = run.report
         table.add_row(run.run_id, run.name, run.state, run.decision or "", (run.version or "")[:12], _value(recall),
                       human_seconds(run.seconds), str(report) if report else "")  # fmt: skip
-    return table
-
-
-def comparison_table(first: Run, second: Run) -> Table:
-    """The two runs' end-to-end figures beside each other."""
-    table = Table()
-    for name in ("metric", first.run_id, second.run_id, "difference"):
-        table.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
-    figures = [run.metrics["systems"]["two_tower"]["metrics"] if run.metrics else {} for run in (first, second)]
-    for name in figures[0] | figures[1]:
-        one, two = (metrics.get(name) for metrics in figures)
-        difference = f"{two['value'] - one['value']:+.4f}" if one and two else ""
-        table.add_row(name, _interval(one), _interval(two), difference)
     return table
 
 

@@ -1,8 +1,9 @@
-"""Running one step alone, on the artefacts that an earlier run left."""
+"""Running a part of the DAG: the preparation of the data, or one step on the artefacts that an earlier run left."""
 
 from __future__ import annotations
 
 import copy
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,28 @@ from rich.console import Console
 
 from pipelines.console import watching
 from pipelines.local import run_pipeline
-from pipelines.runs import Run
+from pipelines.runs import Run, prepared_folders
 from two_tower.config import STEPS, Config
 from two_tower.errors import ConfigError, UserError
+
+
+def prepare_only(config: Config, workdir: Path, *, config_file: str, console: Console) -> tuple[Run, bool]:
+    """A run of the DAG's first two steps, answered from its cache where nothing has changed; whether it succeeded."""
+    from kfp import compiler
+
+    from pipelines.dag import build_preparation
+
+    record = Run.start(workdir, name=config.name, config_file=config_file, config=config.model_dump(mode="json"))
+    record.steps = [record.step("resolve_inputs"), record.step("prepare_data")]
+    file = record.folder / "pipeline.yaml"
+    compiler.Compiler().compile(build_preparation(config), str(file))
+    arguments = {
+        "registry": str(workdir / "registry"),
+        "data_root": str(Path("data").resolve()),
+        "earlier": json.dumps(prepared_folders(workdir, config.name) if config.data.incremental else []),
+    }
+    with watching(record, console) as watcher:
+        return record, run_pipeline(record, file, arguments, watcher=watcher, cache=True)
 
 
 def run_step(name: str, config: Config, upstream: Run, *, config_file: str, console: Console) -> tuple[Run, bool]:

@@ -23,9 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from components.runtime import RUNNER_PID
-from pipelines.console import watching
-from pipelines.local import run_logged, run_pipeline
-from pipelines.runs import Run, prepared_folders
+from pipelines.local import run_logged
+from pipelines.runs import Run
 from pipelines.search_picture import draw_search, labels_of
 from pipelines.trial import EPOCH
 from two_tower.artifacts import content_hash, replace_file, write_json
@@ -44,25 +43,6 @@ FIRST_JUDGED = 2
 """The first epoch after which a trial may be stopped: a low learning rate starts slowly."""
 SHOWN = 10
 """Rows of the table of the best trials."""
-
-
-def prepare_only(config: Config, workdir: Path, *, config_file: str, console: Console) -> tuple[Run, bool]:
-    """A run of the DAG's first two steps, answered from its cache where nothing has changed; whether it succeeded."""
-    from kfp import compiler
-
-    from pipelines.dag import build_preparation
-
-    record = Run.start(workdir, name=config.name, config_file=config_file, config=config.model_dump(mode="json"))
-    record.steps = [record.step("resolve_inputs"), record.step("prepare_data")]
-    file = record.folder / "pipeline.yaml"
-    compiler.Compiler().compile(build_preparation(config), str(file))
-    arguments = {
-        "registry": str(workdir / "registry"),
-        "data_root": str(Path("data").resolve()),
-        "earlier": json.dumps(prepared_folders(workdir, config.name) if config.data.incremental else []),
-    }
-    with watching(record, console) as watcher:
-        return record, run_pipeline(record, file, arguments, watcher=watcher, cache=True)
 
 
 class _Pruned(Exception):

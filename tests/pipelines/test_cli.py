@@ -90,6 +90,8 @@ def test_compile_writes_a_pipeline_file(tmp_path):
         (("tune", "configs/tiny.yaml", "--trials", "3"), "nothing to search"),
         (("tune", "configs/tiny.yaml", "--trials", "3", "--set", "tune={training.epoch: [1, 2]}"), "'epochs'"),
         (("tune", "configs/tiny.yaml"), "--trials"),
+        (("evaluate", "configs/tiny.yaml"), "--version"),
+        (("runs", "compare", "latest", "latest", "--page", "page.txt"), "ends with .html"),
         (("run",), "CONFIG"),
         (("nonsense",), "nonsense"),
     ],
@@ -105,3 +107,6 @@ def test_what_is_not_there_is_named(tmp_path):
     assert "no run is called 'latest'" in two_tower("runs", "show", *workdir).stderr
     assert "abc" in two_tower("registry", "show", "abc", *workdir).stderr
     assert "no champion" in two_tower("recommend", "--config", "configs/tiny.yaml", "--history", "1", *workdir).stderr
+    result = two_tower("evaluate", "configs/tiny.yaml", "--version", "abc", *workdir)
+    assert result.returncode == 1 and "no version 'abc'; there are: none" in result.stderr
+    assert "no champion" in two_tower("evaluate", "configs/tiny.yaml", "--version", "champion", *workdir).stderr
