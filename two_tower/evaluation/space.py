@@ -8,6 +8,7 @@ import numpy as np
 
 from two_tower.artifacts import ArtifactReader
 from two_tower.contracts import Float32, Int64
+from two_tower.evaluation.popularity import GROUPS, ItemPopularity
 from two_tower.evaluation.queries import Queries
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def describe_space(
         return {"scores": None, "map": None, "neighbours": []}
     return {
         "scores": _scores(vectors, known, queries, query_vectors, rows=rows, rng=rng),
-        "map": _map(data, vectors, known, rng=rng),
+        "map": _map(data, items, vectors, known, rng=rng),
         "neighbours": _neighbours(items, vectors, known),
     }
 
@@ -72,7 +73,9 @@ def _scores(
     return {"edges": edges.tolist(), "positives": clipped[0].tolist(), "negatives": clipped[1].tolist()}
 
 
-def _map(data: ArtifactReader, vectors: Float32, known: Int64, *, rng: np.random.Generator) -> dict[str, Any]:
+def _map(
+    data: ArtifactReader, items: pa.Table, vectors: Float32, known: Int64, *, rng: np.random.Generator
+) -> dict[str, Any]:
     """Some candidates on the first two principal components of their directions."""
     chosen = np.sort(rng.choice(known, size=min(POINTS, len(known)), replace=False))
     centred = directions(vectors[chosen]).astype(np.float64)
@@ -81,7 +84,7 @@ def _map(data: ArtifactReader, vectors: Float32, known: Int64, *, rng: np.random
     places = np.zeros((len(chosen), 2))
     places[:, : min(2, len(sizes))] = (left * sizes)[:, :2]
     explained = sizes**2 / max(float((sizes**2).sum()), UNIT)
-    column, names, numbers = _categories(data, chosen)
+    column, names, numbers = _categories(data, chosen) or _by_popularity(items, chosen)
     return {
         "column": column,
         "categories": names,
@@ -92,7 +95,7 @@ def _map(data: ArtifactReader, vectors: Float32, known: Int64, *, rng: np.random
     }
 
 
-def _categories(data: ArtifactReader, chosen: Int64) -> tuple[str | None, list[str], list[int]]:
+def _categories(data: ArtifactReader, chosen: Int64) -> tuple[str, list[str], list[int]] | None:
     """The first column of the candidate table with few distinct texts: its name, its values, and each item's."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -110,7 +113,14 @@ def _categories(data: ArtifactReader, chosen: Int64) -> tuple[str | None, list[s
                 names = [*largest, "other"]
                 place = {value: number for number, value in enumerate(names)}
                 return name.partition(".")[2], names, [place.get(text, len(largest)) for text in texts]
-    return None, [], [0] * len(chosen)
+    return None
+
+
+def _by_popularity(items: pa.Table, chosen: Int64) -> tuple[str, list[str], list[int]]:
+    """In the place of a column: how popular an item is."""
+    counts = items["train_count"].to_numpy()
+    group = np.where(counts > 0, ItemPopularity(counts).group, len(GROUPS))
+    return "popularity", [*GROUPS, "no event"], group[chosen].tolist()
 
 
 def _neighbours(items: pa.Table, vectors: Float32, known: Int64) -> list[dict[str, Any]]:
