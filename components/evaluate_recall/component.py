@@ -41,6 +41,9 @@ def evaluate_recall(
         Output: The decision: `promote`, `refuse` or `keep` (the version is the champion already). It has this name
             since kfp.local resolves no other output in a condition. version: The version's id.
     """
+    import json
+    from pathlib import Path
+
     from components.runtime import running
     from two_tower.config import Evaluation, parse_section
     from two_tower.evaluation import evaluate, headlines
@@ -59,6 +62,9 @@ def evaluate_recall(
             profile=profile.path,
             champion=Registry(registry, name).version(champion).folder if champion else None,
         )
-        for figure, value in headlines(evaluation.path).items():
+        found = headlines(evaluation.path)
+        for figure, value in found.items():
             figures.log_metric(figure, value)
+        # The cache takes an artefact without a file for one that is gone.
+        Path(figures.path).write_text(json.dumps(found, indent=1), encoding="utf-8")
         return decision, version

@@ -10,7 +10,7 @@ import pytest
 
 from two_tower.artifacts import open_artifact
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 LENIENT = ("--set", "evaluation.gate=[{type: enough_queries, at_least: 50}]")
 LATER = ("--set", "data.split.test=7d")
