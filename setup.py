@@ -49,6 +49,7 @@ setup(
         "pipelines": ["*.html.j2"],
     },
     install_requires=[
+        "cronsim>=2.7",
         "fsspec>=2025.3",
         "lazy_loader>=0.4",
         "google-crc32c>=1.6",

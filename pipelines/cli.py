@@ -13,6 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from rich.console import Console
 
     from pipelines.runs import Run
@@ -41,10 +43,12 @@ data_app = typer.Typer(help="Check logs; fetch or make data sets.", no_args_is_h
 config_app = typer.Typer(help="Check configurations and print their schema.", no_args_is_help=True)
 runs_app = typer.Typer(help="List, show and compare runs.", no_args_is_help=True)
 registry_app = typer.Typer(help="List, show, promote, roll back and prune versions.", no_args_is_help=True)
+schedule_app = typer.Typer(help="Retrain when it is due.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
 app.add_typer(runs_app, name="runs")
 app.add_typer(registry_app, name="registry")
+app.add_typer(schedule_app, name="schedule")
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="A data set's YAML file, such as configs/tiny.yaml.")
@@ -57,6 +61,9 @@ Overrides = Annotated[
     ),
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Runs every step, whatever the cache holds.")]
+EnvironmentFile = Annotated[
+    Path, typer.Option("--env", metavar="FILE", help="An environment file, such as configs/environments/local.yaml.")
+]
 DEFAULT_WORKDIR = Path("runs")
 
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -524,6 +531,64 @@ def registry_prune(
     print(f"{registry.folder.name}: {gone} {'would go' if dry_run else 'removed'}, {len(fates) - gone} stay")
 
 
+@schedule_app.command("list")
+def schedule_list(env: EnvironmentFile, workdir: Workdir = DEFAULT_WORKDIR) -> None:
+    """List the schedules: when they are due, and what became of them last in the working folder."""
+    from datetime import UTC, datetime
+
+    from pipelines.schedule import choose, schedules_table
+    from two_tower.config import load_environment
+
+    schedules = choose(load_environment(env), None, file=env)
+    _console().print(schedules_table(schedules, workdir.resolve() / "schedules", now=datetime.now(UTC)))
+
+
+@schedule_app.command("run-local")
+def schedule_run_local(
+    env: EnvironmentFile,
+    once: Annotated[bool, typer.Option("--once", help="Runs what is due and ends, for cron or a timer.")] = False,
+    schedule: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One schedule instead of all of the file.")
+    ] = None,
+    workdir: Workdir = DEFAULT_WORKDIR,
+    now: Annotated[str | None, typer.Option(metavar="TIME", hidden=True, help="What the clock is put to.")] = None,
+) -> None:
+    """Retrain on this machine when it is due, one run at a time.
+
+    Without --once it goes on until it is stopped. With it, exit code 0: all that was due has been run, whatever the
+    gate said. 1: a run failed. 2: wrong configuration or usage.
+    """
+    import signal
+
+    from pipelines.schedule import Clock, Scheduler, ThisMachine, choose, in_charge
+    from two_tower.config import load_environment
+    from two_tower.errors import UserError
+
+    chosen = choose(load_environment(env), schedule, file=env)
+    workdir = workdir.resolve()
+    folder = workdir / "schedules"
+    clock = Clock(_moved_to(now)) if now else Clock()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service that is stopped ends like Ctrl-C
+    try:
+        with in_charge(chosen, folder) as (free, taken):
+            for name, why in taken.items():
+                if not once:
+                    raise UserError(f"{why}: a scheduler deals with {name} already; stop it first")
+                print(f"{name}: a scheduler deals with it already ({why})", flush=True)
+            scheduler = Scheduler(
+                free, folder, machine=ThisMachine(workdir), clock=clock, say=lambda text: print(text, flush=True)
+            )
+            if once:
+                scheduler.run_due()
+            else:
+                scheduler.run_forever()
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if once and scheduler.failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
 def main() -> None:
     """Runs the command; errors that are the user's to mend are printed without a traceback."""
     from two_tower.errors import UserError
@@ -681,6 +746,18 @@ def _load(config: Path, overrides: list[str] | None = None) -> Config:
     from two_tower.config import load_config
 
     return load_config(config, overrides or ())
+
+
+def _moved_to(now: str) -> timedelta:
+    """By how much a clock is put forward that is to show a time."""
+    from datetime import UTC, datetime
+
+    from two_tower.errors import ConfigError
+
+    try:
+        return datetime.fromisoformat(now).astimezone(UTC) - datetime.now(UTC)
+    except ValueError as error:
+        raise ConfigError(f"--now {now!r}: expected a time such as 2026-12-01T03:00+01:00") from error
 
 
 def _console() -> Console:

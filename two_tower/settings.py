@@ -13,11 +13,13 @@ import importlib
 import operator
 import pkgutil
 import re
+import zoneinfo
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -114,3 +116,15 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^\d+\s*[smhdw]$", "examples": ["14d", "12h"]}),
 ]
 """A span of time, written in the config as a number and one of s, m, h, d, w."""
+
+
+def _known_zone(name: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise PydanticCustomError("timezone", "no time zone {name}", {"name": repr(name)}) from error
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_known_zone)]
+"""The name of a time zone, such as Europe/Berlin."""

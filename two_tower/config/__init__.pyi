@@ -1,3 +1,4 @@
+from .environment import Environment as Environment, Schedule as Schedule, load_environment as load_environment
 from .loading import (
     canonical_json as canonical_json,
     json_schema as json_schema,

@@ -31,10 +31,15 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: The file cannot be read, is no YAML mapping, or does not validate.  The message names the
             file, the line and each wrong key's full path.
     """
+    return load_settings(Config, path, overrides)
+
+
+def load_settings(model: type[ModelT], path: str | Path, overrides: Iterable[str] = ()) -> ModelT:
+    """The validated settings of a YAML file, as `load_config` reads a configuration; it raises the same."""
     path = Path(path)
-    node, data = _read(path, overrides)
+    node, data = _read(path, overrides, model)
     try:
-        return Config.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         lines = []
         for loc, message in _explain(error, data):
@@ -49,7 +54,7 @@ def merged_yaml(path: str | Path, overrides: Iterable[str], *, config: Config, k
     Comments and the section `tune` are lost.  Where the file leaves a whole section to its defaults, `config`'s stands
     there.
     """
-    _, data = _read(Path(path), overrides)
+    _, data = _read(Path(path), overrides, Config)
     data.pop("tune", None)
     for key in keys:
         *parents, last = key.split(".")
@@ -61,7 +66,7 @@ def merged_yaml(path: str | Path, overrides: Iterable[str], *, config: Config, k
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _read(path: Path, overrides: Iterable[str]) -> tuple[yaml.Node | None, dict[str, Any]]:
+def _read(path: Path, overrides: Iterable[str], model: type[BaseModel]) -> tuple[yaml.Node | None, dict[str, Any]]:
     """A YAML file's nodes, for their lines, and its content with the overrides in."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -76,7 +81,7 @@ def _read(path: Path, overrides: Iterable[str]) -> tuple[yaml.Node | None, dict[
     except RecursionError as error:
         raise ConfigError(f"{path}: an alias stands inside of what it refers to") from error
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping with the keys {', '.join(Config.model_fields)}")
+        raise ConfigError(f"{path}: expected a mapping with the keys {', '.join(model.model_fields)}")
     for override in overrides:
         _apply_override(data, override)
     return node, data

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import zoneinfo
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from two_tower.config.search import Searched, canonical_search
 from two_tower.contracts import SLICES, FeatureType, GateCheck, Loss, RetrieverSettings, Role
-from two_tower.settings import Duration, Settings, did_you_mean, one_of
+from two_tower.settings import Duration, Settings, TimeZone, did_you_mean, one_of
 
 if TYPE_CHECKING:
     AnyFeature = FeatureType
@@ -147,7 +146,7 @@ class Interactions(Source):
         "positive event. Rows of other events are filtered out.",
     )
     ranges: dict[str, Range] = Field({}, description="The values that columns may have.")
-    timezone: str = Field("UTC", description="The time zone of times that carry none.")
+    timezone: TimeZone = Field("UTC", description="The time zone of times that carry none.")
     max_rate: Rate | None = Field(None, description="Against bots: the events of a user beyond it are set aside.")
     repeats: Literal["keep", "first"] = Field(
         "keep", description="`first`: of a user's events with one item in one role only the first is used."
@@ -158,15 +157,6 @@ class Interactions(Source):
     max_bad_share: float = Field(
         0.05, ge=0, le=1, description="Largest share of rows that may be set aside as bad before the step fails."
     )
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, name: str) -> str:
-        try:
-            zoneinfo.ZoneInfo(name)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise PydanticCustomError("timezone", "no time zone {name}", {"name": repr(name)}) from error
-        return name
 
     @model_validator(mode="after")
     def _needed_columns(self) -> Interactions:
