@@ -22,10 +22,10 @@ report: $(INSTALLED) ## Show the newest run: steps, figures, verdict, where its 
 	@$(BIN)/two-tower runs show latest
 
 test: $(INSTALLED) ## Run all tests but the slow ones, a run of the DAG included
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 test-slow: $(INSTALLED) ## Run the slow tests: kills, planted faults, variants
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 
 lint: $(INSTALLED) ## Check style, types and the arrows between packages
 	$(BIN)/ruff check .

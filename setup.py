@@ -28,6 +28,7 @@ EXTRAS = {
         "pyarrow-stubs>=17",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "pytrec-eval-terrier>=0.5.6",
         "ruff>=0.8",
         "types-PyYAML>=6",
