@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.evaluate import difference_text, main_k, ordered_slices, probability_text, slice_label, verdict_of
+from pipelines.versions import number_text
 from two_tower.progress import human_seconds
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ def _verdicts_of(metrics: Mapping[str, Any]) -> dict[str, str]:
         return {"decision": "not evaluated"}
     gate = metrics["gate"]
     checks = {
-        check["name"]: check["status"] + ("" if check["value"] is None else f", {check['value']:.4g}")
+        check["name"]: check["status"] + ("" if check["value"] is None else f", {number_text(check['value'])}")
         for check in gate["checks"]
     }
     compared = {"version": metrics["version"], "compared with": metrics["champion"] or MISSING}

@@ -19,7 +19,7 @@ def checks_table(gate: Mapping[str, Any]) -> Table:
     for check in gate["checks"]:
         advisory = "" if check["blocking"] else " (advisory)"
         table.add_row(
-            Text(check["name"] + advisory), _number(check["value"]), _number(check["threshold"]),
+            Text(check["name"] + advisory), number_text(check["value"]), number_text(check["threshold"]),
             Text(check["status"], _STYLES[check["status"]]), Text(check["reason"]),
         )  # fmt: skip
     return table
@@ -56,5 +56,8 @@ def _minute(at: str | None) -> str:
     return (at or "")[:16]
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+def number_text(value: float | None) -> str:
+    """A check's value or threshold, which may be a count or a share; empty for none."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
