@@ -18,7 +18,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.utils.shared import Shared
 
 from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, write_artifact
-from two_tower.beam import pipeline, spread
+from two_tower.beam import naming_a_full_disk, pipeline, spread
 from two_tower.config import Beam, Embedding
 from two_tower.embedding.fingerprints import METHOD, as_binary, fingerprints
 from two_tower.embedding.model_handler import PREVIOUS, TowerHandler, Vectors
@@ -63,7 +63,7 @@ def embed(candidate_tower: str, prepared: str, out: str, *, embedding: Embedding
     ) as writer:
         rows = reading.rows
         shards = [(start, min(start + ROWS_PER_SHARD, rows)) for start in range(0, max(rows, 1), ROWS_PER_SHARD)]
-        with _without_beams_complaint(), pipeline(beam) as steps:
+        with naming_a_full_disk(out), _without_beams_complaint(), pipeline(beam) as steps:
             _ = (
                 spread(steps, "Shards", shards)
                 | "Read" >> apache_beam.ParDo(reading)
