@@ -1,3 +1,17 @@
+from .bucket import (
+    ABSENT as ABSENT,
+    ObjectChanged as ObjectChanged,
+    below as below,
+    download as download,
+    is_remote as is_remote,
+    list_folders as list_folders,
+    list_objects as list_objects,
+    normalised as normalised,
+    read_object as read_object,
+    remove_objects as remove_objects,
+    upload as upload,
+    write_object as write_object,
+)
 from .files import (
     crc32c_of as crc32c_of,
     locked as locked,

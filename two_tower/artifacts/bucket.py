@@ -1,0 +1,220 @@
+"""Objects and folders on Cloud Storage.
+
+A store has no rename, so a folder is committed by its manifest, which is put there last, and a small file that several
+writers change (an alias) is written under a precondition: only if it still has the generation that the writer has read.
+The client comes from `google-cloud-storage`, which retries what is safe to repeat and checks what it transfers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from two_tower.errors import ArtifactError
+
+SCHEME = "gs://"
+MOUNT = "/gcs/"
+TRANSFERS = 8
+"""Files that are on their way at the same time."""
+ABSENT = 0
+"""The generation of an object that is not there."""
+
+
+class ObjectChanged(Exception):
+    """An object has not the generation that its writer has read: somebody else was quicker."""
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether a path lies on Cloud Storage."""
+    return normalised(path).startswith(SCHEME)
+
+
+def normalised(path: str | Path) -> str:
+    """The path, with `gs://` in place of the mount that some runners show buckets under."""
+    text = str(path)
+    return f"{SCHEME}{text.removeprefix(MOUNT)}" if text.startswith(MOUNT) else text
+
+
+def below(folder: str, name: str) -> str:
+    """The path of `name` in a folder, local or remote."""
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def read_object(uri: str) -> tuple[bytes, int] | None:
+    """An object's content and its generation; None if it is not there.
+
+    Raises:
+        ArtifactError: The bucket cannot be read.
+    """
+    from google.api_core.exceptions import NotFound
+
+    with _explained(uri, "read"):
+        try:
+            blob = _blob(uri)
+            content = blob.download_as_bytes()
+            return content, int(blob.generation)
+        except NotFound:
+            return None
+
+
+def write_object(uri: str, content: bytes, *, generation: int | None = None) -> None:
+    """Writes an object as a whole.
+
+    Args:
+        uri: `gs://bucket/name`.
+        content: All of it.
+        generation: The generation that it has to have still; `ABSENT` for none, None for any.
+
+    Raises:
+        ObjectChanged: It has another generation, and another content than this one.
+        ArtifactError: The bucket cannot be written.
+    """
+    from google.api_core.exceptions import PreconditionFailed
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    with _explained(uri, "write"):
+        try:
+            _blob(uri).upload_from_string(
+                content, content_type=_type_of(uri), if_generation_match=generation, retry=DEFAULT_RETRY
+            )
+        except PreconditionFailed as error:
+            found = read_object(uri)
+            if found is None or found[0] != content:  # it is ours where the reply to an earlier try was lost
+                raise ObjectChanged(uri) from error
+
+
+def list_objects(folder: str) -> dict[str, int]:
+    """The sizes in bytes of a folder's objects, by their names below it; empty if there is none.
+
+    Raises:
+        ArtifactError: The bucket cannot be read.
+    """
+    with _explained(folder, "list"):
+        bucket, prefix = _split(f"{folder.rstrip('/')}/")
+        found = _client().list_blobs(bucket, prefix=prefix)
+        return {blob.name.removeprefix(prefix): blob.size for blob in found if not blob.name.endswith("/")}
+
+
+def list_folders(folder: str) -> list[str]:
+    """The names of the folders in a folder, sorted.
+
+    Raises:
+        ArtifactError: The bucket cannot be read.
+    """
+    with _explained(folder, "list"):
+        bucket, prefix = _split(f"{folder.rstrip('/')}/")
+        pages = _client().list_blobs(bucket, prefix=prefix, delimiter="/")
+        for _ in pages:
+            pass  # the folders are known once all pages have been seen
+        return sorted(name.removeprefix(prefix).rstrip("/") for name in pages.prefixes)
+
+
+def remove_objects(folder: str, names: Iterable[str]) -> None:
+    """Removes objects of a folder; one that is gone already is no error.
+
+    Raises:
+        ArtifactError: The bucket cannot be written.
+    """
+    from google.api_core.exceptions import NotFound
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    def remove(name: str) -> None:
+        uri = below(folder, name)
+        with _explained(uri, "remove"), contextlib.suppress(NotFound):
+            _blob(uri).delete(retry=DEFAULT_RETRY)
+
+    _for_each(remove, names)
+
+
+def download(folder: str, names: Iterable[str], target: Path) -> None:
+    """Brings objects of a folder to the local folder `target`.
+
+    Raises:
+        ArtifactError: One is missing, or the bucket cannot be read, or the disk is full.
+    """
+
+    def bring(name: str) -> None:
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _explained(below(folder, name), "read"):
+            _blob(below(folder, name)).download_to_filename(str(path))
+
+    _for_each(bring, names)
+
+
+def upload(source: Path, names: Iterable[str], folder: str) -> None:
+    """Puts files of the local folder `source` into a folder of a bucket.
+
+    Raises:
+        ArtifactError: The bucket cannot be written.
+    """
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    def put(name: str) -> None:
+        with _explained(below(folder, name), "write"):
+            # The same file under the same name: to repeat it after a lost reply does no harm.
+            _blob(below(folder, name)).upload_from_filename(
+                str(source / name), content_type=_type_of(name), checksum="crc32c", retry=DEFAULT_RETRY
+            )
+
+    _for_each(put, names)
+
+
+def _for_each(work: Callable[[str], None], names: Iterable[str]) -> None:
+    with ThreadPoolExecutor(TRANSFERS, thread_name_prefix="bucket") as pool:
+        for _ in pool.map(work, names):
+            pass
+
+
+@functools.cache
+def _client() -> Any:
+    """The client; with STORAGE_EMULATOR_HOST one that talks to an emulator."""
+    from google.cloud import storage
+
+    return storage.Client()
+
+
+def _split(uri: str) -> tuple[str, str]:
+    bucket, _, name = normalised(uri).removeprefix(SCHEME).partition("/")
+    return bucket, name
+
+
+def _blob(uri: str) -> Any:
+    bucket, name = _split(uri)
+    return _client().bucket(bucket).blob(name)
+
+
+def _type_of(name: str) -> str:
+    """What a browser is told the object is: reports and pictures are to be looked at where they lie."""
+    endings = {"html": "text/html; charset=utf-8", "json": "application/json", "svg": "image/svg+xml"}
+    return endings.get(name.rpartition(".")[2], "application/octet-stream")
+
+
+@contextlib.contextmanager
+def _explained(uri: str, what: str) -> Iterator[None]:
+    """Turns what the client raises into an error that names the object and says what to do."""
+    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, PreconditionFailed, Unauthorized
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        yield
+    except PreconditionFailed:
+        raise
+    except NotFound as error:
+        raise ArtifactError(f"{uri}: cannot {what} it: there is no such object or bucket") from error
+    except (Forbidden, Unauthorized) as error:
+        raise ArtifactError(
+            f"{uri}: cannot {what} it: permission denied; the service account of this step needs "
+            f"roles/storage.objectAdmin on the bucket ({getattr(error, 'message', error)})"
+        ) from error
+    except GoogleAuthError as error:
+        raise ArtifactError(
+            f"{uri}: cannot {what} it: no valid credentials ({error}); `gcloud auth application-default login` makes "
+            "them"
+        ) from error
+    except (GoogleAPIError, OSError) as error:
+        raise ArtifactError(f"{uri}: cannot {what} it: {error}") from error
