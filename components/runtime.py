@@ -11,7 +11,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from two_tower.artifacts import RUN_ID, STEP, Lineage, Staging, is_remote, staging
 from two_tower.errors import UserError
 from two_tower.progress import human_seconds, log
 
@@ -28,19 +30,74 @@ PR_SET_PDEATHSIG = 1
 """Linux's number for "send this process a signal when its parent dies"."""
 
 
+class Step:
+    """A step at work: gives its body local paths, whether its artefacts lie on this machine or on a bucket."""
+
+    def __init__(self, staged: Staging) -> None:
+        self._staged = staged
+
+    def read(self, artifact: Any) -> str:
+        """The local path of an input artefact of KFP."""
+        return self.fetch(_place(artifact))
+
+    def fetch(self, place: str) -> str:
+        """The local path of an artefact that a parameter names; an empty text stays one."""
+        return self._staged.read(place) if place else ""
+
+    def write(self, artifact: Any) -> str:
+        """The local path at which an output artefact of KFP is to be written."""
+        os.environ.setdefault(RUN_ID, _run_of(artifact.uri))
+        artifact.metadata.update(Lineage.of_process().as_labels())
+        return self._staged.write(_place(artifact))
+
+
 @contextlib.contextmanager
-def running(step: str) -> Iterator[None]:
-    """Runs a step's body: its lines go to standard output; a `UserError` ends the process with its message, code 1."""
+def running(step: str, *, run_id: str = "") -> Iterator[Step]:
+    """Runs a step's body: its lines go to standard output; a `UserError` ends the process with its message, code 1.
+
+    Args:
+        step: The step's name.
+        run_id: The run that it belongs to; the local runner has said so already, and a step with outputs on a bucket
+            reads it off their places.
+    """
     _die_with_runner()
     log_to_console()
     start = time.monotonic()
     log.info("%s started", step)
     try:
-        yield
+        with _lineage(step, run_id), staging() as staged:
+            yield Step(staged)
     except UserError as error:
         log.error("%s failed: %s", step, error)
         sys.exit(1)
     log.info("%s finished in %s", step, human_seconds(time.monotonic() - start))
+
+
+@contextlib.contextmanager
+def _lineage(step: str, run_id: str) -> Iterator[None]:
+    """Has whatever the step writes say which step of which run made it."""
+    before = {name: os.environ.get(name) for name in (STEP, RUN_ID)}
+    os.environ[STEP] = step
+    if run_id:
+        os.environ.setdefault(RUN_ID, run_id)
+    try:
+        yield
+    finally:
+        for name, text in before.items():
+            os.environ.pop(name, None)
+            if text is not None:
+                os.environ[name] = text
+
+
+def _place(artifact: Any) -> str:
+    """Where an artefact lies: its URI on Cloud Storage, else the path at which the runner puts it."""
+    return str(artifact.uri if is_remote(artifact.uri) else artifact.path)
+
+
+def _run_of(uri: str) -> str:
+    """The run in an output's URI, which ends with RUN/TASK/OUTPUT on Vertex AI; empty where it does not say so."""
+    parts = uri.split("/")
+    return parts[-3] if is_remote(uri) and len(parts) > 6 else ""
 
 
 def run_folder() -> Path | None:

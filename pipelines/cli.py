@@ -620,7 +620,6 @@ def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool) -
     console.print(f"[bold]{config.name}[/] run {record.run_id} in {_shown(record.folder)}", highlight=False)
     arguments = {
         "registry": str(registry),
-        "run_id": record.run_id,
         "data_root": str(Path("data").resolve()),
         "earlier": json.dumps(prepared_folders(workdir, config.name) if config.data.incremental else []),
     }

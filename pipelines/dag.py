@@ -28,6 +28,10 @@ SECTIONS_OF: dict[str, tuple[str, ...]] = {
 """The sections whose plug-ins a cached step runs; they decide which files its fingerprint covers."""
 
 
+RUN_ID = "{{$.pipeline_job_name}}"
+"""KFP's placeholder (`dsl.PIPELINE_JOB_NAME_PLACEHOLDER`) for the name of the job, which is the run's id."""
+
+
 def code_fingerprints(config: Config) -> dict[str, str]:
     """The fingerprint of every cached step's code, by step."""
     return {
@@ -40,9 +44,7 @@ def parameters_of(config: Config) -> dict[str, str]:
     """The pipeline's parameters that come from the configuration, as canonical JSON texts."""
     return {
         "name": config.name,
-        "dataset": config.dataset or config.name,
         "config": canonical_json(config),
-        "data": canonical_json(config.data),
         "model": canonical_json(config.model),
         "training": canonical_json(config.training),
         "embedding": canonical_json(config.embedding),
@@ -68,13 +70,12 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
     @dsl.pipeline(name=config.name.replace("_", "-"), description=config.description or None)
     def two_tower_retrieval(
         registry: str,
-        run_id: str = "",
         data_root: str = "",
         earlier: str = "[]",
+        run_time: str = "",
+        time_zone: str = "UTC",
         name: str = defaults["name"],
-        dataset: str = defaults["dataset"],
         config: str = defaults["config"],
-        data: str = defaults["data"],
         model: str = defaults["model"],
         training: str = defaults["training"],
         embedding: str = defaults["embedding"],
@@ -82,19 +83,22 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
         evaluation: str = defaults["evaluation"],
         beam: str = defaults["beam"],
     ):
-        exit_task = task("leave_page", run_id=run_id).set_caching_options(False)
+        exit_task = task("leave_page", run_id=RUN_ID).set_caching_options(False)
         with dsl.ExitHandler(exit_task, name="retrieval"):
-            # 1. Which files and which champion this run works with.
+            # 1. Which files, which window of time and which champion this run works with.
             inputs = task(
                 "resolve_inputs",
-                name=name,
-                dataset=dataset,
+                config=config,
                 data_root=data_root,
-                data=data,
-                training=training,
                 registry=registry,
                 earlier=earlier,
+                run_time=run_time,
+                time_zone=time_zone,
+                scheduled=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+                created=dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER,
+                run_id=RUN_ID,
             ).set_caching_options(False)
+            data, config = inputs.outputs["data"], inputs.outputs["config"]
             # 2. Logs to examples, queries and the candidate table.
             preparation = task(
                 "prepare_data",
@@ -165,6 +169,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
                     trained=trained,
                     config=config,
                     registry=registry,
+                    run_id=RUN_ID,
                 ).set_caching_options(False)
             with dsl.If(measured.outputs["Output"] == "refuse", name="refused"):
                 task(
@@ -178,6 +183,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
                     trained=trained,
                     config=config,
                     registry=registry,
+                    run_id=RUN_ID,
                 ).set_caching_options(False)
             # 7. The page that a person opens.
             task(
@@ -187,7 +193,8 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -
                 index=built.outputs["index"],
                 evaluation=measured.outputs["evaluation"],
                 config=config,
-                run_id=run_id,
+                news=inputs.outputs["news"],
+                run_id=RUN_ID,
             ).set_caching_options(False)
 
     return two_tower_retrieval
@@ -201,15 +208,24 @@ def build_preparation(config: Config) -> Any:
     known = parameters_of(config)
 
     @dsl.pipeline(name=f"prepare-{config.name}".replace("_", "-"))
-    def preparation(registry: str, data_root: str = "", earlier: str = "[]"):
-        shared = {key: known[key] for key in ("name", "dataset", "data", "training")}
-        inputs = task("resolve_inputs", **shared, data_root=data_root, registry=registry, earlier=earlier)
-        inputs.set_caching_options(False)
+    def preparation(registry: str, data_root: str = "", earlier: str = "[]", run_time: str = ""):
+        inputs = task(
+            "resolve_inputs",
+            config=known["config"],
+            data_root=data_root,
+            registry=registry,
+            earlier=earlier,
+            run_time=run_time,
+            time_zone="UTC",
+            scheduled="",
+            created="",
+            run_id=RUN_ID,
+        ).set_caching_options(False)
         task(
             "prepare_data",
             sources=inputs.outputs["sources"],
             previous=inputs.outputs["previous"],
-            data=known["data"],
+            data=inputs.outputs["data"],
             beam=known["beam"],
             code=code_fingerprints(config)["prepare_data"],
         )

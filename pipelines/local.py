@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from components.runtime import LINE_MARK, PR_SET_PDEATHSIG, RUN_FOLDER, RUNNER_PID
 from pipelines.runs import Run, mark_interrupted
+from two_tower.artifacts import COMMIT, RUN_ID
 from two_tower.errors import UserError
 
 
@@ -63,7 +64,7 @@ def run_pipeline(run: Run, pipeline_file: Path, arguments: Mapping[str, str], *,
         _watched(run, watcher),
     ):
         warnings.simplefilter("ignore")
-        components.load_component_from_file(str(pipeline_file))(**arguments)
+        components.load_component_from_text(_with_times(pipeline_file.read_text(encoding="utf-8")))(**arguments)
     for step in run.steps:
         if step.state in ("waiting", "running"):
             step.state = "skipped"
@@ -71,6 +72,18 @@ def run_pipeline(run: Run, pipeline_file: Path, arguments: Mapping[str, str], *,
     run.seconds = time.monotonic() - start
     run.save()
     return run.state == "finished"
+
+
+def _with_times(pipeline: str) -> str:
+    """The compiled pipeline without the times of a job, which Vertex AI fills in and kfp.local does not know.
+
+    A step that finds none takes the present time.
+    """
+    from kfp import dsl
+
+    for placeholder in (dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER, dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER):
+        pipeline = pipeline.replace(placeholder, "")
+    return pipeline
 
 
 @contextlib.contextmanager
@@ -134,7 +147,14 @@ def _watched(run: Run, watcher: Watcher) -> Iterator[None]:
         watcher.step_started(name)
         return run_logged(
             full_command,
-            environment={**os.environ, **(env_vars or {}), RUNNER_PID: str(os.getpid()), RUN_FOLDER: str(run.folder)},
+            environment={
+                **os.environ,
+                **(env_vars or {}),
+                RUNNER_PID: str(os.getpid()),
+                RUN_FOLDER: str(run.folder),
+                RUN_ID: run.run_id,
+                COMMIT: run.code,
+            },
             log=run.folder / "logs" / f"{name}.log",
             line=lambda text: watcher.line(name, text),
         )

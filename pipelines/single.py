@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from pipelines.console import watching
 from pipelines.local import run_pipeline
 from pipelines.runs import Run, prepared_folders
-from two_tower.config import STEPS, Config
+from two_tower.config import STEPS, Config, at_time, canonical_json
 from two_tower.errors import ConfigError, UserError
 
 
@@ -85,8 +86,14 @@ def _one_step_pipeline(name: str, config: Config, record: Run, upstream: Run) ->
         "run_id": record.run_id,
         "data_root": str(Path("data").resolve()),
         "earlier": "[]",
+        "run_time": record.started,
+        "time_zone": "UTC",
+        "scheduled": "",
+        "created": "",
         "code": code_fingerprints(config).get(name, ""),
     }
+    known.setdefault("news", "null")
+    known["data"] = canonical_json(at_time(config, datetime.fromisoformat(record.started)).data)
     known["index_settings"], known["evaluation_settings"] = known["index"], known["evaluation"]
     inputs = component.component_spec.inputs or {}
     artifacts = {key: spec for key, spec in inputs.items() if spec.type.startswith("system.")}

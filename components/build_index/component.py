@@ -26,9 +26,11 @@ def build_index(
     from two_tower.index import TUNING_QUERIES, build_index as build
     from two_tower.retrievers import sample_queries
 
-    with running("build_index"):
+    with running("build_index") as step:
         settings = parse_section(Index, index_settings)
         queries = None
         if settings.target is not None:
-            queries = sample_queries(query_tower.path, prepared.path, split="validation", most=TUNING_QUERIES)
-        build(embeddings.path, index.path, index=settings, queries=queries)
+            queries = sample_queries(
+                step.read(query_tower), step.read(prepared), split="validation", most=TUNING_QUERIES
+            )
+        build(step.read(embeddings), step.write(index), index=settings, queries=queries)

@@ -25,11 +25,14 @@ def embed_candidates(
     from two_tower.config import Beam, Embedding, parse_section
     from two_tower.embedding import embed
 
-    with running("embed_candidates"):
+    with running("embed_candidates") as step:
+        settings = parse_section(Embedding, embedding)
+        if settings.previous:
+            settings = settings.model_copy(update={"previous": step.fetch(settings.previous)})
         embed(
-            candidate_tower.path,
-            prepared.path,
-            embeddings.path,
-            embedding=parse_section(Embedding, embedding),
+            step.read(candidate_tower),
+            step.read(prepared),
+            step.write(embeddings),
+            embedding=settings,
             beam=parse_section(Beam, beam),
         )

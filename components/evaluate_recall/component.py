@@ -49,22 +49,23 @@ def evaluate_recall(
     from two_tower.evaluation import evaluate, headlines
     from two_tower.registry import Registry, version_id
 
-    with running("evaluate_recall"):
-        version = version_id(query_tower.path, candidate_tower.path, index.path)
+    with running("evaluate_recall") as step:
+        tower, built, measured = step.read(query_tower), step.read(index), step.write(evaluation)
+        version = version_id(tower, step.read(candidate_tower), built)
         decision = evaluate(
-            prepared.path,
-            query_tower.path,
-            index.path,
-            embeddings.path,
-            evaluation.path,
+            step.read(prepared),
+            tower,
+            built,
+            step.read(embeddings),
+            measured,
             evaluation=parse_section(Evaluation, evaluation_settings),
             version=version,
-            profile=profile.path,
+            profile=step.read(profile),
             champion=Registry(registry, name).version(champion).folder if champion else None,
         )
-        found = headlines(evaluation.path)
+        found = headlines(measured)
         for figure, value in found.items():
             figures.log_metric(figure, value)
         # The cache takes an artefact without a file for one that is gone.
-        Path(figures.path).write_text(json.dumps(found, indent=1), encoding="utf-8")
+        Path(step.write(figures)).write_text(json.dumps(found, indent=1), encoding="utf-8")
         return decision, version

@@ -14,5 +14,5 @@ def export_candidate_tower(trained: Input[Model], code: str, candidate_tower: Ou
     from components.runtime import running
     from two_tower.model import export_candidate_tower as export
 
-    with running("export_candidate_tower"):
-        export(trained.path, candidate_tower.path)
+    with running("export_candidate_tower") as step:
+        export(step.read(trained), step.write(candidate_tower))

@@ -15,5 +15,5 @@ def export_query_tower(trained: Input[Model], embeddings: Input[Dataset], code: 
     from components.runtime import running
     from two_tower.model import export_query_tower as export
 
-    with running("export_query_tower"):
-        export(trained.path, embeddings.path, query_tower.path)
+    with running("export_query_tower") as step:
+        export(step.read(trained), step.read(embeddings), step.write(query_tower))

@@ -13,6 +13,7 @@ def keep_refused(
     trained: Input[Model],
     config: str,
     registry: str,
+    run_id: str,
 ) -> str:
     """Stores towers, index, candidate table, metrics and configuration as one version, marked as refused.
 
@@ -28,6 +29,7 @@ def keep_refused(
         trained: A `trained_towers` artefact.
         config: The whole configuration as canonical JSON.
         registry: The registry's root folder.
+        run_id: The run's id.
 
     Returns:
         The version's id.
@@ -38,15 +40,15 @@ def keep_refused(
     from two_tower.config import Retention
     from two_tower.registry import Registry
 
-    with running("keep_refused"):
+    with running("keep_refused", run_id=run_id) as step:
         settings, versions = json.loads(config), Registry(registry, name)
         version = versions.add_refused(
-            query_tower=query_tower.path,
-            candidate_tower=candidate_tower.path,
-            index=index.path,
-            evaluation=evaluation.path,
-            trained_towers=trained.path,
-            prepared=prepared.path,
+            query_tower=step.read(query_tower),
+            candidate_tower=step.read(candidate_tower),
+            index=step.read(index),
+            evaluation=step.read(evaluation),
+            trained_towers=step.read(trained),
+            prepared=step.read(prepared),
             config=settings,
         )
         versions.keep_to(Retention.model_validate(settings["retention"]))

@@ -17,15 +17,16 @@ def leave_page(status: PipelineTaskFinalStatus, run_id: str, page: Output[HTML])
     from components.runtime import run_folder, running
     from two_tower.evaluation import write_failure_page
 
-    with running("leave_page"):
+    with running("leave_page", run_id=run_id) as step:
         folder = run_folder()
         run = json.loads((folder / "run.json").read_text()) if folder else {"run_id": run_id, "steps": []}
-        failed = next((step for step in run["steps"] if step["state"] == "failed"), None)
+        failed = next((each for each in run["steps"] if each["state"] == "failed"), None)
         if status.state == "SUCCEEDED" and not failed:
             return
+        left = step.write(page)
         log = folder / "logs" / f"{failed['name']}.log" if folder and failed else None
         write_failure_page(
-            page.path,
+            left,
             title=run.get("name", run_id),
             run_id=run_id,
             failed_step=failed["name"] if failed else None,
@@ -33,4 +34,4 @@ def leave_page(status: PipelineTaskFinalStatus, run_id: str, page: Output[HTML])
             run=run,
         )
         if folder:
-            shutil.copyfile(page.path, folder / "report.html")
+            shutil.copyfile(left, folder / "report.html")

@@ -23,12 +23,12 @@ def prepare_data(
     from two_tower.config import Beam, Data, parse_section
     from two_tower.data import prepare
 
-    with running("prepare_data"):
+    with running("prepare_data") as step:
         prepare(
             json.loads(sources),
-            prepared.path,
+            step.write(prepared),
             data=parse_section(Data, data),
             beam=parse_section(Beam, beam),
-            profile=profile.path,
-            previous=previous or None,
+            profile=step.write(profile),
+            previous=step.fetch(previous) or None,
         )

@@ -20,11 +20,11 @@ def train_towers(
     from two_tower import config
     from two_tower.model import train
 
-    with running("train_towers"):
+    with running("train_towers") as step:
         train(
-            prepared.path,
-            trained.path,
+            step.read(prepared),
+            step.write(trained),
             model=config.parse_section(config.Model, model),
             training=config.parse_section(config.Training, training),
-            champion=warm_start or None,
+            champion=step.fetch(warm_start) or None,
         )

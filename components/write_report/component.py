@@ -9,6 +9,7 @@ def write_report(
     index: Input[Artifact],
     evaluation: Input[Artifact],
     config: str,
+    news: str,
     run_id: str,
     report: Output[HTML],
 ):
@@ -20,6 +21,7 @@ def write_report(
         index: An `index` artefact.
         evaluation: An `evaluation` artefact.
         config: The whole configuration as canonical JSON.
+        news: What this run's logs hold that the champion has not seen, from `resolve_inputs`.
         run_id: The run's id.
         report: The HTML file.
     """
@@ -29,17 +31,19 @@ def write_report(
     from components.runtime import run_folder, running
     from two_tower.evaluation import write_report as write
 
-    with running("write_report"):
+    with running("write_report", run_id=run_id) as step:
         folder = run_folder()
         run = json.loads((folder / "run.json").read_text()) if folder else {"run_id": run_id}
+        page = step.write(report)
         write(
-            report.path,
-            prepared=prepared.path,
-            trained=trained.path,
-            evaluation=evaluation.path,
-            index=index.path,
+            page,
+            prepared=step.read(prepared),
+            trained=step.read(trained),
+            evaluation=step.read(evaluation),
+            index=step.read(index),
             config=json.loads(config),
+            news=json.loads(news),
             run=run,
         )
         if folder:
-            shutil.copyfile(report.path, folder / "report.html")
+            shutil.copyfile(page, folder / "report.html")

@@ -88,7 +88,7 @@ def test_what_the_registry_keeps_is_news_for_no_cached_step(tmp_path):
         name for name, task in tasks(one).items()
         if any("config" in str(value) for value in task["inputs"].get("parameters", {}).values())
     }  # fmt: skip
-    assert of_whole_config & set(IMAGE_OF) == {"promote", "keep_refused", "write_report"}
+    assert of_whole_config & set(IMAGE_OF) == {"resolve_inputs", "promote", "keep_refused", "write_report"}
 
 
 def test_a_step_runs_in_its_targets_image(compiled):

@@ -1,7 +1,9 @@
 from .bucket import (
     ABSENT as ABSENT,
     ObjectChanged as ObjectChanged,
+    ObjectFacts as ObjectFacts,
     below as below,
+    describe_objects as describe_objects,
     download as download,
     is_remote as is_remote,
     list_folders as list_folders,
@@ -30,3 +32,5 @@ from .folder import (
     seal_artifact as seal_artifact,
     write_artifact as write_artifact,
 )
+from .lineage import COMMIT as COMMIT, RUN_ID as RUN_ID, STEP as STEP, Lineage as Lineage
+from .staging import Staging as Staging, staging as staging

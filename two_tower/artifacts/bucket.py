@@ -7,13 +7,17 @@ The client comes from `google-cloud-storage`, which retries what is safe to repe
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from two_tower.artifacts.files import crc32c_of
 from two_tower.errors import ArtifactError
 
 SCHEME = "gs://"
@@ -26,6 +30,18 @@ ABSENT = 0
 
 class ObjectChanged(Exception):
     """An object has not the generation that its writer has read: somebody else was quicker."""
+
+
+@dataclass(frozen=True)
+class ObjectFacts:
+    """What the store says of an object."""
+
+    bytes: int
+    crc32c: str
+    """Eight hexadecimal digits, as in a manifest."""
+    generation: int
+    updated: datetime
+    """When it was written."""
 
 
 def is_remote(path: str | Path) -> bool:
@@ -61,8 +77,8 @@ def read_object(uri: str) -> tuple[bytes, int] | None:
             return None
 
 
-def write_object(uri: str, content: bytes, *, generation: int | None = None) -> None:
-    """Writes an object as a whole.
+def write_object(uri: str, content: bytes, *, generation: int | None = None) -> int:
+    """Writes an object as a whole; the generation that it has now.
 
     Args:
         uri: `gs://bucket/name`.
@@ -78,13 +94,16 @@ def write_object(uri: str, content: bytes, *, generation: int | None = None) -> 
 
     with _explained(uri, "write"):
         try:
-            _blob(uri).upload_from_string(
+            blob = _blob(uri)
+            blob.upload_from_string(
                 content, content_type=_type_of(uri), if_generation_match=generation, retry=DEFAULT_RETRY
             )
+            return int(blob.generation)
         except PreconditionFailed as error:
             found = read_object(uri)
             if found is None or found[0] != content:  # it is ours where the reply to an earlier try was lost
                 raise ObjectChanged(uri) from error
+            return found[1]
 
 
 def list_objects(folder: str) -> dict[str, int]:
@@ -93,10 +112,19 @@ def list_objects(folder: str) -> dict[str, int]:
     Raises:
         ArtifactError: The bucket cannot be read.
     """
+    return {name: facts.bytes for name, facts in describe_objects(folder).items()}
+
+
+def describe_objects(folder: str) -> dict[str, ObjectFacts]:
+    """What the store says of a folder's objects, by their names below it; empty if there is none.
+
+    Raises:
+        ArtifactError: The bucket cannot be read.
+    """
     with _explained(folder, "list"):
         bucket, prefix = _split(f"{folder.rstrip('/')}/")
         found = _client().list_blobs(bucket, prefix=prefix)
-        return {blob.name.removeprefix(prefix): blob.size for blob in found if not blob.name.endswith("/")}
+        return {blob.name.removeprefix(prefix): _facts(blob) for blob in found if not blob.name.endswith("/")}
 
 
 def list_folders(folder: str) -> list[str]:
@@ -113,19 +141,25 @@ def list_folders(folder: str) -> list[str]:
         return sorted(name.removeprefix(prefix).rstrip("/") for name in pages.prefixes)
 
 
-def remove_objects(folder: str, names: Iterable[str]) -> None:
+def remove_objects(folder: str, names: Iterable[str] | Mapping[str, int]) -> None:
     """Removes objects of a folder; one that is gone already is no error.
+
+    Args:
+        folder: The folder.
+        names: The objects' names below it; as a mapping to generations, only those that still have theirs.
 
     Raises:
         ArtifactError: The bucket cannot be written.
     """
-    from google.api_core.exceptions import NotFound
+    from google.api_core.exceptions import NotFound, PreconditionFailed
     from google.cloud.storage.retry import DEFAULT_RETRY
+
+    generations = names if isinstance(names, Mapping) else {}
 
     def remove(name: str) -> None:
         uri = below(folder, name)
-        with _explained(uri, "remove"), contextlib.suppress(NotFound):
-            _blob(uri).delete(retry=DEFAULT_RETRY)
+        with _explained(uri, "remove"), contextlib.suppress(NotFound, PreconditionFailed):
+            _blob(uri).delete(if_generation_match=generations.get(name), retry=DEFAULT_RETRY)
 
     _for_each(remove, names)
 
@@ -146,20 +180,39 @@ def download(folder: str, names: Iterable[str], target: Path) -> None:
     _for_each(bring, names)
 
 
-def upload(source: Path, names: Iterable[str], folder: str) -> None:
+def upload(source: Path, names: Iterable[str], folder: str, *, generation: int | None = None) -> None:
     """Puts files of the local folder `source` into a folder of a bucket.
 
+    Args:
+        source: The local folder.
+        names: The files' names below it, and the objects' below `folder`.
+        folder: The folder of the bucket.
+        generation: The generation that each object has to have still; `ABSENT` for none, None for any.
+
     Raises:
+        ObjectChanged: An object has another generation, and another content than the file.
         ArtifactError: The bucket cannot be written.
     """
+    from google.api_core.exceptions import PreconditionFailed
     from google.cloud.storage.retry import DEFAULT_RETRY
 
     def put(name: str) -> None:
-        with _explained(below(folder, name), "write"):
-            # The same file under the same name: to repeat it after a lost reply does no harm.
-            _blob(below(folder, name)).upload_from_filename(
-                str(source / name), content_type=_type_of(name), checksum="crc32c", retry=DEFAULT_RETRY
-            )
+        uri, path = below(folder, name), source / name
+        with _explained(uri, "write"):
+            try:
+                # The same file under the same name: to repeat it after a lost reply does no harm.
+                _blob(uri).upload_from_filename(
+                    str(path),
+                    content_type=_type_of(name),
+                    if_generation_match=generation,
+                    checksum="crc32c",
+                    retry=DEFAULT_RETRY,
+                )
+            except PreconditionFailed as error:
+                blob = _blob(uri)
+                blob.reload()
+                if _facts(blob).crc32c != crc32c_of(path):
+                    raise ObjectChanged(uri) from error
 
     _for_each(put, names)
 
@@ -173,9 +226,9 @@ def _for_each(work: Callable[[str], None], names: Iterable[str]) -> None:
 @functools.cache
 def _client() -> Any:
     """The client; with STORAGE_EMULATOR_HOST one that talks to an emulator."""
-    from google.cloud import storage
+    from google.cloud.storage import Client
 
-    return storage.Client()
+    return Client()
 
 
 def _split(uri: str) -> tuple[str, str]:
@@ -186,6 +239,10 @@ def _split(uri: str) -> tuple[str, str]:
 def _blob(uri: str) -> Any:
     bucket, name = _split(uri)
     return _client().bucket(bucket).blob(name)
+
+
+def _facts(blob: Any) -> ObjectFacts:
+    return ObjectFacts(blob.size, base64.b64decode(blob.crc32c or "").hex(), int(blob.generation or 0), blob.updated)
 
 
 def _type_of(name: str) -> str:

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from two_tower.artifacts.files import crc32c_of, sync_folder, write_json
+from two_tower.artifacts.lineage import Lineage
 from two_tower.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Manifest:
     extra: dict[str, Any] = field(default_factory=dict)
     """Further facts of this kind of artefact."""
     measured: dict[str, Any] = field(default_factory=dict)
-    """Times and the like, which differ from one making to the next and do not count as content."""
+    """Times and the like, which differ from one making to the next and do not count as content; under `lineage` the
+    run, step and code commit that made it and the hash of `config`, where a run's step is at work."""
     files: dict[str, FileFacts] = field(default_factory=dict)
     """Size in bytes and crc32c of every file, by its path in the folder."""
     schema_version: int = SCHEMA_VERSION
@@ -208,9 +210,13 @@ def content_hash(folder: str | Path) -> str:
     try:
         content = json.loads((Path(folder) / MANIFEST).read_bytes())
         content.pop("measured", None)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return _hash(content)
     except OSError as error:
         raise ArtifactError(f"{folder}: no readable {MANIFEST} here: {error.strerror}; make it again") from error
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _empty(folder: Path) -> None:
@@ -222,6 +228,8 @@ def _empty(folder: Path) -> None:
 
 def _seal(folder: Path, manifest: Manifest) -> None:
     """Lists the folder's files in the manifest, makes them durable, and writes the manifest."""
+    if lineage := Lineage.of_process().as_labels():
+        manifest.measured["lineage"] = lineage | {"config": _hash(manifest.config)}
     for path in sorted(file for file in folder.rglob("*") if file.is_file()):
         manifest.files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "crc32c": crc32c_of(path)}
         _sync_file(path)

@@ -47,3 +47,4 @@ from .models import (
     VectorSearch as VectorSearch,
 )
 from .search import Between as Between, value_at as value_at, with_values as with_values
+from .times import at_time as at_time, first_time as first_time

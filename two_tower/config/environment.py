@@ -15,11 +15,8 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 from pydantic_core import PydanticCustomError
 
 from two_tower.config.loading import load_settings
+from two_tower.config.times import filled, refuse_unknown_placeholders, texts_in
 from two_tower.settings import Duration, Settings, TimeZone
-
-_PLACEHOLDER = re.compile(r"\{(date|time)(?:-(\d{1,4})([hdw]))?(?::([^{}]*%[^{}]*))?\}")
-_UNITS = {"date": "dw", "time": "h"}
-_EXAMPLES = "{date}, {date-7d}, {date-1d:%Y/%m/%d}, {time} and {time-24h}"
 
 
 def load_environment(path: str | Path) -> Environment:
@@ -101,8 +98,8 @@ class Schedule(Settings):
     @classmethod
     def _known_placeholders(cls, values: dict[str, Any]) -> dict[str, Any]:
         for key, value in values.items():
-            for text in _texts(value):
-                _refuse_unknown_placeholders(key, text)
+            for text in texts_in(value):
+                refuse_unknown_placeholders(key, text)
         return values
 
     @model_validator(mode="after")
@@ -151,7 +148,7 @@ class Schedule(Settings):
         """`set` for the run that is due at this moment, as the `KEY=VALUE` texts that `load_config` takes."""
         moment = due.astimezone(self.zone)
         return [
-            f"{key}={json.dumps(_filled(value, moment), ensure_ascii=False, default=str)}"
+            f"{key}={json.dumps(filled(value, moment), ensure_ascii=False, default=str)}"
             for key, value in self.set.items()
         ]
 
@@ -167,41 +164,3 @@ class Environment(Settings):
     schedules: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Schedule] = Field(
         {}, description="The retrainings by name."
     )
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a value, those in its lists and mappings included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, dict)):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
-
-
-def _refuse_unknown_placeholders(key: str, text: str) -> None:
-    found = list(_PLACEHOLDER.finditer(text))
-    wrong = any(match[3] and match[3] not in _UNITS[match[1]] for match in found)
-    if wrong or re.search(r"[{}]", _PLACEHOLDER.sub("", text)):
-        raise PydanticCustomError(
-            "placeholder", "{key}: {text} holds a placeholder that is not known; there are {examples}",
-            {"key": key, "text": repr(text), "examples": _EXAMPLES},
-        )  # fmt: skip
-
-
-def _filled(value: Any, moment: datetime) -> Any:
-    """The value with its placeholders filled in for this moment, a time in the schedule's zone."""
-    if isinstance(value, str):
-        return _PLACEHOLDER.sub(lambda match: _said(match, moment), value)
-    if isinstance(value, list):
-        return [_filled(inner, moment) for inner in value]
-    if isinstance(value, dict):
-        return {key: _filled(inner, moment) for key, inner in value.items()}
-    return value
-
-
-def _said(match: re.Match[str], moment: datetime) -> str:
-    """What a placeholder stands for: days are counted on the calendar, hours as they pass."""
-    kind, number, unit, form = match.groups()
-    back = timedelta(**{{"h": "hours", "d": "days", "w": "weeks"}[unit]: int(number)}) if unit else timedelta()
-    shifted = moment.date() - back if kind == "date" else (moment.astimezone(UTC) - back).astimezone(moment.tzinfo)
-    return shifted.strftime(form) if form else shifted.isoformat()

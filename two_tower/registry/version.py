@@ -67,6 +67,17 @@ class Version:
         return self.folder / "vocabulary" / "items.parquet"
 
     @property
+    def data_seen_until(self) -> int | None:
+        """The newest event that it was trained on, in microseconds since 1970 UTC; None if that is not known."""
+        return read_manifest(self.folder, VERSION_KIND).data_seen_until
+
+    @property
+    def sources(self) -> list[dict[str, Any]] | None:
+        """The interaction files of the run that made it; None if they are not known."""
+        found: list[dict[str, Any]] | None = read_manifest(self.folder, VERSION_KIND).measured.get("sources")
+        return found
+
+    @property
     def config(self) -> dict[str, Any]:
         """The configuration of the run that made the version."""
         return read_manifest(self.folder, VERSION_KIND).config

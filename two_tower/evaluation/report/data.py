@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,20 @@ from two_tower.evaluation.report.values import as_day, as_window
 _SAMPLES_PER_REASON = 2
 _MOST_REASONS = 12
 _MOST_DAYS = 10
+_NAMED_FILES = 5
 _OPEN_COLUMNS = 8
 """Rows of the table of changed columns that are seen without opening the rest."""
 _CHANGE, _LARGE_CHANGE = 0.1, 0.25
 """The stability index of a change, and of a large one."""
 
 
-def data_section(data: ArtifactReader, *, days: Mapping[str, list[str]] | None) -> dict[str, Any]:
-    """What was read, kept and left out, and when it happened; `days` are those with no or few events, if known."""
+def data_section(
+    data: ArtifactReader, *, days: Mapping[str, list[str]] | None, news: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What was read, kept and left out, when it happened, and what is new.
+
+    `days` are those with no or few events, `news` is what the champion has not seen; both if known.
+    """
     summary = data.json("summary.json")
     rows = summary.get("rows", {})
     windows = {name: window for name, edges in summary.get("windows", {}).items() if (window := as_window(edges))}
@@ -34,6 +41,7 @@ def data_section(data: ArtifactReader, *, days: Mapping[str, list[str]] | None) 
     shaded = {name: windows[name] for name in ("validation", "test") if name in windows}
     by_time = "train" in windows and all(window[0] >= windows["train"][1] for window in shaded.values())
     return {
+        "news": _news(news, dict(zip(per_day.get("day", []), per_day.get("events", []), strict=True))),
         "summary": summary,
         "read": rows.get("read"),
         "kept": rows.get("kept"),
@@ -53,6 +61,23 @@ def data_section(data: ArtifactReader, *, days: Mapping[str, list[str]] | None) 
             if (found := (days or {}).get(kind))
         ],
     }
+
+
+def _news(news: Mapping[str, Any] | None, per_day: Mapping[str, int]) -> list[str]:
+    """What is new in the logs since the champion, in sentences."""
+    if not news:
+        return []
+    said = [f"The run is for {news['run_time']}; {news['files']:,} files of logs."]
+    if "new" in news:
+        kinds = [f"{news[kind]:,} {kind}" for kind in ("new", "changed", "gone")]
+        names = ", ".join(news["new_names"][:_NAMED_FILES])
+        more = " …" if len(news["new_names"]) > _NAMED_FILES else ""
+        said.append(f"Since the champion's run: {', '.join(kinds)}{f' ({names}{more})' if names else ''}.")
+    if news.get("seen_until") is not None:
+        until = datetime.fromtimestamp(news["seen_until"] / 1e6, UTC)
+        later = sum(events for day, events in per_day.items() if day > until.date().isoformat())
+        said.append(f"The champion has seen events until {until:%Y-%m-%d %H:%M} UTC; {later:,} are of later days.")
+    return said
 
 
 def _first_days(days: Sequence[str]) -> str:

@@ -37,6 +37,7 @@ def write_report(
     index: str | Path | None = None,
     config: Mapping[str, Any],
     title: str | None = None,
+    news: Mapping[str, Any] | None = None,
     run: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the run's report, one self-contained HTML file, to `out_html`.
@@ -49,6 +50,7 @@ def write_report(
         index: The `index` artefact, where there is one.
         config: The whole configuration, shown as YAML.
         title: The heading; the configuration's name if not given.
+        news: What the champion has not seen of the logs, as `two_tower.data.news_since` gives it.
         run: What ran: `run_id`, `started` (text), `code` (commit or fingerprint), `steps` (a list of `name`, `state`:
             ran, cached, failed, skipped, running or waiting, and `seconds`) and `versions` (package to version); any
             may be missing, and more is ignored.
@@ -85,7 +87,7 @@ def write_report(
         tail=long_tail_section(data),
         space=space_section(measured, display=display),
         examples=examples_section(measured, display=display),
-        data=data_section(data, days=metrics.get("days")),
+        data=data_section(data, days=metrics.get("days"), news=news),
         columns=columns_section(measured),
         drift=drift_section(metrics.get("drift")),
         training=training_section(artefacts["trained_towers"].json("history.json")),
