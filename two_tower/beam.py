@@ -12,7 +12,8 @@ import apache_beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from two_tower.config import Beam
-from two_tower.errors import ConfigError
+from two_tower.dataflow_options import check_options, job_family, job_options
+from two_tower.errors import ConfigError, UserError
 
 LOCAL = {"in_process": "multi_threading", "multi_process": "multi_processing"}
 REMOTE = ("DataflowRunner", "FlinkRunner", "PortableRunner", "SparkRunner")
@@ -22,13 +23,18 @@ MOST_WORKERS = 8
 """Each of them holds a shard in memory."""
 
 
-def pipeline(beam: Beam) -> apache_beam.Pipeline:
+def pipeline(beam: Beam, part: str = "") -> apache_beam.Pipeline:
     """An empty pipeline on the configured runner, to be used as a context manager.
 
-    The local runners are the FnApiRunner by name: the DirectRunner may try to fetch another runner first.
+    The local runners are the FnApiRunner by name: the DirectRunner may try to fetch another runner first.  On Dataflow
+    the context ends when the job has (`two_tower.dataflow_job`).
+
+    Args:
+        beam: The configuration's `beam` section.
+        part: Which of the step's pipelines it is, a word for the job's name.
 
     Raises:
-        ConfigError: There is no such runner, or it lacks an option that it cannot do without.
+        ConfigError: There is no such runner, or an option is missing or wrong; the message names them all.
     """
     if mode := LOCAL.get(beam.runner):
         from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -41,9 +47,19 @@ def pipeline(beam: Beam) -> apache_beam.Pipeline:
     if beam.runner not in REMOTE:
         known = ", ".join((*LOCAL, *REMOTE))
         raise ConfigError(f"beam.runner: no runner {beam.runner!r}; expected one of {known}")
-    if beam.runner == "DataflowRunner":
-        _require_dataflow_options(beam)
-    return apache_beam.Pipeline(runner=beam.runner, options=PipelineOptions.from_dictionary(beam.options))
+    if beam.runner != "DataflowRunner":
+        return apache_beam.Pipeline(runner=beam.runner, options=PipelineOptions.from_dictionary(beam.options))
+    if problems := check_options(beam):
+        raise ConfigError("\n".join(problems))
+    from two_tower.dataflow_job import DataflowPipeline
+
+    options = PipelineOptions.from_dictionary(job_options(beam, part=part))
+    return DataflowPipeline(options, family=job_family(beam))
+
+
+def is_remote(beam: Beam) -> bool:
+    """Whether the workers are other machines, which share `beam.work` with this one and nothing else."""
+    return beam.runner in REMOTE and "://" in (beam.work or "")
 
 
 def spread(pipeline: apache_beam.Pipeline, name: str, elements: Iterable[Any]) -> Any:
@@ -56,22 +72,10 @@ def naming_a_full_disk(folder: str) -> Iterator[None]:
     """Makes the error of a worker that found no room in `folder`, which Beam passes on as text, the `OSError` again."""
     try:
         yield
+    except UserError:  # it says more already
+        raise
     except Exception as error:
         for number in NO_ROOM:
             if os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number), folder) from error
         raise
-
-
-def _require_dataflow_options(beam: Beam) -> None:
-    """Checks what Dataflow would refuse only after minutes, or what would leave its workers without this code."""
-    missing = [name for name in ("project", "region", "temp_location") if not beam.options.get(name)]
-    if missing:
-        raise ConfigError(f"beam.options: DataflowRunner needs {' and '.join(missing)}")
-    if not (beam.options.get("sdk_container_image") or beam.options.get("setup_file")):
-        raise ConfigError(
-            "beam.options: DataflowRunner needs sdk_container_image (the prep image) or setup_file (this project's "
-            "setup.py), so that its workers have this code"
-        )
-    if not (beam.work or "").startswith("gs://"):
-        raise ConfigError("beam.work: DataflowRunner needs a gs:// folder that all its workers reach")
