@@ -209,9 +209,8 @@ def upload(source: Path, names: Iterable[str], folder: str, *, generation: int |
                     retry=DEFAULT_RETRY,
                 )
             except PreconditionFailed as error:
-                blob = _blob(uri)
-                blob.reload()
-                if _facts(blob).crc32c != crc32c_of(path):
+                there = _client().bucket(_split(uri)[0]).get_blob(_split(uri)[1])
+                if there is None or _facts(there).crc32c != crc32c_of(path):
                     raise ObjectChanged(uri) from error
 
     _for_each(put, names)
