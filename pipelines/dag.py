@@ -8,7 +8,7 @@ embed_candidates -> export_query_tower     (the vectors become the history table
 evaluate_recall -> write_report            (and leave_page, whatever happened)
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +54,19 @@ def parameters_of(config: Config) -> dict[str, str]:
     }
 
 
-def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None) -> Any:
+def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, uncached: Collection[str] = ()) -> Any:
     """The KFP pipeline of a configuration.
 
     Args:
         config: Its sections become the defaults of the pipeline's parameters.
         images: Container image by image target (`prep`, `train`, `embed`, `index`); the local stand-in if absent.
+        uncached: Steps that run in every run, beside those that always do.
     """
     from kfp import dsl
 
     code = code_fingerprints(config)
     defaults = parameters_of(config)
-    task = _tasks(config, images=images)
+    task = _tasks(config, images=images, uncached=uncached)
 
     @dsl.pipeline(name=config.name.replace("_", "-"), description=config.description or None)
     def two_tower_retrieval(
@@ -233,14 +234,17 @@ def build_preparation(config: Config) -> Any:
     return preparation
 
 
-def _tasks(config: Config, *, images: Mapping[str, str] | None = None) -> Callable[..., Any]:
+def _tasks(
+    config: Config, *, images: Mapping[str, str] | None = None, uncached: Collection[str] = ()
+) -> Callable[..., Any]:
     """What makes a step's task, by its name and inputs, in its image and with the machine that it asks for."""
     components = {
         name: component_of(name, image=(images or {}).get(target, LOCAL_IMAGE)) for name, target in IMAGE_OF.items()
     }
 
     def task(step: str, **inputs: Any) -> Any:
-        return _ask_for(components[step](**inputs), config.resources.get(step))
+        made = _ask_for(components[step](**inputs), config.resources.get(step))
+        return made.set_caching_options(False) if step in uncached else made
 
     return task
 
@@ -258,8 +262,10 @@ def _ask_for(task: Any, resources: Resources | None) -> Any:
     return task
 
 
-def compile_pipeline(config: Config, out: str | Path, *, images: Mapping[str, str] | None = None) -> None:
-    """Writes the compiled pipeline of a configuration as YAML."""
+def compile_pipeline(
+    config: Config, out: str | Path, *, images: Mapping[str, str] | None = None, uncached: Collection[str] = ()
+) -> None:
+    """Writes the compiled pipeline of a configuration as YAML; the arguments are those of `build_pipeline`."""
     from kfp import compiler
 
-    compiler.Compiler().compile(build_pipeline(config, images=images), str(out))
+    compiler.Compiler().compile(build_pipeline(config, images=images, uncached=uncached), str(out))

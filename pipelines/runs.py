@@ -61,7 +61,7 @@ class Run:
         folder = workdir / run_id
         (folder / "logs").mkdir(parents=True)
         return cls(
-            folder, run_id, name, config_file, config, now.isoformat(timespec="seconds"), _commit(),
+            folder, run_id, name, config_file, config, now.isoformat(timespec="seconds"), commit(),
             {name: importlib.metadata.version(name) for name in PACKAGES}, [StepRecord(step) for step in STEPS],
         )  # fmt: skip
 
@@ -151,7 +151,7 @@ def find_run(workdir: Path, run_id: str) -> Run:
     raise UserError(f"{workdir}: {problem} {run_id!r}; the newest runs: {known}")
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the checkout, with a + when it has changes; empty outside one."""
     here = Path(__file__).parent
     try:

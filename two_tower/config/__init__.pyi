@@ -1,8 +1,16 @@
-from .environment import Environment as Environment, Schedule as Schedule, load_environment as load_environment
+from .environment import (
+    Environment as Environment,
+    Kubeflow as Kubeflow,
+    Prices as Prices,
+    Schedule as Schedule,
+    Vertex as Vertex,
+    load_environment as load_environment,
+)
 from .loading import (
     canonical_json as canonical_json,
     json_schema as json_schema,
     load_config as load_config,
+    load_settings as load_settings,
     merged_yaml as merged_yaml,
     parse_section as parse_section,
 )

@@ -14,7 +14,9 @@ from cronsim import CronSim, CronSimError
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from two_tower.artifacts import normalised
 from two_tower.config.loading import load_settings
+from two_tower.config.models import STEPS, Beam, Config, Resources
 from two_tower.config.times import filled, refuse_unknown_placeholders, texts_in
 from two_tower.settings import Duration, Settings, TimeZone
 
@@ -46,6 +48,15 @@ def _moment(value: Any) -> Any:
 Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string"})]
 
 
+Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+"""A label's key or value, as every service of Google Cloud takes it."""
+Bucket = Annotated[
+    str,
+    BeforeValidator(lambda value: normalised(value).rstrip("/") if isinstance(value, str) else value),
+    Field(pattern=r"^gs://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[^/]+)*$"),
+]
+
+
 class Schedule(Settings):
     """When a configuration is trained anew, and what is different about it then."""
 
@@ -67,6 +78,9 @@ class Schedule(Settings):
     )
     grace: Duration = Field(  # type: ignore[assignment]
         "1h", description="With `catch_up: none`: how late a run may start and still be on time."
+    )
+    max_concurrent_runs: int = Field(
+        1, ge=1, description="How many of its runs may go on at the same time on Vertex AI or Kubeflow; here, one."
     )
     when_busy: Literal["skip", "wait"] = Field(
         "skip", description="What becomes of a time that comes while another run goes on in the working folder."
@@ -158,9 +172,105 @@ class Schedule(Settings):
         return (moment if moment.tzinfo else moment.replace(tzinfo=self.zone)).astimezone(UTC)
 
 
-class Environment(Settings):
-    """Where and when the pipeline runs."""
+class Vertex(Settings):
+    """Where on Google Cloud the pipeline runs. Neither the project nor the bucket has a default."""
 
+    project: str = Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$", description="The project's id.")
+    region: str = Field(pattern=r"^[a-z]+-[a-z]+\d+$", description="Where the runs are, such as europe-west4.")
+    bucket: Bucket = Field(description="gs://BUCKET or gs://BUCKET/FOLDER: artefacts, registry, work files.")
+    service_account: str = Field(
+        pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", description="The e-mail address of the account that the steps run as."
+    )
+    network: str | None = Field(
+        None,
+        pattern=r"^projects/[^/]+/global/networks/[^/]+$",
+        description="projects/NUMBER/global/networks/NAME, for steps in a private network.",
+    )
+    encryption_key: str | None = Field(
+        None,
+        pattern=r"^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$",
+        description="The key of Cloud KMS that encrypts what the runs leave.",
+    )
+    endpoints: dict[Literal["vertex", "resource_manager", "iam", "service_usage", "images"], str] = Field(
+        {}, description="Other addresses of Google's services, where a private network has them."
+    )
+
+
+class Kubeflow(Settings):
+    """A Kubeflow Pipelines server."""
+
+    host: str | None = Field(None, pattern=r"^https?://", description="Its address; `--host` replaces it.")
+    root: str = Field(
+        pattern=r"^[a-z0-9]+://[^/]+", description="Where the artefacts go: gs://, s3:// or minio:// and a bucket."
+    )
+    registry: str | None = Field(
+        None,
+        description="The registry's root: gs://BUCKET/FOLDER, or a folder that every step mounts; `registry` "
+        "below `root` if that is on gs://.",
+    )
+    namespace: str | None = Field(None, description="The namespace of a multi-user installation.")
+    experiment: str = Field("two-tower", description="The experiment that the runs belong to.")
+
+    @model_validator(mode="after")
+    def _has_a_registry(self) -> Kubeflow:
+        if self.registry is None and not self.root.startswith("gs://"):
+            raise PydanticCustomError(
+                "registry", "registry: needed, since the root {root} is not on gs://", {"root": repr(self.root)}
+            )
+        return self
+
+
+class Prices(Settings):
+    """What the machines cost, for an estimate before a run is submitted; from the provider's price list."""
+
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    run: float = Field(0.0, ge=0, description="The fee for one run of a pipeline.")
+    cpu_hour: float = Field(ge=0, description="An hour of one virtual CPU of a step.")
+    memory_gb_hour: float = Field(ge=0, description="An hour of one gigabyte of a step's memory.")
+    accelerator_hour: dict[str, Annotated[float, Field(ge=0)]] = Field({}, description="An hour of one accelerator.")
+    worker_hour: float = Field(0.0, ge=0, description="An hour of one Dataflow worker.")
+
+
+class Environment(Settings):
+    """Where and when the pipeline runs; it overlays a data set's configuration."""
+
+    vertex: Vertex | None = Field(None, description="Vertex AI Pipelines.")
+    kubeflow: Kubeflow | None = Field(None, description="Kubeflow Pipelines.")
+    data_root: str | None = Field(
+        None,
+        description="Where relative paths of a configuration are looked up, as DATA_ROOT/DATASET/PATH; `data` in the "
+        "bucket if not given.",
+    )
+    images: dict[Literal["prep", "train", "embed", "index"], str] = Field(
+        {}, description="The container image of each target, by digest (NAME@sha256:…); `make images` writes them."
+    )
+    labels: dict[Label, Label] = Field({}, description="Put on every resource in the cloud.")
+    resources: dict[Literal[(*STEPS, "default")], Resources] = Field(  # type: ignore[valid-type]
+        {}, description="The machine of each step; `default` for all that are not named."
+    )
+    beam: Beam | None = Field(None, description="The runner of the Beam steps, in place of the configuration's.")
+    caching: dict[Literal[STEPS], bool] = Field(  # type: ignore[valid-type]
+        {}, description="false: the step runs in every run, although its inputs are those of an earlier one."
+    )
+    promotion: Literal["registry"] = Field("registry", description="What becomes of a version that passes the gate.")
+    set: dict[str, Any] = Field({}, description="Settings of the configuration that are replaced, by dotted key.")
+    prices: Prices | None = Field(None, description="For the estimate of a run's cost.")
+    minutes: dict[Literal[STEPS], Annotated[float, Field(ge=0)]] = Field(  # type: ignore[valid-type]
+        {}, description="How long steps take, for the estimate; of the others it is taken from the latest run."
+    )
     schedules: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Schedule] = Field(
         {}, description="The retrainings by name."
     )
+
+    def overrides(self) -> list[str]:
+        """`set`, as the `KEY=VALUE` texts that `load_config` takes."""
+        return [f"{key}={json.dumps(value, ensure_ascii=False, default=str)}" for key, value in self.set.items()]
+
+    def overlaid(self, config: Config) -> Config:
+        """The configuration with this environment's machines and Beam runner."""
+        machines = dict.fromkeys(STEPS, self.resources["default"]) if "default" in self.resources else {}
+        machines |= config.resources | {step: own for step, own in self.resources.items() if step != "default"}
+        changes: dict[str, Any] = {"resources": machines}
+        if self.beam is not None:
+            changes["beam"] = self.beam
+        return config.model_copy(update=changes)
