@@ -162,8 +162,8 @@ class VertexBackend:
             name=job.labels.get("pipeline", ""),
             state=STATES.get(job.state.name, "waiting"),
             link=self.link(run_id),
-            started=_moment(job.create_time),
-            ended=_moment(job.end_time),
+            started=moment_of(job.create_time),
+            ended=moment_of(job.end_time),
             labels=dict(job.labels),
             registry=str(dict(job.runtime_config.parameter_values).get("registry", "")),
         )
@@ -205,7 +205,7 @@ def _note(run: RemoteRun, task: PipelineTaskDetail) -> None:
         return
     step = run.step(name)
     step.state = STEP_STATES.get(task.state.name, "waiting")  # type: ignore[assignment]
-    start, end = _moment(task.start_time), _moment(task.end_time)
+    start, end = moment_of(task.start_time), moment_of(task.end_time)
     if start and end:
         step.seconds = (end - start).total_seconds()
     step.outputs = {
@@ -220,6 +220,6 @@ def _caches(spec: dict[str, Any]) -> bool:
     return '"enableCache": true' in json.dumps(spec, default=dict)
 
 
-def _moment(value: Any) -> datetime | None:
+def moment_of(value: Any) -> datetime | None:
     """A time of the service; None where it has none."""
     return value if value and value.timestamp() > 0 else None

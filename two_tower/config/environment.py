@@ -18,6 +18,7 @@ from two_tower.artifacts import normalised
 from two_tower.config.loading import load_settings
 from two_tower.config.models import STEPS, Beam, Config, Resources
 from two_tower.config.times import filled, refuse_unknown_placeholders, texts_in
+from two_tower.errors import ConfigError
 from two_tower.settings import Duration, Settings, TimeZone
 
 
@@ -165,6 +166,21 @@ class Schedule(Settings):
             f"{key}={json.dumps(filled(value, moment), ensure_ascii=False, default=str)}"
             for key, value in self.set.items()
         ]
+
+    def standing_overrides(self) -> list[str]:
+        """`set` for all of its runs alike: what depends on the time stays a placeholder, which each run fills in.
+
+        Raises:
+            ConfigError: A placeholder stands outside of `data`, where a run does not look for it.
+        """
+        for key, value in self.set.items():
+            for text in texts_in(value):
+                if not key.startswith("data.") and filled(text, datetime(2024, 1, 1, tzinfo=UTC)) != text:
+                    raise ConfigError(
+                        f"set.{key}: {text!r} depends on the time; on Vertex AI and Kubeflow a run fills in its time "
+                        "below `data` alone"
+                    )
+        return [f"{key}={json.dumps(value, ensure_ascii=False, default=str)}" for key, value in self.set.items()]
 
     def _in_utc(self, moment: datetime | None) -> datetime | None:
         if moment is None:
