@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from pipelines.remote.schedules import RemoteSchedule, Schedules
     from pipelines.runs import Run
-    from two_tower.config import Config
+    from two_tower.config import Config, Environment
     from two_tower.registry import Registry, Version
 
 app = typer.Typer(
@@ -64,6 +65,22 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="Runs every step, what
 EnvironmentFile = Annotated[
     Path, typer.Option("--env", metavar="FILE", help="An environment file, such as configs/environments/local.yaml.")
 ]
+OptionalEnvironment = Annotated[
+    Path | None,
+    typer.Option("--env", metavar="FILE", help="An environment file: what is meant lies there, not on this machine."),
+]
+BackendName = Annotated[
+    str | None, typer.Option("--backend", metavar="NAME", help="vertex or kfp, where the environment has both.")
+]
+Host = Annotated[str | None, typer.Option("--host", metavar="URL", help="The Kubeflow Pipelines server.")]
+Images = Annotated[
+    Path | None, typer.Option("--images", metavar="FILE", help="The images that `make images` has written.")
+]
+ScheduleName = Annotated[
+    str | None, typer.Option("--schedule", metavar="NAME", help="One schedule instead of all of the file.")
+]
+NameOfSchedule = Annotated[str, typer.Argument(metavar="NAME", help="A schedule of the environment file.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Follows the run to its end; the exit code is that of `run`.")]
 DEFAULT_WORKDIR = Path("runs")
 
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -92,6 +109,59 @@ def run(
         print("interrupted; the finished steps are kept, the same command goes on from there", file=sys.stderr)
         code = EXIT_INTERRUPTED
     raise typer.Exit(code)
+
+
+@app.command()
+def submit(
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A data set's YAML file.")] = None,
+    env: OptionalEnvironment = None,
+    overrides: Overrides = None,
+    images: Images = None,
+    wait: Wait = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Prints what would be sent, and sends nothing.")] = False,
+    no_cache: NoCache = False,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Continues a failed run from its last good steps.")
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", metavar="ID", help="The new run's id; given twice, there is one run.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The time that {date} and {time} below data stand for.")
+    ] = None,
+    backend: BackendName = None,
+    host: Host = None,
+) -> None:
+    """Run the whole DAG on Vertex AI or Kubeflow Pipelines, as an environment file says.
+
+    Without --wait, exit code 0: it has been submitted. With it, exit codes as for `run`.
+    """
+    from pipelines.remote import commands
+    from pipelines.remote.submission import load_images, make_submission
+    from two_tower.config import first_time, load_environment
+    from two_tower.errors import ConfigError
+
+    if env is None:
+        raise ConfigError("submit needs --env FILE, which says where; `two-tower run` runs here")
+    if (config is None) == (resume is None):
+        raise ConfigError("submit needs either CONFIG or --resume RUN")
+    environment = load_environment(env)
+    kind = commands.kind_of(environment, backend)
+    console = _console()
+    if config is None:
+        assert resume is not None
+        raise typer.Exit(commands.resume(environment, resume, console, kind=kind, host=host, wait=wait))
+    submission = make_submission(
+        config,
+        environment,
+        overrides or (),
+        backend=kind,
+        images=load_images(images) if images else None,
+        run_id=run_id,
+        run_time=first_time(at).isoformat() if at else "",
+        cache=not no_cache,
+    )
+    raise typer.Exit(commands.submit(submission, console, kind=kind, host=host, wait=wait, dry_run=dry_run))
 
 
 @app.command()
@@ -388,8 +458,20 @@ def config_schema() -> None:
 
 
 @runs_app.command("list")
-def runs_list(workdir: Workdir = DEFAULT_WORKDIR) -> None:
+def runs_list(
+    workdir: Workdir = DEFAULT_WORKDIR,
+    env: OptionalEnvironment = None,
+    backend: BackendName = None,
+    host: Host = None,
+) -> None:
     """List the runs, newest first."""
+    if env is not None:
+        from pipelines.remote import commands
+
+        environment, kind = _remote(env, backend)
+        found = commands.backend_of(environment, kind, host=host).list_runs(None, most=commands.LISTED)
+        _console().print(commands.runs_table(found))
+        return
     from pipelines.console import runs_table
     from pipelines.runs import list_runs
 
@@ -400,8 +482,17 @@ def runs_list(workdir: Workdir = DEFAULT_WORKDIR) -> None:
 def runs_show(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id or its beginning; or latest.")] = "latest",
     workdir: Workdir = DEFAULT_WORKDIR,
+    env: OptionalEnvironment = None,
+    backend: BackendName = None,
+    host: Host = None,
 ) -> None:
     """Show a run's steps, figures and verdict."""
+    if env is not None:
+        from pipelines.remote import commands
+
+        environment, kind = _remote(env, backend)
+        commands.show(environment, run_id, _console(), kind=kind, host=host)
+        return
     from pipelines.console import LiveWatcher
     from pipelines.runs import find_run
 
@@ -532,24 +623,97 @@ def registry_prune(
 
 
 @schedule_app.command("list")
-def schedule_list(env: EnvironmentFile, workdir: Workdir = DEFAULT_WORKDIR) -> None:
-    """List the schedules: when they are due, and what became of them last in the working folder."""
+def schedule_list(
+    env: EnvironmentFile, workdir: Workdir = DEFAULT_WORKDIR, backend: BackendName = None, host: Host = None
+) -> None:
+    """List the schedules: when they are due, and what became of them last, here or on the environment's service."""
     from datetime import UTC, datetime
 
     from pipelines.schedule import choose, schedules_table
     from two_tower.config import load_environment
 
-    schedules = choose(load_environment(env), None, file=env)
+    environment = load_environment(env)
+    if environment.vertex or environment.kubeflow:
+        from pipelines.remote import commands
+        from pipelines.remote.schedules import owner_of, remote_table
+
+        service = commands.schedules_of(environment, commands.kind_of(environment, backend), host=host)
+        _console().print(remote_table(environment, service.list(owner_of(env))))
+        return
+    schedules = choose(environment, None, file=env)
     _console().print(schedules_table(schedules, workdir.resolve() / "schedules", now=datetime.now(UTC)))
+
+
+@schedule_app.command("apply")
+def schedule_apply(
+    env: EnvironmentFile,
+    schedule: ScheduleName = None,
+    images: Images = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Removes schedules that the file no longer has.")] = False,
+    backend: BackendName = None,
+    host: Host = None,
+) -> None:
+    """Make the service's schedules those of the environment file; a second time nothing changes."""
+    from pipelines.remote import commands
+    from pipelines.remote.schedules import apply, owner_of, plan
+    from pipelines.remote.submission import load_images
+
+    environment, kind = _remote(env, backend)
+    planned = plan(environment, env, backend=kind, only=schedule, images=load_images(images) if images else None)
+    console = _console()
+    commands.check([each.submission for each in planned], console, kind=kind, host=host, schedules=True)
+    service = commands.schedules_of(environment, kind, host=host)
+    for done in apply(service, planned, owner=owner_of(env), prune=prune, whole=schedule is None):
+        hint = "; it is not in the file, --prune removes it" if done.deed == "left" else ""
+        coming = done.schedule.next_run if done.schedule and done.deed != "removed" else None
+        when = f", due next at {coming.astimezone():%a %Y-%m-%d %H:%M %Z}" if coming else ""
+        print(f"{done.name}: {done.deed}{hint}{when}")
+
+
+@schedule_app.command("pause")
+def schedule_pause(name: NameOfSchedule, env: EnvironmentFile, backend: BackendName = None, host: Host = None) -> None:
+    """Have a schedule of the service start nothing until it is resumed."""
+    service, found = _schedule_of(name, env, backend, host)
+    service.pause(found)
+    print(f"{name}: paused")
+
+
+@schedule_app.command("resume")
+def schedule_resume(name: NameOfSchedule, env: EnvironmentFile, backend: BackendName = None, host: Host = None) -> None:
+    """Have a paused schedule start runs again; with catch_up: all, also those that came due meanwhile."""
+    from two_tower.config import load_environment
+
+    service, found = _schedule_of(name, env, backend, host)
+    known = load_environment(env).schedules.get(name)
+    service.resume(found, catch_up=known is not None and known.catch_up == "all")
+    print(f"{name}: resumed")
+
+
+@schedule_app.command("delete")
+def schedule_delete(name: NameOfSchedule, env: EnvironmentFile, backend: BackendName = None, host: Host = None) -> None:
+    """Remove a schedule from the service; runs that it has started go on."""
+    service, found = _schedule_of(name, env, backend, host)
+    service.delete(found)
+    print(f"{name}: deleted")
+
+
+@schedule_app.command("run-now")
+def schedule_run_now(
+    name: NameOfSchedule, env: EnvironmentFile, wait: Wait = False, backend: BackendName = None, host: Host = None
+) -> None:
+    """Start a schedule's run at once, with this moment for its time."""
+    from pipelines.remote import commands
+
+    environment, kind = _remote(env, backend)
+    code = commands.run_schedule_now(environment, env, name, _console(), kind=kind, host=host, wait=wait)
+    raise typer.Exit(code)
 
 
 @schedule_app.command("run-local")
 def schedule_run_local(
     env: EnvironmentFile,
     once: Annotated[bool, typer.Option("--once", help="Runs what is due and ends, for cron or a timer.")] = False,
-    schedule: Annotated[
-        str | None, typer.Option(metavar="NAME", help="One schedule instead of all of the file.")
-    ] = None,
+    schedule: ScheduleName = None,
     workdir: Workdir = DEFAULT_WORKDIR,
     now: Annotated[str | None, typer.Option(metavar="TIME", hidden=True, help="What the clock is put to.")] = None,
 ) -> None:
@@ -739,6 +903,25 @@ def _end_at_interrupt(console: Console, then: str) -> None:
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.set_wakeup_fd(sender.detach())
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _schedule_of(name: str, env: Path, backend: str | None, host: str | None) -> tuple[Schedules, RemoteSchedule]:
+    """A schedule of an environment's service, and the service."""
+    from pipelines.remote import commands
+    from pipelines.remote.schedules import find, owner_of
+
+    environment, kind = _remote(env, backend)
+    service = commands.schedules_of(environment, kind, host=host)
+    return service, find(service, owner_of(env), name)
+
+
+def _remote(env: Path, backend: str | None) -> tuple[Environment, str]:
+    """An environment and which of its services is meant."""
+    from pipelines.remote.commands import kind_of
+    from two_tower.config import load_environment
+
+    environment = load_environment(env)
+    return environment, kind_of(environment, backend)
 
 
 def _load(config: Path, overrides: list[str] | None = None) -> Config:

@@ -1,0 +1,229 @@
+"""What the commands of `two-tower` that reach beyond this machine do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.console import gate_table, metrics_table
+from pipelines.remote.runs import Backend, RemoteRun
+from pipelines.remote.submission import Submission, make_submission, new_run_id, places, shown
+from two_tower.config import Environment
+from two_tower.errors import ConfigError
+from two_tower.progress import human_seconds
+
+if TYPE_CHECKING:
+    from pipelines.remote.schedules import Schedules
+
+DONE, FAILED, REFUSED = 0, 1, 3
+"""Exit codes: the version is the champion; a step failed; the gate refused the version."""
+LISTED = 30
+"""So many runs are listed."""
+
+
+def kind_of(environment: Environment, asked: str | None) -> str:
+    """`vertex` or `kubeflow`: what is asked for, or the one that the environment has.
+
+    Raises:
+        ConfigError: The environment has no such section, or both and nothing is asked for.
+    """
+    names = {"vertex": environment.vertex, "kubeflow": environment.kubeflow}
+    there = [name for name, section in names.items() if section is not None]
+    kind = {"kfp": "kubeflow"}.get(asked or "", asked)
+    if kind is None and len(there) == 1:
+        return there[0]
+    if kind is None:
+        raise ConfigError(
+            "the environment file has sections vertex and kubeflow; choose with --backend"
+            if there
+            else "the environment file needs a section vertex or kubeflow, which says where runs go"
+        )
+    if kind not in there:
+        raise ConfigError(f"--backend {asked}: the environment file has no section {kind}")
+    return kind
+
+
+def backend_of(environment: Environment, kind: str, *, host: str | None = None) -> Backend:
+    """The service of an environment."""
+    if kind == "vertex":
+        from pipelines.remote.vertex import VertexBackend
+
+        assert environment.vertex is not None
+        return VertexBackend(environment.vertex)
+    from pipelines.remote.kubeflow import KubeflowBackend
+
+    assert environment.kubeflow is not None
+    return KubeflowBackend(environment.kubeflow, host=host)
+
+
+def schedules_of(environment: Environment, kind: str, *, host: str | None = None) -> Schedules:
+    """What keeps the schedules of an environment."""
+    if kind == "vertex":
+        from pipelines.remote.vertex import VertexBackend
+        from pipelines.remote.vertex_schedules import VertexSchedules
+
+        assert environment.vertex is not None
+        return VertexSchedules(VertexBackend(environment.vertex))
+    from pipelines.remote.kubeflow import KubeflowSchedules
+
+    assert environment.kubeflow is not None
+    return KubeflowSchedules(environment.kubeflow, host=host)
+
+
+def check(
+    submissions: Sequence[Submission], console: Console, *, kind: str, host: str | None = None,
+    offline: bool = False, schedules: bool = False,
+) -> None:  # fmt: skip
+    """Looks for whatever would make the runs fail, and prints it.
+
+    Raises:
+        ConfigError: Something would; each problem has been printed.
+    """
+    from pipelines.remote.preflight import preflight
+
+    found = {
+        problem: None
+        for submission in submissions
+        for problem in preflight(submission, backend=kind, host=host, offline=offline, schedules=schedules)
+    }
+    for problem in found:
+        style = "red" if problem.blocking else "yellow"
+        console.print(f"[{style}]{problem.where}[/]: {problem.what}; {problem.to_do}", highlight=False, soft_wrap=True)
+    blocking = sum(problem.blocking for problem in found)
+    if blocking:
+        raise ConfigError(f"{blocking} problem{'s' * (blocking > 1)} to mend first; nothing has been submitted")
+
+
+def submit(submission: Submission, console: Console, *, kind: str, host: str | None, wait: bool, dry_run: bool) -> int:
+    """Checks a run and starts it; with `wait` follows it to its end. The exit code."""
+    if dry_run:
+        console.print(shown(submission), highlight=False, markup=False, soft_wrap=True)
+        check([submission], console, kind=kind, host=host, offline=True)
+        _print_estimate(submission, None, console)
+        return DONE
+    check([submission], console, kind=kind, host=host)
+    backend = backend_of(submission.environment, kind, host=host)
+    _print_estimate(submission, backend, console)
+    run = backend.submit(submission)
+    return _started(backend, run, console, wait=wait)
+
+
+def resume(environment: Environment, run_id: str, console: Console, *, kind: str, host: str | None, wait: bool) -> int:
+    """Starts a failed run anew from its last good steps; the exit code."""
+    backend = backend_of(environment, kind, host=host)
+    found = backend.find(run_id)
+    run = backend.resume(found.run_id, new_id=new_run_id(found.name or "resumed"))
+    console.print(f"resumes {found.run_id}; its finished steps are answered from the cache", highlight=False)
+    return _started(backend, run, console, wait=wait)
+
+
+def run_schedule_now(
+    environment: Environment, file: Path, name: str, console: Console, *, kind: str, host: str | None, wait: bool
+) -> int:
+    """Starts the run of a schedule as if it were due at this moment; the exit code."""
+    schedule = environment.schedules.get(name)
+    if schedule is None:
+        known = ", ".join(environment.schedules) or "none"
+        raise ConfigError(f"{file}: there is no schedule {name!r} (there are: {known})")
+    from pipelines.remote.schedules import owner_of
+
+    submission = make_submission(
+        Path(schedule.config), environment, schedule.standing_overrides(), backend=kind,
+        run_time=datetime.now(UTC).isoformat(timespec="seconds"), time_zone=schedule.time_zone,
+        labels={"schedule": name, "environment": owner_of(file)},
+    )  # fmt: skip
+    return submit(submission, console, kind=kind, host=host, wait=wait, dry_run=False)
+
+
+def show(environment: Environment, run_id: str, console: Console, *, kind: str, host: str | None) -> None:
+    """Prints a run's steps, figures and verdict."""
+    from pipelines.console import LiveWatcher
+
+    run = backend_of(environment, kind, host=host).find(run_id)
+    when = f", started {run.started.astimezone():%Y-%m-%d %H:%M:%S %Z}" if run.started else ""
+    console.print(f"[bold]{run.name}[/] run {run.run_id}, {run.state}{when}", highlight=False)
+    console.print(LiveWatcher(run))
+    _print_end(run, console)
+
+
+def runs_table(runs: Sequence[RemoteRun]) -> Table:
+    """One row a run, newest first."""
+    table = Table()
+    for name in ("run", "config", "state", "decision", "version", "recall@100", "time", "report"):
+        table.add_column(name, no_wrap=name not in ("report", "run"), overflow="fold")
+    for run in runs:
+        system = run.metrics["systems"].get("two_tower") if run.metrics else None
+        recall = system["metrics"].get("recall@100") if system else None
+        table.add_row(
+            run.run_id, run.name, run.state, run.decision or "", (run.version or "")[:12],
+            f"{recall['value']:.4f}" if recall else "", human_seconds(run.seconds), run.report or "",
+        )  # fmt: skip
+    return table
+
+
+def registry_root(environment: Environment, asked: str | None = None) -> str:
+    """The registry of an environment."""
+    return places(environment, kind_of(environment, asked))[1]
+
+
+def _started(backend: Backend, run: RemoteRun, console: Console, *, wait: bool) -> int:
+    console.print(f"[bold]{run.name}[/] run {run.run_id}\n{run.link}", highlight=False, soft_wrap=True)
+    if not wait:
+        console.print("next: two-tower runs show RUN --env FILE", highlight=False)
+        return DONE
+    from pipelines.remote.follow import follow
+
+    return _print_end(follow(backend, run, console), console)
+
+
+def _print_end(run: RemoteRun, console: Console) -> int:
+    """Prints what became of a run; the exit code."""
+    if run.metrics:
+        console.print(metrics_table(run.metrics, width=console.width))
+        console.print(gate_table(run.metrics["gate"]))
+        console.print(f"\n{run.metrics['gate']['reason']}", highlight=False, markup=False, soft_wrap=True)
+    for step, said in run.errors.items():
+        console.print(f"[bold red]{step or 'the run'} failed[/]:", highlight=False)
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+    if run.report:
+        console.print(f"report: {run.report}", highlight=False, soft_wrap=True)
+    console.print(f"run: {run.link}", highlight=False, soft_wrap=True)
+    if run.state != "finished":
+        console.print(f"the run is {run.state}", highlight=False)
+        return FAILED
+    if run.decision is None:
+        console.print("the evaluation of the run cannot be read, so its verdict is not known", highlight=False)
+        return FAILED
+    if run.decision == "refuse":
+        return REFUSED
+    return _print_champion(run, console)
+
+
+def _print_champion(run: RemoteRun, console: Console) -> int:
+    from two_tower.registry import Registry
+
+    champion = Registry(run.registry, run.name).champion() if run.registry else None
+    if champion is None or champion.id != run.version:
+        now = champion.id if champion else "none"
+        console.print(f"[red]the registry's champion is not {run.version} but {now}[/]", highlight=False)
+        return FAILED
+    console.print(f"champion: {champion.id}", highlight=False)
+    return DONE
+
+
+def _print_estimate(submission: Submission, backend: Backend | None, console: Console) -> None:
+    """What the run is likely to cost, from the environment's prices and an earlier run's times."""
+    from pipelines.remote.cost import estimate, estimate_table
+
+    history = None
+    if backend is not None and submission.environment.prices is not None:
+        earlier = backend.list_runs(submission.name, most=LISTED)
+        history = next((run for run in earlier if run.state == "finished"), None)
+    found = estimate(submission, history=history)
+    if found is not None:
+        console.print(estimate_table(found))
