@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -88,6 +89,12 @@ def route(method: str, pattern: str, name: str, handler: Callable[[Request], Any
     return Route(method, re.compile(pattern), name, answer, **options)
 
 
+def split_target(target: str) -> tuple[str, str]:
+    """Path and query of a request's target."""
+    parts = urlsplit(target)
+    return parts.path, parts.query
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -96,9 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _handle(self) -> None:
-        parts = urlsplit(self.path)
+        path, query = split_target(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, parts.path, parts.query, headers, self._content())
+        request = Request(self.command, path, query, headers, self._content())
         reply = self.server.answer(request)  # type: ignore[attr-defined]
         if reply is None:
             self.close_connection = True
@@ -126,14 +133,22 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _handle
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that was killed is no error
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def listening() -> Iterator[ThreadingHTTPServer]:
     """A server on a free port of this machine; it answers once its `answer` is set, a function of a `Request`.
 
     `answer` returns a `Reply`, or None to close the connection without one.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 
-from cloud import dataflow, strict
+from cloud import dataflow, images, project, strict
 from cloud.credentials import Credentials
 from cloud.errors import Refused, not_found
 from cloud.executions import Execution
@@ -25,6 +25,11 @@ from cloud.permissions import PERMISSION_OF
 from cloud.pipelines import Job, Pipelines
 from cloud.schedules import Entry, Schedules
 from cloud.storage import Storage
+
+SERVICES = (
+    "aiplatform", "artifactregistry", "cloudbuild", "cloudresourcemanager", "compute", "dataflow", "iam",
+    "serviceusage", "storage",
+)  # fmt: skip
 
 
 @dataclass
@@ -60,6 +65,10 @@ class Cloud:
     faults: list[Fault] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
     """Permissions that are withheld: what asks for them says no, and so do the calls that need them."""
+    services: set[str] = field(default_factory=lambda: set(SERVICES))
+    """The services that are enabled in the project."""
+    accounts: set[str] = field(default_factory=set)
+    """The e-mail addresses of the project's service accounts; one is there from the start."""
     executions: list[Execution] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -68,10 +77,12 @@ class Cloud:
         self.buckets.mkdir(parents=True, exist_ok=True)
         (self.buckets / self.bucket).mkdir(exist_ok=True)
         self.credentials = Credentials(self.folder / "key.json", project=self.project, url=self.url)
+        self.accounts.add(f"pipelines@{self.project}.iam.gserviceaccount.com")
         self.operations = Operations(self.parent)
         self.pipelines = Pipelines(self)
         self.scheduling = Schedules(self)
         self.storage = Storage(self, self.storage_port)
+        self.images = images.Images(self.image_repository)
         self.routes = self._routes()
 
     def _routes(self) -> list[Route]:
@@ -82,6 +93,8 @@ class Cloud:
             *self.scheduling.routes(),
             *self.operations.routes(),
             *self.storage.routes(),
+            *project.routes(self),
+            *self.images.routes(),
             *dataflow.routes(self),
         ]
 
@@ -105,6 +118,7 @@ class Cloud:
         """Variables for processes that work with this cloud."""
         return {
             "STORAGE_EMULATOR_HOST": self.storage_url,
+            "CLOUD_STORAGE_EMULATOR_ENDPOINT": self.storage_url,  # what pyarrow looks at
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
             "GOOGLE_APPLICATION_CREDENTIALS": str(self.credentials.file),
             "GOOGLE_CLOUD_PROJECT": self.project,

