@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from pipelines.recommend import PreparedOf
     from pipelines.remote.schedules import RemoteSchedule, Schedules
     from pipelines.runs import Run
     from two_tower.config import Config, Environment
@@ -350,6 +351,7 @@ def recommend(
     k: Annotated[int | None, typer.Option("--k", min=1, help="How many items: 10, with --all 100.")] = None,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out the items of the past.")] = False,
     workdir: Workdir = DEFAULT_WORKDIR,
+    env: OptionalEnvironment = None,
 ) -> None:
     """Print the items that a version recommends, or write those of every user."""
     from two_tower.errors import ConfigError
@@ -365,16 +367,17 @@ def recommend(
         raise ConfigError(
             "recommend needs a query: --user ID, --history ITEM,ITEM… or --context NAME=VALUE; or --all for every user"
         )
-    workdir = workdir.resolve()
-    asked = _find_version(workdir, version)[1] if version else _champion_of(_load(config), workdir)
+    root = _registry_root(workdir, env)
+    asked = _find_version(root, version)[1] if version else _champion_of(_load(config), root)
+    prepared = _prepared_by(workdir, env)
     if everyone:
-        _recommend_to_all(workdir, out, config, asked, queries, k=k or 100, exclude_seen=exclude_seen)
+        _recommend_to_all(prepared, out, config, asked, queries, k=k or 100, exclude_seen=exclude_seen)
         return
 
     from pipelines.recommend import recommend_items
 
     table = recommend_items(
-        workdir,
+        prepared,
         version=asked,
         user=user,
         history=[item.strip() for item in history.split(",") if item.strip()] if history else None,
@@ -469,8 +472,7 @@ def runs_list(
         from pipelines.remote import commands
 
         environment, kind = _remote(env, backend)
-        found = commands.backend_of(environment, kind, host=host).list_runs(None, most=commands.LISTED)
-        _console().print(commands.runs_table(found))
+        _console().print(commands.runs_table(commands.list_runs(environment, kind=kind, host=host)))
         return
     from pipelines.console import runs_table
     from pipelines.runs import list_runs
@@ -533,18 +535,20 @@ def runs_compare(
 
 
 @registry_app.command("list")
-def registry_list(workdir: Workdir = DEFAULT_WORKDIR) -> None:
+def registry_list(workdir: Workdir = DEFAULT_WORKDIR, env: OptionalEnvironment = None) -> None:
     """List the versions of every registry, newest first; the champion is marked."""
     from rich.table import Table
+
+    from two_tower.registry import list_registries
 
     table = Table()
     for column in ("config", "version", "status", "decided", "recall@100", "reason"):
         table.add_column(column, no_wrap=column != "reason")
-    for registry in _registries(workdir):
+    for registry in list_registries(_registry_root(workdir, env)):
         for version in registry.versions():
             recall = (version.metrics or {}).get("recall@100")
             table.add_row(
-                registry.folder.name, version.id, version.status, (version.decided_at or "")[:16],
+                registry.name, version.id, version.status, (version.decided_at or "")[:16],
                 f"{recall:.4f}" if recall is not None else "", version.reason,
             )  # fmt: skip
     _console().print(table)
@@ -554,6 +558,7 @@ def registry_list(workdir: Workdir = DEFAULT_WORKDIR) -> None:
 def registry_show(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="A version's id or its beginning.")],
     workdir: Workdir = DEFAULT_WORKDIR,
+    env: OptionalEnvironment = None,
 ) -> None:
     """Show a version's figures, what the gate checked, and what was decided about it."""
     import json
@@ -561,9 +566,9 @@ def registry_show(
     from pipelines.console import metrics_table
     from pipelines.versions import checks_table, decisions_table
 
-    registry, found = _find_version(workdir, version)
+    registry, found = _find_version(_registry_root(workdir, env), version)
     console = _console()
-    console.print(f"[bold]{registry.folder.name}[/] version {found.id}, {found.status}\n{_shown(found.folder)}",
+    console.print(f"[bold]{registry.name}[/] version {found.id}, {found.status}\n{_shown(found.place)}",
                   highlight=False, soft_wrap=True)  # fmt: skip
     metrics = json.loads((found.evaluation / "metrics.json").read_text(encoding="utf-8"))
     console.print(metrics_table(metrics, width=console.width))
@@ -575,22 +580,24 @@ def registry_show(
 def registry_promote(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="A stored version's id or its beginning.")],
     workdir: Workdir = DEFAULT_WORKDIR,
+    env: OptionalEnvironment = None,
 ) -> None:
     """Make a stored version the champion."""
-    registry, found = _find_version(workdir, version)
-    print(f"{registry.folder.name}: the champion is {registry.promote_existing(found.id)}")
+    registry, found = _find_version(_registry_root(workdir, env), version)
+    print(f"{registry.name}: the champion is {registry.promote_existing(found.id)}")
 
 
 @registry_app.command("rollback")
 def registry_rollback(
     config: ConfigFile,
     workdir: Workdir = DEFAULT_WORKDIR,
+    env: OptionalEnvironment = None,
 ) -> None:
     """Make the champion's predecessor the champion again."""
     from two_tower.registry import Registry
 
-    registry = Registry(workdir / "registry", _load(config).name)
-    print(f"{registry.folder.name}: the champion is {registry.rollback()}")
+    registry = Registry(_registry_root(workdir, env), _load(config).name)
+    print(f"{registry.name}: the champion is {registry.rollback()}")
 
 
 @registry_app.command("prune")
@@ -604,13 +611,14 @@ def registry_prune(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Says what would go, and removes nothing.")] = False,
     workdir: Workdir = DEFAULT_WORKDIR,
+    env: OptionalEnvironment = None,
 ) -> None:
     """Remove old versions, and say what goes, what stays and why; never the champion and the one before it."""
     from pipelines.versions import fates_table
     from two_tower.registry import Registry
 
     loaded = _load(config)
-    registry = Registry(workdir / "registry", loaded.name)
+    registry = Registry(_registry_root(workdir, env), loaded.name)
     fates = registry.prune(
         keep=loaded.retention.keep if keep is None else keep,
         days=loaded.retention.days if days is None else days,
@@ -619,7 +627,7 @@ def registry_prune(
     if fates:
         _console().print(fates_table(fates))
     gone = sum(not fate.stays for fate in fates)
-    print(f"{registry.folder.name}: {gone} {'would go' if dry_run else 'removed'}, {len(fates) - gone} stay")
+    print(f"{registry.name}: {gone} {'would go' if dry_run else 'removed'}, {len(fates) - gone} stay")
 
 
 @schedule_app.command("list")
@@ -865,8 +873,22 @@ def _explain_failure(record: Run, console: Console) -> None:
         console.print(f"page: {_shown(record.report)}", highlight=False, soft_wrap=True)
 
 
+def _prepared_by(workdir: Path, env: Path | None) -> PreparedOf:
+    """What finds the prepared data of the run that made a version."""
+    from functools import partial
+
+    from pipelines.recommend import find_prepared
+
+    if env is None:
+        return partial(find_prepared, workdir.resolve())
+    from pipelines.remote import commands
+
+    environment, kind = _remote(env, None)
+    return partial(commands.find_prepared, commands.backend_of(environment, kind))
+
+
 def _recommend_to_all(
-    workdir: Path, out: Path, config: Path | None, version: Version, queries: Path | None, **options: Any
+    prepared: PreparedOf, out: Path, config: Path | None, version: Version, queries: Path | None, **options: Any
 ) -> None:
     """Writes the recommendations and says how many there are; the runner is that of the configuration."""
     from pipelines.console import showing_progress
@@ -877,7 +899,7 @@ def _recommend_to_all(
     console = _console()
     _end_at_interrupt(console, "the finished shards are kept, the same command goes on from there")
     with showing_progress(console):
-        found = recommend_to_all(workdir, out, version=version, queries=queries, beam=beam, **options)
+        found = recommend_to_all(prepared, out, version=version, queries=queries, beam=beam, **options)
     print(in_words(found, k=options["k"]))
 
 
@@ -961,29 +983,34 @@ def _pairs(texts: list[str], option: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _registries(workdir: Path) -> list[Registry]:
-    from two_tower.registry import Registry
+def _registry_root(workdir: Path, env: Path | None) -> str:
+    """Where the registries are: in the working folder, or where the environment has them."""
+    if env is None:
+        return str(workdir.resolve() / "registry")
+    from pipelines.remote.submission import places
 
-    return [Registry(workdir / "registry", folder.name) for folder in sorted((workdir / "registry").glob("*/"))]
+    environment, kind = _remote(env, None)
+    return places(environment, kind)[1]
 
 
-def _champion_of(config: Config, workdir: Path) -> Version:
+def _champion_of(config: Config, root: str) -> Version:
     from two_tower.errors import RegistryError
     from two_tower.registry import Registry
 
-    champion = Registry(workdir / "registry", config.name).champion()
+    champion = Registry(root, config.name).champion()
     if champion is None:
-        raise RegistryError(f"{config.name} has no champion in {workdir}/registry yet; `two-tower run` makes one")
+        raise RegistryError(f"{config.name} has no champion in {root} yet; `two-tower run` makes one")
     return champion
 
 
-def _find_version(workdir: Path, version: str) -> tuple[Registry, Version]:
+def _find_version(root: str, version: str) -> tuple[Registry, Version]:
     """The version with this id, or the one whose id starts so, and its registry."""
     from two_tower.errors import RegistryError
+    from two_tower.registry import list_registries
 
     found = [
         (registry, stored)
-        for registry in _registries(workdir)
+        for registry in list_registries(root)
         for stored in registry.versions()
         if stored.id.startswith(version)
     ]
@@ -1000,11 +1027,11 @@ def _command() -> str:
     return "two-tower" if shutil.which("two-tower") else _shown(Path(sys.executable).parent / "two-tower")
 
 
-def _shown(path: Path | None) -> str:
+def _shown(path: str | Path | None) -> str:
     """A path as a person would type it: relative to here where that is shorter."""
     if path is None:
         return ""
     try:
-        return str(path.relative_to(Path.cwd()))
+        return str(Path(path).relative_to(Path.cwd()))
     except ValueError:
         return str(path)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.table import Table
 
@@ -27,8 +28,12 @@ REASONS = {
 """Why queries have no items."""
 
 
+PreparedOf: TypeAlias = "Callable[[Version], Prepared | None]"
+"""Finds the prepared data of the newest run that made a version; None where there is no such run."""
+
+
 def recommend_items(
-    workdir: Path,
+    prepared_of: PreparedOf,
     *,
     version: Version,
     user: str | None,
@@ -40,7 +45,7 @@ def recommend_items(
     """A table of the `k` items that `version` recommends, with their readable columns and scores.
 
     Args:
-        workdir: Where the runs are; a user's history and features come from the run that made the version.
+        prepared_of: Finds what the version's run knew, for a user's history and features.
         version: Who is asked.
         user: A user's id.
         history: Item ids, oldest first; replaces the user's own.
@@ -57,14 +62,14 @@ def recommend_items(
 
     query: dict[str, Any] = {f"context.{name}": value for name, value in context.items()}
     if user is not None:
-        query.update(_user_query(_prepared_of(version, workdir), user))
+        query.update(_user_query(_required(prepared_of, version), user))
     if history is not None:
         query |= {"history": list(history), "seen": None}
     found = StoredVersion(version.folder).recommend(query, k, exclude_seen=exclude_seen)
 
     items = pq.read_table(version.items)
     display = [name for name in items.column_names if name.startswith("display.")]
-    table = Table(title=f"{version.folder.parent.parent.name} version {version.id}", title_justify="left")
+    table = Table(title=f"{PurePath(version.place).parts[-3]} version {version.id}", title_justify="left")
     for name in ("#", "item", *[name.removeprefix("display.") for name in display], "score"):
         table.add_column(name, justify="right" if name in ("#", "score") else "left", overflow="fold")
     rows = items.take(found.rows).select(display).to_pylist()
@@ -74,7 +79,7 @@ def recommend_items(
 
 
 def recommend_to_all(
-    workdir: Path,
+    prepared_of: PreparedOf,
     out: Path,
     *,
     version: Version,
@@ -86,7 +91,7 @@ def recommend_to_all(
     """Writes the `k` items that `version` recommends to every user, or for every query of a file, to the folder `out`.
 
     Args:
-        workdir: Where the runs are; the users come from the run that made the version.
+        prepared_of: Finds what the version's run knew, for its users.
         out: The folder, new or left by the same call.
         version: Who is asked.
         queries: A Parquet or JSON Lines file; the users that the run saw if not given.
@@ -101,9 +106,9 @@ def recommend_to_all(
     from two_tower.embedding import EveryUser, QueryFile, recommend_all
 
     if queries is None:
-        source: QuerySource = EveryUser(_prepared_of(version, workdir))
+        source: QuerySource = EveryUser(_required(prepared_of, version))
     else:
-        prepared = _find_prepared(version, workdir)
+        prepared = prepared_of(version)
         source = QueryFile(queries, EveryUser(prepared) if prepared and prepared.users(["user_id"]).num_rows else None)
     return recommend_all(version.folder, source, out, k=k, exclude_seen=exclude_seen, beam=beam)
 
@@ -134,19 +139,8 @@ def example_query(run: Run) -> str:
     )
 
 
-def _prepared_of(version: Version, workdir: Path) -> Prepared:
-    """The prepared data of the newest run that made `version`."""
-    prepared = _find_prepared(version, workdir)
-    if prepared is None:
-        raise UserError(
-            f"{workdir}: no run here made version {version.id}, so users' histories are not at hand; use --history, or "
-            "--queries with a column history"
-        )
-    return prepared
-
-
-def _find_prepared(version: Version, workdir: Path) -> Prepared | None:
-    """The prepared data of the newest run that made `version`, if there is one here."""
+def find_prepared(workdir: Path, version: Version) -> Prepared | None:
+    """The prepared data of the newest run in `workdir` that made `version`, if there is one."""
     from pipelines.runs import list_runs
     from two_tower.data import open_prepared
 
@@ -155,6 +149,17 @@ def _find_prepared(version: Version, workdir: Path) -> Prepared | None:
         if run.version == version.id and folder:
             return open_prepared(folder)
     return None
+
+
+def _required(prepared_of: PreparedOf, version: Version) -> Prepared:
+    """The prepared data of the newest run that made `version`."""
+    prepared = prepared_of(version)
+    if prepared is None:
+        raise UserError(
+            f"no run is at hand that made version {version.id}, so users' histories are not either; use --history, or "
+            "--queries with a column history"
+        )
+    return prepared
 
 
 def _user_query(prepared: Prepared, user: str) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +15,25 @@ from rich.table import Table
 
 from pipelines.console import gate_table, metrics_table
 from pipelines.remote.runs import Backend, RemoteRun
-from pipelines.remote.submission import Submission, make_submission, new_run_id, places, shown
+from pipelines.remote.submission import Submission, make_submission, new_run_id, shown
+from two_tower.artifacts import staging
 from two_tower.config import Environment
 from two_tower.errors import ConfigError
 from two_tower.progress import human_seconds
 
 if TYPE_CHECKING:
     from pipelines.remote.schedules import Schedules
+    from two_tower.data import Prepared
+    from two_tower.registry import Version
 
 DONE, FAILED, REFUSED = 0, 1, 3
 """Exit codes: the version is the champion; a step failed; the gate refused the version."""
 LISTED = 30
 """So many runs are listed."""
+READERS = 8
+"""So many of them are asked for at the same time."""
+_until_the_end = ExitStack()
+atexit.register(_until_the_end.close)
 
 
 def kind_of(environment: Environment, asked: str | None) -> str:
@@ -166,9 +176,27 @@ def runs_table(runs: Sequence[RemoteRun]) -> Table:
     return table
 
 
-def registry_root(environment: Environment, asked: str | None = None) -> str:
-    """The registry of an environment."""
-    return places(environment, kind_of(environment, asked))[1]
+def list_runs(environment: Environment, *, kind: str, host: str | None) -> list[RemoteRun]:
+    """The newest runs with their steps, as far as their service tells."""
+    backend = backend_of(environment, kind, host=host)
+    with ThreadPoolExecutor(READERS) as pool:
+        runs = list(pool.map(lambda run: backend.find(run.run_id), backend.list_runs(None, most=LISTED)))
+        list(pool.map(lambda run: run.metrics, runs))  # each reads a file
+    return runs
+
+
+def find_prepared(backend: Backend, version: Version) -> Prepared | None:
+    """The prepared data of the newest run that made `version`, brought here until the process ends."""
+    from two_tower.data import open_prepared
+
+    for listed in backend.list_runs(None, most=LISTED):
+        if listed.state != "finished":
+            continue
+        run = backend.find(listed.run_id)
+        place = run.step("prepare_data").outputs.get("prepared")
+        if place and run.version == version.id:
+            return open_prepared(_until_the_end.enter_context(staging()).read(place))
+    return None
 
 
 def _started(backend: Backend, run: RemoteRun, console: Console, *, wait: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from handmade import DAY, item_ids, random_log, write_prepared, write_version
 
-from pipelines.recommend import in_words, recommend_to_all
+from pipelines.recommend import find_prepared, in_words, recommend_to_all
 from pipelines.runs import Run
 from two_tower.artifacts import open_artifact
 from two_tower.config import Beam
@@ -39,7 +40,9 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recommend(workdir: Path, out: Path, *, version: str = "made", queries: Path | None = None) -> Recommendations:
     asked = Version(version, workdir / "versions" / version, "champion")
-    return recommend_to_all(workdir, out, version=asked, queries=queries, beam=Beam(workers=1), k=5, exclude_seen=False)
+    prepared_of = partial(find_prepared, workdir)
+    beam = Beam(workers=1)
+    return recommend_to_all(prepared_of, out, version=asked, queries=queries, beam=beam, k=5, exclude_seen=False)
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -69,7 +72,7 @@ def test_a_user_of_a_file_has_the_history_of_the_run(workdir: Path, tmp_path: Pa
 
 
 def test_a_version_of_elsewhere_needs_histories(workdir: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no run here made version foreign.*--queries"):
+    with pytest.raises(UserError, match=r"no run is at hand that made version foreign.*--queries"):
         recommend(workdir, tmp_path / "out", version="foreign")
     (tmp_path / "q.jsonl").write_text(json.dumps({"history": [IDS[3]]}) + "\n" + json.dumps({"history": ["gone"]}))
     found = recommend(workdir, tmp_path / "out", version="foreign", queries=tmp_path / "q.jsonl")
