@@ -20,6 +20,7 @@ from cloud.errors import Refused, not_found
 from cloud.executions import Execution
 from cloud.faults import Fault, Orders
 from cloud.http import Reply, Request, Route, route
+from cloud.kubeflow import Kubeflow
 from cloud.operations import Operations
 from cloud.permissions import PERMISSION_OF
 from cloud.pipelines import Job, Pipelines
@@ -82,6 +83,7 @@ class Cloud:
         self.pipelines = Pipelines(self)
         self.scheduling = Schedules(self)
         self.storage = Storage(self, self.storage_port)
+        self.kubeflow = Kubeflow(self)
         self.images = images.Images(self.image_repository)
         self.routes = self._routes()
 
@@ -95,6 +97,7 @@ class Cloud:
             *self.storage.routes(),
             *project.routes(self),
             *self.images.routes(),
+            *self.kubeflow.routes(),
             *dataflow.routes(self),
         ]
 
