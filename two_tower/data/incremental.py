@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from two_tower.data.prepared import KIND
 from two_tower.data.profile import Sketch
 from two_tower.data.shards import Earlier
 from two_tower.data.sources import SourceFile
+from two_tower.data.work import Work
 from two_tower.errors import ArtifactError
 from two_tower.progress import log
 
@@ -94,11 +94,12 @@ def choose_earlier(folders: list[str], sources: dict[str, list[SourceFile]]) -> 
     """The first of these earlier preparations whose files are some of today's, but not all; empty if there is none.
 
     One of *all* of today's files is passed over, so that a repeated run gets the answer that it got the first time.
+    The folders may be local or URLs.
     """
     today = {_key(file) for file in sources["interactions"]}
     for folder in folders:
         try:
-            files = json.loads((Path(folder) / STATE).read_text(encoding="utf-8"))["files"]
+            files = Work(folder).read_json(STATE)["files"]
         except (OSError, ValueError):
             continue
         if {_key(file) for file in files} < today:

@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from two_tower.contracts import Int64
-from two_tower.data.sources import COMPRESSIONS, SourceFile
+from two_tower.data.sources import COMPRESSIONS, SourceFile, denied
 from two_tower.errors import DataError
 
 BATCH_ROWS = 1 << 18
@@ -178,6 +178,8 @@ def _readable(path: str, format: str) -> Iterator[None]:
         raise DataError(f"{path}: the file is gone; run the step that lists the inputs again") from error
     except (UnicodeDecodeError, pa.ArrowException, OSError, EOFError, pl.exceptions.PolarsError) as error:
         text = str(error)
+        if "://" in path and (why := denied(error)):
+            raise DataError(f"{path}: cannot be read: {why}") from error
         names = {"parquet": "a Parquet file", "csv": "a CSV file", "jsonl": "a JSON Lines file"}
         is_utf16, looks_like = _first_bytes(path)
         if looks_like is not None and looks_like != names[format]:
@@ -191,6 +193,10 @@ def _readable(path: str, format: str) -> Iterator[None]:
                 f"{path}: not UTF-8 text ({text}); convert it, such as with `iconv -f {known} -t UTF-8`"
             ) from error
         raise DataError(f"{path}: cannot be read as {names[format]}: {text}") from error
+    except Exception as error:  # a store's own kind
+        if "://" in path and (why := denied(error)):
+            raise DataError(f"{path}: cannot be read: {why}") from error
+        raise
 
 
 def _first_bytes(path: str) -> tuple[bool, str | None]:

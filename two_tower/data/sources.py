@@ -37,14 +37,14 @@ def resolve_sources(config_data: Data, *, dataset: str, data_root: str | None = 
     Args:
         config_data: The configuration's `data` section.
         dataset: The folder in which relative paths are looked up, in `data_root` and then in $TWO_TOWER_DATA.
-        data_root: `data` in the working directory if not given.
+        data_root: A folder, local or a URL; `data` in the working directory if not given.
 
     Raises:
-        DataError: A path is not there, or holds no file of a known format, or files of several formats.
+        DataError: A path is not there or cannot be listed, or holds no file of a known format, or files of several
+            formats.
     """
-    roots = [Path(data_root or "data") / dataset]
-    if os.environ.get("TWO_TOWER_DATA"):
-        roots.append(Path(os.environ["TWO_TOWER_DATA"]) / dataset)
+    given = [data_root or "data", os.environ.get("TWO_TOWER_DATA")]
+    roots = [_joined(_normalised(root), dataset) for root in given if root]
     tables = {"interactions": config_data.interactions, "items": config_data.items, "users": config_data.users}
     return {
         name: _resolve(source, key=f"data.{name}", roots=roots, dataset=dataset) if source else []
@@ -52,7 +52,7 @@ def resolve_sources(config_data: Data, *, dataset: str, data_root: str | None = 
     }
 
 
-def _resolve(source: Source, *, key: str, roots: list[Path], dataset: str) -> list[SourceFile]:
+def _resolve(source: Source, *, key: str, roots: list[str], dataset: str) -> list[SourceFile]:
     """The files of one table."""
     if source.bigquery is not None:
         exported = export_table(**source.bigquery.model_dump(), key=f"{key}.bigquery")
@@ -74,15 +74,13 @@ def _resolve(source: Source, *, key: str, roots: list[Path], dataset: str) -> li
     return [found[path] for path in sorted(found)]
 
 
-def _find(pattern: str, source: Source, *, key: str, roots: list[Path], dataset: str) -> Iterable[SourceFile]:
+def _find(pattern: str, source: Source, *, key: str, roots: list[str], dataset: str) -> Iterable[SourceFile]:
     """The files of one path of the configuration."""
-    pattern = f"gs://{pattern.removeprefix('/gcs/')}" if pattern.startswith("/gcs/") else pattern
-    if "://" in pattern:
-        files, looked_in, folder = _list_remote(pattern), pattern, True
-    else:
-        places = [Path(pattern)] if Path(pattern).is_absolute() else [root / pattern for root in roots]
-        looked_in = " and ".join(str(place.absolute()) for place in places)
-        files, folder = next((hit for hit in map(_list_local, places) if hit is not None), (None, False))
+    pattern = _normalised(pattern)
+    is_whole = "://" in pattern or Path(pattern).is_absolute()
+    places = [pattern] if is_whole else [_joined(root, pattern) for root in roots]
+    looked_in = " and ".join(place if "://" in place else str(Path(place).absolute()) for place in places)
+    files, folder = next((hit for hit in map(_list, places) if hit is not None), (None, False))
     if files is None:
         hint = f"; `two-tower data {dataset}` fetches or makes this data set" if dataset in MADE_BY_COMMAND else ""
         raise DataError(
@@ -127,8 +125,23 @@ def _is_hidden(path: str) -> bool:
     return any(part.startswith((".", "_")) for part in Path(path).parts)
 
 
+def _normalised(path: str) -> str:
+    """The path, with `gs://` in place of the mount of buckets that other machines do not have."""
+    return f"gs://{path.removeprefix('/gcs/')}" if path.startswith("/gcs/") else path
+
+
+def _joined(root: str, path: str) -> str:
+    """A path below a folder or a URL."""
+    return f"{root.rstrip('/')}/{path}" if "://" in root else str(Path(root) / path)
+
+
+def _list(place: str) -> tuple[list[SourceFile], bool] | None:
+    """The files at a path, a glob or a folder, and whether it is a folder; None if nothing is there."""
+    return _list_remote(place) if "://" in place else _list_local(Path(place))
+
+
 def _list_local(place: Path) -> tuple[list[SourceFile], bool] | None:
-    """The files at a local path, a glob or a folder, and whether it is a folder; None if nothing is there."""
+    """`_list` of a local path."""
     if place.is_dir():
         inside = [path for path in place.rglob("*") if not _is_hidden(str(path.relative_to(place)))]
         if broken := [path for path in inside if path.is_symlink() and not path.exists()]:
@@ -152,21 +165,37 @@ def _describe(path: Path) -> SourceFile:
     }
 
 
-def _list_remote(pattern: str) -> list[SourceFile] | None:
-    """The files at a remote path, a glob or a folder; None if nothing is there."""
+def _list_remote(url: str) -> tuple[list[SourceFile], bool] | None:
+    """`_list` of a URL; a store has no folders, so whatever is no single file counts as one.
+
+    Raises:
+        DataError: The store cannot be asked.
+    """
     import fsspec
 
     try:
-        filesystem, path = fsspec.core.url_to_fs(pattern)
+        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem.invalidate_cache()
         listed = filesystem.glob(path, detail=True) if has_magic(path) else filesystem.find(path, detail=True)
-    except (ImportError, OSError, ValueError) as error:
-        raise DataError(f"{pattern}: cannot list it: {error}") from error
+    except FileNotFoundError as error:
+        bucket = url.split("/")[2]
+        raise DataError(f"{url}: cannot list it: there is no bucket {bucket}") from error
+    except Exception as error:  # each kind of store has its own
+        raise DataError(f"{url}: cannot list it: {denied(error) or error}") from error
     files = []
     for name, facts in listed.items():
         inside = "" if has_magic(path) else name.removeprefix(path).strip("/")
         if facts["type"] == "file" and not _is_hidden(inside):
             files.append(_describe_remote(filesystem.unstrip_protocol(name), facts))
-    return files or None
+    return (files, [*listed] != [path]) if files else None
+
+
+def denied(error: BaseException) -> str:
+    """What to do about an error that says that a store's permissions do not suffice; empty for other errors."""
+    text = str(error)
+    if getattr(error, "code", None) in (401, 403) or text.startswith("Forbidden") or isinstance(error, PermissionError):
+        return f"permission denied; the account of this step needs roles/storage.objectViewer on the bucket ({text})"
+    return ""
 
 
 def _describe_remote(path: str, facts: dict[str, Any]) -> SourceFile:
