@@ -76,7 +76,7 @@ def explained(what: str) -> Iterator[None]:
         raise Busy(f"{what}: the service does not answer now: {_short(error)}") from error
     except exceptions.Forbidden as error:
         raise UserError(f"{what}: permission denied: {_short(error)}") from error
-    except (exceptions.NotFound, exceptions.AlreadyExists):
+    except (exceptions.NotFound, exceptions.Conflict):  # theirs to judge who asked
         raise
     except exceptions.GoogleAPICallError as error:
         raise UserError(f"{what}: refused: {_short(error)}") from error

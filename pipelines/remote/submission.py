@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.dag import compile_pipeline
+from pipelines.dag import build_pipeline
 from pipelines.runs import commit
 from two_tower.artifacts import below
 from two_tower.config import STEPS, Config, Environment, canonical_json, load_config, load_settings
@@ -131,11 +130,11 @@ def places(environment: Environment, backend: str) -> tuple[str, str, str]:
 
 
 def compiled(config: Config, *, images: dict[str, str], uncached: Sequence[str]) -> dict[str, Any]:
-    """The compiled pipeline of a configuration."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "pipeline.yaml"
-        compile_pipeline(config, file, images=images, uncached=uncached)
-        spec: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    """The compiled pipeline of a configuration, as `compile_pipeline` writes it."""
+    from google.protobuf import json_format
+
+    built = build_pipeline(config, images=images, uncached=uncached)
+    spec: dict[str, Any] = json_format.MessageToDict(built.pipeline_spec)
     return spec
 
 

@@ -100,7 +100,7 @@ class VertexBackend:
         if found.state not in ("failed", "cancelled"):
             raise UserError(f"run {found.run_id} is {found.state}; only one that failed or was cancelled is resumed")
         job = self._get(found.run_id)
-        if not _caches(dict(job.pipeline_spec)):
+        if not _caches(job):
             raise UserError(f"run {found.run_id} was submitted with --no-cache, so none of its steps can be used again")
         again = PipelineJob(
             display_name=new_id,
@@ -112,7 +112,7 @@ class VertexBackend:
             ),
             service_account=job.service_account,
             network=job.network,
-            encryption_spec=job.encryption_spec,
+            encryption_spec=job.encryption_spec if job.encryption_spec.kms_key_name else None,
         )
         return self._create(again, new_id)
 
@@ -181,12 +181,12 @@ class VertexBackend:
         )
 
     def _create(self, job: PipelineJob, run_id: str) -> RemoteRun:
-        from google.api_core.exceptions import AlreadyExists
+        from google.api_core.exceptions import Conflict
 
         def create() -> PipelineJob:
             try:
                 return self._jobs.create_pipeline_job(parent=self.parent, pipeline_job=job, pipeline_job_id=run_id)
-            except AlreadyExists:  # made before, perhaps by a try whose reply was lost
+            except Conflict:  # made before, perhaps by a try whose reply was lost
                 return self._jobs.get_pipeline_job(name=self._path(run_id))
 
         return self.described(patiently(create, f"submitting the run {run_id}"))
@@ -215,9 +215,12 @@ def _note(run: RemoteRun, task: PipelineTaskDetail) -> None:
         run.errors[name] = task.error.message
 
 
-def _caches(spec: dict[str, Any]) -> bool:
-    """Whether any task of a compiled pipeline may be answered from the cache."""
-    return '"enableCache": true' in json.dumps(spec, default=dict)
+def _caches(job: PipelineJob) -> bool:
+    """Whether any task of a job may be answered from the cache."""
+    from google.protobuf import json_format
+
+    spec = json_format.MessageToDict(type(job).pb(job).pipeline_spec)
+    return '"enableCache": true' in json.dumps(spec)
 
 
 def moment_of(value: Any) -> datetime | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -86,14 +86,27 @@ class VertexSchedules:
 
     def pause(self, existing: RemoteSchedule) -> None:
         """Has it start nothing until it is resumed."""
-        patiently(lambda: self._client.pause_schedule(name=existing.handle), f"pausing the schedule {existing.name}")
+        self._turn(existing, "paused", lambda: self._client.pause_schedule(name=existing.handle))
 
     def resume(self, existing: RemoteSchedule, *, catch_up: bool) -> None:
         """Has it start runs again; with `catch_up` also all that came due meanwhile."""
         from google.cloud.aiplatform_v1.types import ResumeScheduleRequest
 
         request = ResumeScheduleRequest(name=existing.handle, catch_up=catch_up)
-        patiently(lambda: self._client.resume_schedule(request), f"resuming the schedule {existing.name}")
+        self._turn(existing, "active", lambda: self._client.resume_schedule(request))
+
+    def _turn(self, existing: RemoteSchedule, state: str, call: Callable[[], None]) -> None:
+        """Brings a schedule into a state; it may be in it already, by a try whose reply was lost."""
+        from google.api_core.exceptions import BadRequest
+
+        def turn() -> None:
+            try:
+                call()
+            except BadRequest:  # a failed precondition, in the REST interface
+                if self._described(self._client.get_schedule(name=existing.handle)).state != state:
+                    raise
+
+        patiently(turn, f"having the schedule {existing.name} {state}")
 
     def delete(self, existing: RemoteSchedule) -> None:
         """Removes it; runs that it has started go on."""
