@@ -14,6 +14,11 @@ from cloud.errors import invalid
 
 PLAIN = {"str": str, "bool": bool, "int": int, "float": (int, float), "object": dict}
 OUTPUT = re.compile(r"^Output\b", re.M)
+OUTPUTS = {
+    "V2beta1Run": ("state", "storage_state", "run_details", "error", "state_history"),
+    "V2beta1RecurringRun": ("status", "error"),
+}
+"""What the server gives, though the client's models do not say so."""
 REQUIRED = re.compile(r"^Required input\b", re.M)
 NOT_REQUIRED = {"experiment_id"}
 """Documented as required, yet replaced by a default."""
@@ -29,7 +34,7 @@ def check_model(body: Mapping[str, Any], model: str, where: str = "") -> None:
         if key not in types:
             raise invalid(f'proto: (line 1): unknown field "{where}{key}"')
         name, type_name = types[key]
-        if OUTPUT.search(_documented(kind, name)):
+        if OUTPUT.search(_documented(kind, name)) or name in OUTPUTS.get(model, ()):
             raise invalid(f"Field {where}{key} is given by the server and must not be set.")
         if value is not None and not (name in WHOLE and isinstance(value, int)):
             _check_value(value, type_name, f"{where}{key}")

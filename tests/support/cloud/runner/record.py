@@ -26,7 +26,8 @@ class Record:
         for name, task in component.get("dag", {}).get("tasks", {}).items():
             inner = spec.get("components", {}).get(task["componentRef"]["name"], {})
             self.task((*parent, name), group="dag" in inner)
-            self._declare(spec, inner, (*parent, name))
+            if not task.keys() & {"parameterIterator", "artifactIterator"}:  # a loop's rounds come as they come
+                self._declare(spec, inner, (*parent, name))
 
     def task(self, path: tuple[str, ...], *, group: bool = False) -> dict[str, Any]:
         """The entry of a task, made on first sight (a loop's iterations are not in the spec)."""
