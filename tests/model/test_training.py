@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -13,17 +14,17 @@ import pytest
 import tensorflow as tf
 from tiny_towers import BASKETS, COLD, DAY, ITEMS, USERS, write_tiny
 
-from two_tower.artifacts import open_artifact, write_artifact
+from two_tower.artifacts import content_hash, open_artifact, write_artifact
 from two_tower.config import Gru, MeanPool, Mining, Model, Training, Transformer
 from two_tower.errors import ArtifactError, TrainingError
 from two_tower.index import ExactIndex
 from two_tower.model import train
 from two_tower.model.inputs import TrainingData
 from two_tower.model.mining import Mined
-from two_tower.model.network import load_network
+from two_tower.model.network import BEFORE_REFIT, load_network
 from two_tower.model.recall import exact_recall
 from two_tower.model.training import LOWEST_TEMPERATURE, Trainer
-from two_tower.model.warm_start import start_from_champion
+from two_tower.model.warm_start import BEFORE_REFIT_SEEN, Start, find_start, start_from_champion
 
 LOSSES: list[dict[str, Any]] = [
     {"type": "full_softmax"},
@@ -379,6 +380,111 @@ def test_a_warm_start_begins_where_the_champion_ended(champion: str, plain: Path
     )
     assert warm["loss"][0] < cold["loss"][0]
     assert warm["loss"][0] < trained.json("history.json")["loss"][0]
+
+
+@pytest.fixture(scope="module")
+def refitted(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A champion whose weights have seen its validation window."""
+    folder = tmp_path_factory.mktemp("refitted") / "trained"
+    run(plain, folder, Model(dim=4), settings(epochs=2, refit=True))
+    return str(folder)
+
+
+TRAINED, REFITTED = (BASKETS - 2) * DAY, (BASKETS - 1) * DAY
+"""The newest training event of the small data set, and that of its validation window."""
+
+
+def with_windows(prepared: Path, folder: Path, *, validation: int | None = REFITTED, test: int | None = None) -> Path:
+    """The prepared data as if they had been split by time, their windows beginning there."""
+    shutil.copytree(prepared, folder)
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["extra"] |= {"validation_from": validation, "test_from": (validation or 0) + DAY if test is None else test}
+    file.write_text(json.dumps(manifest))
+    return folder
+
+
+def of_an_earlier_release(refitted: str, folder: Path) -> str:
+    """The champion without its weights before the refit."""
+    shutil.copytree(refitted, folder)
+    shutil.rmtree(folder / BEFORE_REFIT)
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    del manifest["extra"][BEFORE_REFIT_SEEN]
+    manifest["files"] = {name: facts for name, facts in manifest["files"].items() if not name.startswith(BEFORE_REFIT)}
+    file.write_text(json.dumps(manifest))
+    return str(folder)
+
+
+def test_the_weights_before_a_refit_are_those_of_the_best_epoch(plain: Path, refitted: str) -> None:
+    network, reader = load_network(refitted, before_refit=True)
+    assert reader.manifest.extra[BEFORE_REFIT_SEEN] == TRAINED < reader.manifest.data_seen_until == REFITTED
+    assert f"item {LATE}" not in network.item_ids
+    made = trainer(plain, network.model, settings())
+    for name, variable in made.network.weights().items():
+        variable.assign(network.weights()[name])
+    assert made.validate() == pytest.approx(max(reader.json("history.json")["validation_recall"]), abs=1e-6)
+
+
+def test_what_validation_judges_starts_before_the_champions_refit_and_the_refit_after_it(
+    plain: Path, refitted: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tonight = with_windows(plain, tmp_path / "tonight")
+    loaded = open_artifact(tonight, "prepared_data")
+    assert find_start(refitted, loaded, refit=False) == Start(refitted, True, seen_until=TRAINED, judged=True)
+    assert find_start(refitted, loaded, refit=True) == Start(refitted, False, seen_until=REFITTED, judged=False)
+    with caplog.at_level(logging.INFO, "two_tower"):
+        training = settings(epochs=1, refit=True, warm_start=True)
+        history = run(tonight, tmp_path / "out", Model(dim=4), training, champion=refitted)
+    assert [record.message for record in caplog.records if "starting from" in record.message] == [
+        "train: starting from the champion's weights before its refit; all fit",
+        "train: starting from the champion's weights; all fit",
+    ]
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+    assert history["validation_recall"][0] > 0
+    manifest = open_artifact(tmp_path / "out", "trained_towers").manifest
+    assert manifest.made_from["champion"] == content_hash(refitted)
+
+
+@pytest.mark.parametrize("validation", [REFITTED, None], ids=["by time", "each user's last"])
+def test_a_warm_start_is_not_judged_by_what_the_champion_has_seen(
+    plain: Path, refitted: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, validation: int | None
+) -> None:
+    tonight = with_windows(plain, tmp_path / "tonight", validation=validation) if validation else plain
+    earlier = of_an_earlier_release(refitted, tmp_path / "champion")
+    training = settings(epochs=3, warm_start=True, patience=1)
+    history = run(tonight, tmp_path / "out", Model(dim=4), training, champion=earlier)
+    assert history["validation_recall"] == [None] * 3 and history["best_epoch"] == 3
+    (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert "no epoch is judged" in warning
+
+
+def test_a_champion_that_is_older_than_the_validation_window_needs_no_care(
+    plain: Path, refitted: str, tmp_path: Path
+) -> None:
+    tonight = open_artifact(with_windows(plain, tmp_path / "tonight", validation=REFITTED + DAY), "prepared_data")
+    start = find_start(of_an_earlier_release(refitted, tmp_path / "champion"), tonight, refit=False)
+    assert start == Start(str(tmp_path / "champion"), False, seen_until=REFITTED, judged=True)
+
+
+def test_a_champion_that_has_seen_the_test_window_is_no_start(
+    plain: Path, refitted: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = with_windows(plain, tmp_path / "old", validation=TRAINED + 1, test=REFITTED)
+    training = settings(epochs=1, refit=True, warm_start=True)
+    warm = run(old, tmp_path / "warm", Model(dim=4), training, champion=refitted)
+    fresh = run(old, tmp_path / "fresh", Model(dim=4), settings(epochs=1, refit=True))
+    assert warm["loss"] == fresh["loss"]
+    (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert "training starts fresh" in warning and "1970-01-12 00:00" in warning
+
+
+def test_what_a_champion_has_seen_is_passed_on(plain: Path, refitted: str, tmp_path: Path) -> None:
+    training = settings(epochs=1, warm_start=True)
+    earlier = of_an_earlier_release(refitted, tmp_path / "champion")
+    run(plain, tmp_path / "out", Model(dim=4), training, champion=earlier)
+    manifest = open_artifact(tmp_path / "out", "trained_towers").manifest
+    assert manifest.data_seen_until == REFITTED, "although its own training part ends before"
 
 
 def on_a_line(items: int) -> ExactIndex:

@@ -18,6 +18,8 @@ from two_tower.features import FIRST, OOV, FittedFeature, load_features
 from two_tower.model.towers import CandidateTower, ItemEncoder, QueryTower
 
 KIND = "trained_towers"
+BEFORE_REFIT = "before_refit"
+"""The folder of the weights that the refit started over from, in the artefact of a training that was refitted."""
 POPULARITY = 0.3
 """How far the start leans on popularity: about half of a normalised embedding's length."""
 
@@ -174,14 +176,20 @@ def null_row(feature: FittedFeature) -> Int32 | Float32:
     return feature.encode(feature.settings.cast(pa.chunked_array([pa.nulls(1, kind)])))
 
 
-def load_network(trained: str) -> tuple[Network, ArtifactReader]:
+def load_network(trained: str, *, before_refit: bool = False) -> tuple[Network, ArtifactReader]:
     """The network with the weights of the `trained_towers` artefact at a path, and the artefact.
+
+    Args:
+        trained: The artefact's folder.
+        before_refit: Whether the weights are those of the epoch that validation chose, which the artefact of a
+            training with `refit` holds as well.
 
     Raises:
         ArtifactError: It is no complete artefact, or its weights do not fit its settings.
     """
     reader = open_artifact(trained, KIND)
-    content, vocabulary = reader.json("features.json"), reader.table("vocabulary.parquet")
+    folder = f"{BEFORE_REFIT}/" if before_refit else ""
+    content, vocabulary = reader.json("features.json"), reader.table(f"{folder}vocabulary.parquet")
     network = Network(
         model=Model.model_validate(reader.manifest.config["model"]),
         item_features=load_features(content["item"]),
@@ -191,10 +199,12 @@ def load_network(trained: str) -> tuple[Network, ArtifactReader]:
         history_length=reader.manifest.extra["history_length"],
     )
     variables = network.weights()
-    with np.load(reader.path("towers.npz")) as stored:
+    with np.load(reader.path(f"{folder}towers.npz")) as stored:
         if set(stored.files) != set(variables):
             names = ", ".join(sorted(set(stored.files) ^ set(variables)))
-            raise ArtifactError(f"{reader.folder / 'towers.npz'}: the weights do not fit the settings: {names}")
+            raise ArtifactError(
+                f"{reader.folder / folder / 'towers.npz'}: the weights do not fit the settings: {names}"
+            )
         for name, variable in variables.items():
             variable.assign(stored[name])
     return network, reader

@@ -22,10 +22,10 @@ from two_tower.index import ExactIndex
 from two_tower.model.examples import Batch, Encoded
 from two_tower.model.inputs import TrainingData
 from two_tower.model.mining import Mined
-from two_tower.model.network import KIND
+from two_tower.model.network import BEFORE_REFIT, KIND
 from two_tower.model.recall import exact_recall
 from two_tower.model.towers import assign, read
-from two_tower.model.warm_start import start_from_champion
+from two_tower.model.warm_start import BEFORE_REFIT_SEEN, find_start
 from two_tower.progress import Progress, human_seconds
 
 log = logging.getLogger("two_tower")
@@ -53,7 +53,8 @@ def train(
     """Trains the towers on the prepared data at `prepared` and writes the `trained_towers` artefact to `out`.
 
     The weights are those of the epoch with the best validation Recall@`monitor_k`; with `refit`, those of a second
-    training of as many epochs, on training and validation events together.
+    training of as many epochs, on training and validation events together, and the first ones are kept beside them for
+    a later warm start.
 
     Args:
         prepared: The `prepared_data` artefact.
@@ -74,16 +75,19 @@ def train(
     def trainer(*, refit: bool) -> Trainer:
         keras.utils.set_random_seed(training.seed)
         data = TrainingData.load(reader, model=model, training=training, refit=refit)
-        if champion and training.warm_start:
-            start_from_champion(data.network, champion)
-        return Trainer(data, training)
+        start = find_start(champion, reader, refit=refit) if champion and training.warm_start else None
+        return Trainer(start.apply(data) if start else data, training)
 
     with write_artifact(out, KIND) as writer:
         chosen = trainer(refit=False)
         curves = writer.folder / "tensorboard"
         chosen.fit(curves / "selection", epoch_end=epoch_end)
         history = chosen.history
+        extra: dict[str, Any] = {}
         if training.refit:
+            np.savez(writer.path(f"{BEFORE_REFIT}/towers.npz"), allow_pickle=False, **chosen.best)
+            writer.write_table(f"{BEFORE_REFIT}/vocabulary.parquet", chosen.network.vocabulary())
+            extra[BEFORE_REFIT_SEEN] = chosen.data.seen_until
             chosen = trainer(refit=True)
             log.info("train: once more, on training and validation events, %d epochs", history.best_epoch)
             history.refit = chosen.refit(curves / "refit", epochs=history.best_epoch)
@@ -94,7 +98,9 @@ def train(
         }
         writer.manifest.data_seen_until = chosen.data.seen_until
         writer.manifest.made_from = {"prepared_data": content_hash(prepared)}
-        writer.manifest.extra = {"history_length": network.history_length}
+        if champion and training.warm_start:
+            writer.manifest.made_from["champion"] = content_hash(champion)
+        writer.manifest.extra = {"history_length": network.history_length, **extra}
         np.savez(writer.path("towers.npz"), allow_pickle=False, **chosen.best)
         writer.write_json("features.json", network.features_json())
         writer.write_table("vocabulary.parquet", network.vocabulary())
