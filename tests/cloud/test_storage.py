@@ -61,6 +61,16 @@ def test_preconditions_hold_for_every_call(bucket, tmp_path):
     assert bucket.get_blob("alias").size == 600_000
 
 
+def test_files_can_be_put_there(still_cloud, bucket, tmp_path):
+    (tmp_path / "data/day").mkdir(parents=True)
+    (tmp_path / "data/day/log.txt").write_text("log")
+    still_cloud.put(tmp_path / "data", "gs://shop-bucket/data")
+    still_cloud.put(tmp_path / "data/day/log.txt", "gs://shop-bucket/one.txt")
+    assert [found.name for found in bucket.client.list_blobs(bucket)] == ["data/day/log.txt", "one.txt"]
+    assert bucket.blob("data/day/log.txt").download_as_text() == "log"
+    assert not still_cloud.called("storage.objects.insert")
+
+
 def test_gcsfs_and_pyarrow(still_cloud):
     import gcsfs
     import pyarrow as pa

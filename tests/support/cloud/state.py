@@ -108,7 +108,7 @@ class Cloud:
 
     @property
     def buckets(self) -> Path:
-        """The folder in which the buckets are folders."""
+        """The folder in which the buckets are folders: to look at; use `put` to add objects."""
         return self.folder / "buckets"
 
     @property
@@ -141,6 +141,10 @@ class Cloud:
     def fire(self, schedule: str, at: datetime | None = None) -> Job | None:
         """Moves a schedule's clock; see `Schedules.fire`."""
         return self.scheduling.fire(schedule, at)
+
+    def put(self, source: Path, uri: str) -> None:
+        """Puts a file or a folder into a bucket; see `Storage.put`."""
+        self.storage.put(source, uri)
 
     def check_parent(self, name: str) -> None:
         """Refuses a resource name outside this project and region."""
