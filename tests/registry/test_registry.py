@@ -6,17 +6,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from registry_parts import CONFIG, PARTS, assert_consistent, make_parts, version_of, write_evaluation
+from registry_parts import (
+    CONFIG,
+    PARTS,
+    assert_consistent,
+    list_files,
+    make_parts,
+    read_file,
+    remove_files,
+    version_of,
+    write_evaluation,
+    write_file,
+)
 
-from two_tower.artifacts import write_artifact
+from two_tower.artifacts import below, write_artifact
 from two_tower.config import Retention
 from two_tower.errors import ArtifactError, RegistryError
-from two_tower.registry import Registry, Version, version_id
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "registry", "shop")
+from two_tower.registry import Registry, Version, list_registries, version_id
 
 
 def promote(registry: Registry, folder: Path, seed: str) -> str:
@@ -37,7 +43,8 @@ def test_promotion_stores_every_part(registry: Registry, tmp_path: Path) -> None
     champion = registry.champion()
     assert champion is not None
     assert champion.id == version and champion.status == "champion"
-    assert champion.folder == tmp_path / "registry" / "shop" / "versions" / version
+    assert champion.place == below(registry.place, f"versions/{version}")
+    assert champion.folder.parts[-3:] == ("shop", "versions", version)
     assert champion.config == CONFIG
     assert champion.metrics == {"recall@100": 0.25}
     assert champion.reason == "every check passed"
@@ -64,7 +71,8 @@ def test_training_goes_on_from_the_champions_towers(
     assert registry.warm_start() is None
     assert "no champion yet to start from: training starts fresh" in caplog.text
     version = registry.version(promote(registry, tmp_path, "a"))
-    assert registry.warm_start() == version.trained_towers == version.folder / "trained_towers"
+    assert registry.warm_start() == version.trained_towers_place == below(str(version.place), "trained_towers")
+    assert version.trained_towers == version.folder / "trained_towers"
 
 
 def test_a_version_from_before_the_trained_towers_were_kept_still_serves(
@@ -72,27 +80,28 @@ def test_a_version_from_before_the_trained_towers_were_kept_still_serves(
 ) -> None:
     caplog.set_level("INFO", logger="two_tower")
     a, b = (promote(registry, tmp_path, seed) for seed in "ab")
-    for version in map(registry.version, (a, b)):
-        shutil.rmtree(version.folder / "trained_towers")
-        manifest = json.loads((version.folder / "manifest.json").read_text())
+    for version in (a, b):
+        remove_files(registry, f"versions/{version}/trained_towers")
+        manifest = json.loads(read_file(registry, f"versions/{version}/manifest.json"))
         del manifest["made_from"]["trained_towers"]
         manifest["files"] = {name: facts for name, facts in manifest["files"].items() if "trained_towers" not in name}
-        (version.folder / "manifest.json").write_text(json.dumps(manifest))
-    assert registry.version(b).trained_towers is None
+        write_file(registry, f"versions/{version}/manifest.json", json.dumps(manifest).encode())
+    assert registry.version(b).trained_towers is registry.version(b).trained_towers_place is None
     assert_consistent(registry)
     assert registry.warm_start() is None
     assert f"the champion {b} was stored without its trained towers: training starts fresh" in caplog.text
     assert registry.rollback() == a
     c = promote(registry, tmp_path, "c")
-    assert registry.warm_start() == registry.version(c).folder / "trained_towers"
+    assert registry.warm_start() == below(registry.place, f"versions/{c}/trained_towers")
 
 
-def test_equal_content_is_an_equal_id_and_equal_bytes(tmp_path: Path) -> None:
+def test_equal_content_is_an_equal_id_and_equal_bytes_wherever_it_lies(
+    local: Registry, on_bucket: Registry, tmp_path: Path
+) -> None:
     stored = []
-    for name in ("one", "two"):
-        registry = Registry(tmp_path / name, "shop")
-        version = registry.version(registry.promote(**make_parts(tmp_path / f"run-{name}", "a")))
-        stored.append((version.id, (version.folder / "manifest.json").read_bytes()))
+    for number, registry in enumerate((local, on_bucket)):
+        version = registry.version(registry.promote(**make_parts(tmp_path / f"run-{number}", "a")))
+        stored.append((version.id, read_file(registry, f"versions/{version.id}/manifest.json")))
     assert stored[0] == stored[1]
     other = make_parts(tmp_path / "other", "b")
     assert version_of(other) != stored[0][0]
@@ -101,10 +110,10 @@ def test_equal_content_is_an_equal_id_and_equal_bytes(tmp_path: Path) -> None:
 def test_promoting_the_champion_again_changes_nothing(registry: Registry, tmp_path: Path) -> None:
     parts = make_parts(tmp_path / "run", "a")
     version = registry.promote(**parts)
-    before = {path: path.stat().st_mtime_ns for path in registry.folder.rglob("*") if path.is_file()}
+    before = list_files(registry.place)
     assert registry.promote(**parts) == version
     assert registry.promote_existing(version) == version
-    assert {path: path.stat().st_mtime_ns for path in registry.folder.rglob("*") if path.is_file()} == before
+    assert list_files(registry.place) == before
 
 
 def test_rollback_goes_back_one_champion_at_a_time(registry: Registry, tmp_path: Path) -> None:
@@ -139,7 +148,7 @@ def test_rollback_without_a_champion_is_refused(registry: Registry) -> None:
 def test_rollback_to_a_damaged_version_is_refused(registry: Registry, tmp_path: Path) -> None:
     a = promote(registry, tmp_path, "a")
     b = promote(registry, tmp_path, "b")
-    (registry.version(a).index / "ids.parquet").write_bytes(b"rotten")
+    write_file(registry, f"versions/{a}/index/ids.parquet", b"rotten")
     with pytest.raises(ArtifactError, match=r"ids\.parquet"):
         registry.rollback()
     assert registry.champion().id == b  # type: ignore[union-attr]
@@ -192,7 +201,7 @@ def test_a_mix_of_two_runs_is_refused_naming_both(registry: Registry, tmp_path: 
         registry.promote(**mixed)
     assert str(other[part]) in str(caught.value)
     assert str(tmp_path / "a") in str(caught.value)
-    assert not registry.folder.exists()
+    assert list_files(registry.place) == {}
 
 
 def test_the_same_towers_with_another_runs_index_are_a_mix(tmp_path: Path) -> None:
@@ -236,27 +245,27 @@ def test_a_damaged_part_is_refused_and_nothing_stays(
     with pytest.raises(ArtifactError, match=str(parts[part])):
         registry.promote(**parts)
     assert registry.champion() is None
-    assert list(registry.folder.glob("versions/*")) == []
+    assert list_files(below(registry.place, "versions")) == {}
 
 
 def test_a_damaged_version_is_stored_anew(registry: Registry, tmp_path: Path) -> None:
     a = promote(registry, tmp_path, "a")
     promote(registry, tmp_path, "b")
-    (registry.version(a).index / "ids.parquet").unlink()
+    remove_files(registry, f"versions/{a}/index/ids.parquet")
     assert promote(registry, tmp_path / "again", "a") == a
     assert_consistent(registry)
     promote(registry, tmp_path, "c")
-    assert list(registry.folder.glob("versions/.*")) == []
+    assert not [name for name in list_files(registry.place) if name.startswith("versions/.")]
 
 
-def test_what_a_killed_promotion_left_is_cleaned_by_the_next(registry: Registry, tmp_path: Path) -> None:
-    leftover = registry.folder / "versions" / ".tmp-0123-77"
+def test_what_a_killed_promotion_left_is_cleaned_by_the_next(local: Registry, tmp_path: Path) -> None:
+    leftover = local.folder / "versions" / ".tmp-0123-77"
     leftover.mkdir(parents=True)
     (leftover / "half").write_bytes(b"x")
-    (registry.folder / ".champion.json.77.tmp").write_bytes(b"{")
-    assert registry.versions() == []
-    promote(registry, tmp_path, "a")
-    assert sorted(path.name for path in registry.folder.rglob(".*")) == [".lock"]
+    (local.folder / ".champion.json.77.tmp").write_bytes(b"{")
+    assert local.versions() == []
+    promote(local, tmp_path, "a")
+    assert sorted(path.name for path in local.folder.rglob(".*")) == [".lock"]
 
 
 def test_an_unknown_version_names_those_there_are(registry: Registry, tmp_path: Path) -> None:
@@ -270,35 +279,35 @@ def test_an_unknown_version_names_those_there_are(registry: Registry, tmp_path: 
 )
 def test_an_unreadable_alias_is_named(registry: Registry, tmp_path: Path, content: str) -> None:
     promote(registry, tmp_path, "a")
-    (registry.folder / "champion.json").write_text(content)
+    write_file(registry, "champion.json", content.encode())
     with pytest.raises(RegistryError, match=r"champion\.json: not a readable alias"):
         registry.champion()
 
 
 def test_an_unreadable_line_of_the_history_is_named(registry: Registry, tmp_path: Path) -> None:
     promote(registry, tmp_path, "a")
-    with (registry.folder / "history.jsonl").open("a") as file:
-        file.write('{"event": \n')
+    write_file(registry, "history.jsonl", read_file(registry, "history.jsonl") + b'{"event": \n')
     with pytest.raises(RegistryError, match=r"history\.jsonl:2"):
         registry.history()
 
 
 def test_a_history_that_was_lost_keeps_the_champions_line(registry: Registry, tmp_path: Path) -> None:
     a = promote(registry, tmp_path, "a")
-    (registry.folder / "history.jsonl").unlink()
+    remove_files(registry, "history.jsonl")
     assert [decision.version for decision in registry.history()] == [a]
     b = promote(registry, tmp_path, "b")
-    lines = (registry.folder / "history.jsonl").read_text().splitlines()
+    lines = read_file(registry, "history.jsonl").splitlines()
     assert [json.loads(line)["version"] for line in lines] == [a, b]
 
 
 def test_registries_of_two_configurations_are_apart(registry: Registry, tmp_path: Path) -> None:
     promote(registry, tmp_path, "a")
-    assert Registry(tmp_path / "registry", "other").champion() is None
+    assert Registry(registry.place.removesuffix("/shop"), "other").champion() is None
+    assert [each.name for each in list_registries(registry.place.removesuffix("/shop"))] == ["shop"]
 
 
 def test_a_full_disk_is_an_error_that_names_the_registry(
-    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = make_parts(tmp_path / "a", "a")
 
@@ -307,10 +316,10 @@ def test_a_full_disk_is_an_error_that_names_the_registry(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises((RegistryError, ArtifactError), match="No space left on device"):
-        registry.promote(**parts)
+        local.promote(**parts)
     monkeypatch.undo()
-    assert list(registry.folder.glob("versions/*")) == []
-    assert registry.promote(**parts)
+    assert list(local.folder.glob("versions/*")) == []
+    assert local.promote(**parts)
 
 
 def refuse(registry: Registry, folder: Path, seed: str) -> str:
@@ -395,9 +404,9 @@ def test_the_champion_before_this_one_stays_when_the_others_go(registry: Registr
 
 def test_the_history_outlives_the_versions_that_it_tells_of(registry: Registry, tmp_path: Path) -> None:
     ids = [promote(registry, tmp_path, seed) for seed in "abcd"]
-    lines = (registry.folder / "history.jsonl").read_bytes()
+    lines = read_file(registry, "history.jsonl")
     registry.prune(keep=1)
-    assert (registry.folder / "history.jsonl").read_bytes() == lines
+    assert read_file(registry, "history.jsonl") == lines
     assert [decision.version for decision in registry.history()] == ids
     assert [version.id for version in registry.versions()] == [ids[3], ids[2]]
     with pytest.raises(RegistryError, match=f"no version '{ids[0]}'; there are: {ids[3]}, {ids[2]}"):
@@ -423,25 +432,26 @@ def test_no_version_needs_another_or_the_run_that_made_it(registry: Registry, tm
 
 def test_nothing_is_removed_where_the_champion_is_not_known_for_sure(registry: Registry, tmp_path: Path) -> None:
     ids = [promote(registry, tmp_path, seed) for seed in "abc"]
-    alias = (registry.folder / "champion.json").read_text()
-    (registry.folder / "champion.json").unlink()
+    alias = read_file(registry, "champion.json")
+    remove_files(registry, "champion.json")
     with pytest.raises(RegistryError, match=r"champion\.json: missing, although there was a champion"):
         registry.prune(keep=1)
-    (registry.folder / "champion.json").write_text("{")
+    write_file(registry, "champion.json", b"{")
     with pytest.raises(RegistryError, match=r"champion\.json: not a readable alias"):
         registry.prune(keep=1)
-    (registry.folder / "champion.json").write_text(alias)
-    (registry.folder / "versions" / ids[2]).rename(tmp_path / "elsewhere")
+    write_file(registry, "champion.json", alias)
+    manifest = read_file(registry, f"versions/{ids[2]}/manifest.json")
+    remove_files(registry, f"versions/{ids[2]}/manifest.json")
     with pytest.raises(RegistryError, match=f"the champion {ids[2]} is not among the versions"):
         registry.prune(keep=1)
-    (tmp_path / "elsewhere").rename(registry.folder / "versions" / ids[2])
+    write_file(registry, f"versions/{ids[2]}/manifest.json", manifest)
     assert stored(registry) == set(ids)
 
 
 def test_a_history_that_was_lost_does_not_cost_the_champions_before(registry: Registry, tmp_path: Path) -> None:
     ids = [promote(registry, tmp_path, seed) for seed in "abc"]
     refused = refuse(registry, tmp_path, "r")
-    (registry.folder / "history.jsonl").unlink()
+    remove_files(registry, "history.jsonl")
     assert {version.id: version.status for version in registry.versions()} == {
         ids[2]: "champion", ids[1]: "former", ids[0]: "former", refused: "undecided"
     }  # fmt: skip
@@ -449,19 +459,19 @@ def test_a_history_that_was_lost_does_not_cost_the_champions_before(registry: Re
     assert stored(registry) == set(ids)
 
 
-def test_an_undecided_version_is_as_old_as_its_manifest(registry: Registry, tmp_path: Path) -> None:
+def test_an_undecided_version_is_as_old_as_its_manifest(local: Registry, tmp_path: Path) -> None:
     for seed in "ab":
-        promote(registry, tmp_path, seed)
-    undecided = registry.folder / "versions" / "0123456789abcdef"
-    shutil.copytree(registry.champion().folder, undecided)  # type: ignore[union-attr]
-    assert all(fate.stays for fate in registry.prune(keep=1, days=1))
+        promote(local, tmp_path, seed)
+    undecided = local.folder / "versions" / "0123456789abcdef"
+    shutil.copytree(local.champion().folder, undecided)  # type: ignore[union-attr]
+    assert all(fate.stays for fate in local.prune(keep=1, days=1))
     os.utime(undecided / "manifest.json", (0, 0))
-    assert [fate.version.id for fate in registry.prune(keep=1, days=1) if not fate.stays] == [undecided.name]
+    assert [fate.version.id for fate in local.prune(keep=1, days=1) if not fate.stays] == [undecided.name]
 
 
 def test_a_registry_of_refused_versions_alone_is_pruned(registry: Registry, tmp_path: Path) -> None:
     assert registry.prune(keep=1) == []
-    assert not registry.folder.exists()
+    assert list_files(registry.place) == {}
     r, s, t = (refuse(registry, tmp_path, seed) for seed in "rst")
     registry.prune(keep=2)
     assert stored(registry) == {s, t}
@@ -474,9 +484,9 @@ def test_refusing_for_the_same_reason_again_changes_nothing(registry: Registry, 
     a = promote(registry, tmp_path, "a")
     parts = make_parts(tmp_path / "b", "b", champion=a, decision="refuse")
     refused = registry.add_refused(**parts)
-    lines = (registry.folder / "history.jsonl").read_bytes()
+    lines = read_file(registry, "history.jsonl")
     assert registry.add_refused(**parts) == refused
-    assert (registry.folder / "history.jsonl").read_bytes() == lines
+    assert read_file(registry, "history.jsonl") == lines
     registry.promote_existing(refused)
     registry.rollback()
     registry.add_refused(**parts)
@@ -484,23 +494,23 @@ def test_refusing_for_the_same_reason_again_changes_nothing(registry: Registry, 
 
 
 def test_a_version_that_cannot_be_removed_spoils_no_decision(
-    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    local: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ids = [promote(registry, tmp_path, seed) for seed in "abc"]
+    ids = [promote(local, tmp_path, seed) for seed in "abc"]
 
     def refused(*_: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "a file of somebody else")
 
     monkeypatch.setattr(shutil, "rmtree", refused)
     with pytest.raises(RegistryError, match="a file of somebody else: cannot change the registry"):
-        registry.prune(keep=1)
+        local.prune(keep=1)
     monkeypatch.undo()
-    registry.keep_to(Retention(keep=1))
-    assert stored(registry) == set(ids[1:])
-    (registry.folder / "champion.json").unlink()
-    registry.keep_to(Retention(keep=1))
+    local.keep_to(Retention(keep=1))
+    assert stored(local) == set(ids[1:])
+    (local.folder / "champion.json").unlink()
+    local.keep_to(Retention(keep=1))
     assert "no old version was removed, see to it" in caplog.text
-    assert stored(registry) == set(ids[1:])
+    assert stored(local) == set(ids[1:])
 
 
 def test_the_champion_is_found_though_its_predecessor_vanishes_meanwhile(
@@ -508,7 +518,7 @@ def test_the_champion_is_found_though_its_predecessor_vanishes_meanwhile(
 ) -> None:
     """A reader that was held up between the alias and the version, while two champions followed."""
     a = promote(registry, tmp_path, "a")
-    other, real = Registry(registry.folder.parent, "shop"), registry.version
+    other, real = Registry(registry.place.removesuffix("/shop"), "shop"), registry.version
 
     def held_up(version: str) -> Version:
         if version == a:

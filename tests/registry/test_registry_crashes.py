@@ -7,7 +7,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registry_parts import assert_consistent, assert_whole, make_parts, version_of
+from registry_parts import assert_consistent, assert_whole, make_parts, read_file, version_of
+from registry_programs import CHANGER, go, start, start_promoter
 
 from two_tower.registry import Registry
 
-HERE = Path(__file__).parents[1] / "support"
 WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.copyfile", "shutil.rmtree"}
 FINISHED, FAILED, UNTOUCHED, KILLED = 0, 1, 2, 9
 
@@ -168,96 +167,6 @@ def test_a_fault_in_any_file_operation_of_pruning_removes_a_version_whole_or_not
     assert {ids["a"], *after} in lefts, "the refused version goes first"
 
 
-PROMOTER = """
-import sys, itertools
-from pathlib import Path
-from registry_parts import make_parts
-from two_tower.errors import RegistryError
-from two_tower.registry import Registry
-
-root, work, name, rounds = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-registry = Registry(root, "shop")
-print("ready", flush=True)
-sys.stdin.readline()
-won = 0
-for number in itertools.count() if rounds < 0 else range(rounds):
-    champion = registry.champion()
-    parts = make_parts(work / name, f"{name}-{number}", champion=champion.id if champion else None)
-    try:
-        registry.promote(**parts)
-        won += 1
-        if number % 3 == 2:
-            registry.rollback()
-    except RegistryError as error:
-        assert "run again to compare" in str(error) or "no champion before" in str(error), error
-print(won)
-"""
-
-
-CHANGER = """
-import itertools, random, shutil, sys, time
-from pathlib import Path
-from registry_parts import assert_whole, make_parts
-from two_tower.errors import RegistryError
-from two_tower.registry import Registry
-
-root, work, name, seconds = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
-EXPECTED = ("run again to compare", "no champion before", "no version", "is the champion; roll back")
-registry = Registry(root, "shop")
-chance = random.Random(name)
-print("ready", flush=True)
-sys.stdin.readline()
-promoted = 0
-end = time.monotonic() + seconds
-for number in itertools.count():
-    if time.monotonic() > end:
-        break
-    (change,) = chance.choices(("promote", "refuse", "by hand", "roll back", "prune", "look"), (4, 2, 1, 3, 3, 3))
-    champion = registry.champion()
-    made = {"champion": champion.id if champion else None}
-    try:
-        if change == "promote":
-            registry.promote(**make_parts(work / name, f"{name}-{number}", **made))
-            promoted += 1
-        elif change == "refuse":
-            registry.add_refused(**make_parts(work / name, f"{name}-{number}", decision="refuse", **made))
-        elif change == "by hand" and registry.versions():
-            registry.promote_existing(chance.choice(registry.versions()).id)
-        elif change == "roll back":
-            registry.rollback()
-        elif change == "prune":
-            registry.prune(keep=chance.choice((1, 3, 8)), days=chance.choice((None, 0)))
-        elif change == "look":
-            for version in registry.versions():
-                assert_whole(version)
-    except RegistryError as error:
-        assert any(expected in str(error) for expected in EXPECTED), error
-print(promoted)
-"""
-
-
-def start_promoter(root: Path, work: Path, name: str, rounds: int) -> "subprocess.Popen[str]":
-    return start(PROMOTER, root, work, name, rounds)
-
-
-def start(program: str, root: Path, work: Path, name: str, amount: float) -> "subprocess.Popen[str]":
-    """A process of the program that waits for `go`."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(root), str(work), name, str(amount)],
-        env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def go(process: "subprocess.Popen[str]") -> None:
-    assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
-
-
 def test_sigkill_at_random_moments_never_shows_half_a_version(tmp_path: Path) -> None:
     root = tmp_path / "registry"
     registry = Registry(root, "shop")
@@ -275,9 +184,14 @@ def test_sigkill_at_random_moments_never_shows_half_a_version(tmp_path: Path) ->
     assert not list(registry.folder.rglob(".tmp-*"))
 
 
+@pytest.fixture(params=["local", "on_bucket"])
+def root(request: pytest.FixtureRequest) -> str:
+    registry: Registry = request.getfixturevalue(request.param)
+    return registry.place.removesuffix("/shop")
+
+
 @pytest.mark.parametrize("rounds", [1, 12])
-def test_promotions_at_once_end_with_one_winner_and_no_mixture(tmp_path: Path, rounds: int) -> None:
-    root = tmp_path / "registry"
+def test_promotions_at_once_end_with_one_winner_and_no_mixture(tmp_path: Path, root: str, rounds: int) -> None:
     processes = [start_promoter(root, tmp_path / "work", f"p{number}", rounds) for number in range(4)]
     for process in processes:
         go(process)
@@ -312,9 +226,11 @@ def test_two_promotions_compared_with_the_same_champion_have_one_winner(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "killed"), [(60, False), (30, True)])
-def test_promotions_rollbacks_and_prunings_at_once_lose_no_champion(tmp_path: Path, seconds: int, killed: bool) -> None:
+def test_promotions_rollbacks_and_prunings_at_once_lose_no_champion(
+    tmp_path: Path, root: str, seconds: int, killed: bool
+) -> None:
     """Four processes change the registry at random while this one reads it; with `killed` they are killed at random."""
-    root, work, moments = tmp_path / "registry", tmp_path / "work", random.Random(11)
+    work, moments = tmp_path / "work", random.Random(11)
     registry = Registry(root, "shop")
     first = registry.promote(**make_parts(work / "first", "first"))
     processes = [start(CHANGER, root, work, f"c{number}", seconds) for number in range(4)]
@@ -342,8 +258,8 @@ def test_promotions_rollbacks_and_prunings_at_once_lose_no_champion(tmp_path: Pa
         registry.prune(keep=8)
     assert_consistent(registry)
     assert not [path for path in registry.folder.rglob(".*") if path.name != ".lock"]
-    alias = json.loads((registry.folder / "champion.json").read_text())
-    lines = [json.loads(line) for line in (registry.folder / "history.jsonl").read_text().splitlines()]
+    alias = json.loads(read_file(registry, "champion.json"))
+    lines = [json.loads(line) for line in read_file(registry, "history.jsonl").splitlines()]
     assert alias["decision"] in lines
     ever = [line["version"] for line in lines if line["event"] == "promoted" and line["reason"] != "promoted by hand"]
     assert ever[0] == first and len({*ever}) == len(ever), "the history forgets nobody"

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
-from two_tower.artifacts import content_hash, write_artifact
+from two_tower.artifacts import (
+    below,
+    content_hash,
+    describe_objects,
+    is_remote,
+    list_objects,
+    read_object,
+    remove_objects,
+    write_artifact,
+    write_object,
+)
 from two_tower.errors import ArtifactError
 from two_tower.registry import Registry, Version, version_id
 
@@ -70,6 +81,42 @@ def version_of(parts: dict[str, Any]) -> str:
     return version_id(parts["query_tower"], parts["candidate_tower"], parts["index"])
 
 
+def list_files(place: str) -> dict[str, int]:
+    """What changes with any write to a file of a local folder or one on a bucket, by the file's name below it."""
+    if is_remote(place):
+        return {name: facts.generation for name, facts in describe_objects(place).items()}
+    files = [path for path in Path(place).rglob("*") if path.is_file()]
+    return {path.relative_to(place).as_posix(): path.stat().st_mtime_ns for path in files}
+
+
+def read_file(registry: Registry, name: str) -> bytes:
+    """A file of a registry, by its name below the registry's place."""
+    if is_remote(registry.place):
+        found = read_object(below(registry.place, name))
+        assert found is not None
+        return found[0]
+    return Path(registry.place, name).read_bytes()
+
+
+def write_file(registry: Registry, name: str, content: bytes) -> None:
+    """Replaces a file of a registry, as somebody does who meddles with it."""
+    if is_remote(registry.place):
+        write_object(below(registry.place, name), content)
+    else:
+        Path(registry.place, name).write_bytes(content)
+
+
+def remove_files(registry: Registry, name: str) -> None:
+    """Removes a file of a registry, or a folder with all that is in it."""
+    if is_remote(registry.place):
+        inner = [f"{name}/{each}" for each in list_objects(below(registry.place, name))]
+        remove_objects(registry.place, inner or [name])
+    elif (Path(registry.place) / name).is_dir():
+        shutil.rmtree(Path(registry.place) / name)
+    else:
+        Path(registry.place, name).unlink()
+
+
 def assert_whole(version: Version) -> None:
     """A version that was listed a moment ago is whole, unless it has been removed, as a whole, since then.
 
@@ -79,7 +126,7 @@ def assert_whole(version: Version) -> None:
         version.verify()
         assert version_id(version.query_tower, version.candidate_tower, version.index) == version.id
     except (ArtifactError, FileNotFoundError):
-        assert not version.folder.exists()
+        assert "manifest.json" not in list_files(str(version.place))
 
 
 def assert_consistent(registry: Registry) -> None:
@@ -95,7 +142,7 @@ def assert_consistent(registry: Registry) -> None:
         assert metrics["version"] == version.id
     champion = registry.champion()
     assert [version.id for version in versions if version.status == "champion"] == ([champion.id] if champion else [])
-    alias = json.loads((registry.folder / "champion.json").read_text()) if champion else {"previous": []}
+    alias = json.loads(read_file(registry, "champion.json")) if champion else {"previous": []}
     assert {*alias["previous"]} <= {version.id for version in versions}
     serving = [decision.version for decision in registry.history() if decision.event != "refused"]
     assert serving[-1:] == ([champion.id] if champion else [])

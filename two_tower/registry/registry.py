@@ -1,38 +1,44 @@
 """The registry: versions that never change, and one alias, `champion.json`, that says which of them serves.
 
-Whatever is written becomes visible in one rename, under a lock; so a reader, or whoever comes after a killed
-process, sees the registry before or after a change, never in between.
+The rules are here; how a change becomes visible as a whole, and two changes are kept apart, depends on where the
+registry lies: `local` or `on_bucket`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
-import shutil
-from collections.abc import Iterator, Mapping
+import random
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from two_tower.artifacts import (
-    MANIFEST,
+    ObjectChanged,
+    below,
     content_hash,
-    locked,
+    is_remote,
+    list_folders,
     open_artifact,
     read_manifest,
-    replace_file,
-    sync_folder,
-    write_json,
 )
 from two_tower.config import Retention
 from two_tower.errors import ArtifactError, RegistryError
-from two_tower.registry.version import PARTS, SERVED, Status, Version, store_version, version_id
+from two_tower.registry.local import LocalStorage
+from two_tower.registry.on_bucket import BucketStorage
+from two_tower.registry.storage import Held, Storage
+from two_tower.registry.version import PARTS, SERVED, Status, Version, version_id
 
 log = logging.getLogger("two_tower")
+
+TRIES = 100
+"""So often a change begins again that others have overtaken."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -72,10 +78,18 @@ class Registry:
     """The versions of one configuration under `root/name`."""
 
     def __init__(self, root: str | Path, name: str) -> None:
-        self.folder = Path(root) / name
-        self._versions = self.folder / "versions"
-        self._champion = self.folder / "champion.json"
-        self._history = self.folder / "history.jsonl"
+        """The registry of the configuration `name` in a local folder or, as gs://bucket/folder, on a bucket."""
+        self.name = name
+        self._storage: Storage = (
+            BucketStorage(below(str(root), name)) if is_remote(root) else LocalStorage(Path(root) / name)
+        )
+        self.place = self._storage.place
+        """Where it lies: a local path or a gs:// URI."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a registry on this machine."""
+        return Path(self.place)
 
     def champion(self) -> Version | None:
         """The version that serves, or None before the first promotion.
@@ -94,18 +108,22 @@ class Registry:
                 alias = latest  # since the first look it was followed by two others and removed
         return None
 
-    def warm_start(self) -> Path | None:
-        """The champion's `trained_towers`, to start a training from; None where there are none, and the log says so."""
+    def warm_start(self) -> str | None:
+        """Where the champion's `trained_towers` lie, to start a training from: a local path or a gs:// URI.
+
+        None where there are none, and the log says so.
+        """
         champion = self.champion()
         if champion is None:
-            log.info("%s: no champion yet to start from: training starts fresh", self.folder)
+            log.info("%s: no champion yet to start from: training starts fresh", self.place)
             return None
-        if champion.trained_towers is None:
+        towers = champion.trained_towers_place
+        if towers is None:
             log.info(
                 "%s: the champion %s was stored without its trained towers: training starts fresh",
-                self.folder, champion.id,
+                self.place, champion.id,
             )  # fmt: skip
-        return champion.trained_towers
+        return towers
 
     def version(self, version: str) -> Version:
         """The version with this id.
@@ -115,19 +133,12 @@ class Registry:
         """
         found = {each.id: each for each in self.versions()}
         if version not in found:
-            raise RegistryError(f"{self.folder}: no version {version!r}; there are: {', '.join(found) or 'none'}")
+            raise RegistryError(f"{self.place}: no version {version!r}; there are: {', '.join(found) or 'none'}")
         return found[version]
 
     def versions(self) -> list[Version]:
         """All versions, the latest decision first."""
-        alias = self._alias()
-        decisions = self.history()
-        order = {decision.version: number for number, decision in enumerate(decisions)}
-        ids = [path.parent.name for path in self._versions.glob(f"[!.]*/{MANIFEST}")]
-        return [
-            self._describe(id_, alias, [decision for decision in decisions if decision.version == id_])
-            for id_ in sorted(ids, key=lambda id_: (-order.get(id_, -1), id_))
-        ]
+        return self._versions(self._alias())
 
     def history(self) -> list[Decision]:
         """All decisions, oldest first.
@@ -135,17 +146,7 @@ class Registry:
         Raises:
             RegistryError: A line of `history.jsonl` cannot be read.
         """
-        decisions = []
-        text = self._history.read_text(encoding="utf-8") if self._history.exists() else ""
-        for number, line in enumerate(text.splitlines(), start=1):
-            try:
-                decisions.append(Decision(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise RegistryError(f"{self._history}:{number}: not a decision: {error}; remove the line") from error
-        alias = self._alias()
-        if alias and alias.decision not in decisions:  # killed between the two files
-            decisions.append(alias.decision)
-        return decisions
+        return self._decisions(self._alias())
 
     def promote(
         self,
@@ -181,20 +182,22 @@ class Registry:
         version, metrics = _evaluated(parts, Path(prepared))
         if metrics["gate"]["decision"] == "refuse":
             raise RegistryError(f"version {version}: the gate refused it: {metrics['gate']['reason']}")
-        with self._changing():
-            alias = self._alias()
+
+        def work(alias: _Alias | None, held: Held) -> str:
             current = alias.version if alias else None
             if current == version:
-                log.info("%s: version %s is the champion already", self.folder, version)
+                log.info("%s: version %s is the champion already", self.place, version)
                 return version
             if current != metrics["champion"]:
                 raise RegistryError(
-                    f"{self.folder}: version {version} was compared with the champion {metrics['champion']}, but the "
+                    f"{self.place}: version {version} was compared with the champion {metrics['champion']}, but the "
                     f"champion is {current} now; run again to compare with that"
                 )
-            self._store(version, parts, prepared=Path(prepared), config=config)
-            self._switch(alias, _decision("promoted", version, metrics))
-        return version
+            self._storage.store(version, parts, prepared=Path(prepared), config=config, held=held)
+            self._switch(alias, _decision("promoted", version, metrics), held)
+            return version
+
+        return self._change(work)
 
     def add_refused(
         self,
@@ -215,18 +218,21 @@ class Registry:
         folders = [Path(folder) for folder in (query_tower, candidate_tower, index, evaluation, trained_towers)]
         parts = dict(zip(PARTS, folders, strict=True))
         version, metrics = _evaluated(parts, Path(prepared))
-        with self._changing():
-            alias = self._alias()
+
+        def work(alias: _Alias | None, held: Held) -> str:
             if alias and alias.version == version:
-                raise RegistryError(f"{self.folder}: version {version} is the champion; roll back to refuse it")
+                raise RegistryError(f"{self.place}: version {version} is the champion; roll back to refuse it")
             if metrics["gate"]["decision"] != "refuse":
                 raise RegistryError(f"version {version}: the gate did not refuse it: {metrics['gate']['reason']}")
-            self._store(version, parts, prepared=Path(prepared), config=config)
+            self._storage.store(version, parts, prepared=Path(prepared), config=config, held=held)
+            self._storage.keep(held)
             decision = _decision("refused", version, metrics)
-            about = [earlier for earlier in self.history() if earlier.version == version]
+            about = [earlier for earlier in self._decisions(alias) if earlier.version == version]
             if not about or replace(about[-1], at=decision.at) != decision:
                 self._record(decision)
-        return version
+            return version
+
+        return self._change(work)
 
     def promote_existing(self, version: str, *, reason: str = "promoted by hand") -> str:
         """The id of a stored version, which is the champion now, whatever the gate said of it.
@@ -235,15 +241,17 @@ class Registry:
             RegistryError: There is no such version.
             ArtifactError: It is damaged.
         """
-        with self._changing():
-            alias = self._alias()
+
+        def work(alias: _Alias | None, held: Held) -> str:
             found = self.version(version)
             if alias and alias.version == version:
-                log.info("%s: version %s is the champion already", self.folder, version)
+                log.info("%s: version %s is the champion already", self.place, version)
                 return version
-            found.verify()
-            self._switch(alias, Decision("promoted", version, _now(), reason, dict(found.metrics or {})))
-        return version
+            self._verify(found, held)
+            self._switch(alias, Decision("promoted", version, _now(), reason, dict(found.metrics or {})), held)
+            return version
+
+        return self._change(work)
 
     def rollback(self, *, reason: str = "rolled back by hand") -> str:
         """The id of the champion before this one, which is the champion again.
@@ -252,17 +260,18 @@ class Registry:
             RegistryError: There is no champion, or it is the first.
             ArtifactError: The previous champion is damaged.
         """
-        with self._changing():
-            alias = self._alias()
+
+        def work(alias: _Alias | None, held: Held) -> str:
             if alias is None or not alias.previous:
-                raise RegistryError(f"{self.folder}: there is no champion before {alias.version if alias else 'any'}")
+                raise RegistryError(f"{self.place}: there is no champion before {alias.version if alias else 'any'}")
             *before, target = alias.previous
             found = self.version(target)
-            found.verify()
+            self._verify(found, held)
             decision = Decision("rolled_back", target, _now(), reason, dict(found.metrics or {}))
-            self._write_alias(_Alias(target, before, decision))
-            self._record(decision)
-        return target
+            self._decide(_Alias(target, before, decision), held)
+            return target
+
+        return self._change(work)
 
     def prune(self, *, keep: int | None, days: int | None = None, dry_run: bool = False) -> list[Fate]:
         """Removes versions by count and age; what becomes of each version, in the order of the places.
@@ -280,14 +289,20 @@ class Registry:
         Raises:
             RegistryError: The champion is not known for sure, or a version cannot be removed.
         """
-        if dry_run or not self._versions.exists():
-            return self._fates(keep, days)
-        with self._changing():
-            fates = self._fates(keep, days)
-            self._remove([fate.version.id for fate in reversed(fates) if not fate.stays])
+        if dry_run or not self._storage.exists():
+            return self._fates(self._alias(), keep, days)
+
+        def work(alias: _Alias | None, held: Held) -> list[Fate]:
+            fates = self._fates(alias, keep, days)
+            goes = [fate.version.id for fate in reversed(fates) if not fate.stays]
+            stays = {fate.version.id for fate in fates if fate.stays}
+            self._storage.remove(goes, _without(alias, stays) if goes else None, held)
+            return fates
+
+        fates = self._change(work)
         for fate in fates:
             if not fate.stays:
-                log.info("%s: removed version %s: %s", self.folder, fate.version.id, fate.reason)
+                log.info("%s: removed version %s: %s", self.place, fate.version.id, fate.reason)
         return fates
 
     def keep_to(self, retention: Retention) -> None:
@@ -296,11 +311,12 @@ class Registry:
             self.prune(keep=retention.keep, days=retention.days)
         except RegistryError as error:
             log.warning("%s: no old version was removed, see to it and run `two-tower registry prune`: %s",
-                        self.folder, error)  # fmt: skip
+                        self.place, error)  # fmt: skip
 
-    def _fates(self, keep: int | None, days: int | None) -> list[Fate]:
-        versions = self.versions()
-        certain = self._never_removed(versions)
+    def _fates(self, alias: _Alias | None, keep: int | None, days: int | None) -> list[Fate]:
+        stored = self._storage.stored()
+        versions = self._versions(alias, stored)
+        certain = self._never_removed(alias, versions)
         ranks = {"champion": 0, "former": 1, "refused": 2, "undecided": 3}
         ranked = sorted(versions, key=lambda version: (version.id not in certain, ranks[version.status]))
         with_place = {version.id for version in ranked[:keep]}
@@ -310,29 +326,28 @@ class Registry:
                 fates.append(Fate(version, True, certain[version.id]))
             elif version.id in with_place:
                 fates.append(Fate(version, True, "all are kept" if keep is None else f"within the {keep} that stay"))
-            elif days is not None and self._decided_or_stored(version) > datetime.now(UTC) - timedelta(days=days):
+            elif days is not None and self._since(version, stored) > datetime.now(UTC) - timedelta(days=days):
                 fates.append(Fate(version, True, f"younger than {days} days"))
             else:
                 age = "" if days is None else f", and not younger than {days} days"
                 fates.append(Fate(version, False, f"beyond the {keep} that stay{age}"))
         return fates
 
-    def _never_removed(self, versions: list[Version]) -> dict[str, str]:
+    def _never_removed(self, alias: _Alias | None, versions: list[Version]) -> dict[str, str]:
         """Why a version is never removed, by id.
 
         Raises:
             RegistryError: The champion is not stored, or nothing says which of the versions it is.
         """
-        alias = self._alias()
         stored = {version.id for version in versions}
-        if alias is None and any(decision.event != "refused" for decision in self.history()):
+        if alias is None and any(decision.event != "refused" for decision in self._decisions(alias)):
             raise RegistryError(
-                f"{self._champion}: missing, although there was a champion, so nothing is removed; promote the version "
-                "that serves with `two-tower registry promote`"
+                f"{self._file('champion.json')}: missing, although there was a champion, so nothing is removed; "
+                "promote the version that serves with `two-tower registry promote`"
             )
         if alias and alias.version not in stored:
             raise RegistryError(
-                f"{self.folder}: the champion {alias.version} is not among the versions, so nothing is removed; "
+                f"{self.place}: the champion {alias.version} is not among the versions, so nothing is removed; "
                 "promote another with `two-tower registry promote`"
             )
         certain = {version.id: "the latest decision is about it" for version in versions[:1] if version.decided_at}
@@ -342,100 +357,108 @@ class Registry:
             certain[alias.version] = "the champion"
         return certain
 
-    def _decided_or_stored(self, version: Version) -> datetime:
+    def _since(self, version: Version, stored: Mapping[str, datetime]) -> datetime:
         """When the latest decision about a version was made; of an undecided one, when it was stored."""
         if version.decided_at is None:
-            return datetime.fromtimestamp((version.folder / MANIFEST).stat().st_mtime, UTC)
+            return stored[version.id]
         try:
             return datetime.fromisoformat(version.decided_at).astimezone(UTC)
         except ValueError as error:
             raise RegistryError(
-                f"{self._history}: version {version.id} was decided about at {version.decided_at!r}, which is no time; "
-                "mend the line"
+                f"{self._file('history.jsonl')}: version {version.id} was decided about at {version.decided_at!r}, "
+                "which is no time; mend the line"
             ) from error
 
-    def _remove(self, ids: list[str]) -> None:
-        """Removes versions: first from the alias, then from sight, then from the disk."""
-        if not ids:
-            return
-        alias = self._alias()
-        if alias:
-            there = [each for each in alias.previous if each not in ids and (self._versions / each).exists()]
-            there = [each for each, after in pairwise([*there, alias.version]) if each != after]
-            if there != alias.previous:
-                self._write_alias(replace(alias, previous=there))
-        for id_ in ids:
-            (self._versions / id_).replace(self._versions / f".tmp-{id_}-{os.getpid()}")
-        sync_folder(self._versions)
-        self._clear()
+    def _change(self, work: Callable[[_Alias | None, Held], Result]) -> Result:
+        """What `work` returns, done as one change: given the alias, anew where another change came between.
 
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Holds the registry's lock, with what a killed process left behind mended."""
-        try:
-            self._versions.mkdir(parents=True, exist_ok=True)
-            with locked(self.folder / ".lock"):
-                self._mend()
-                yield
-        except OSError as error:
-            raise RegistryError(
-                f"{error.filename or self.folder}: cannot change the registry: {error.strerror or error}; it is as "
-                "it was, or as it was to become"
-            ) from error
-
-    def _mend(self) -> None:
-        self._clear()
-        for leftover in self.folder.glob(".*.tmp"):
-            leftover.unlink()
-        alias = self._alias()
-        if alias:
-            self._record(alias.decision)
-
-    def _clear(self) -> None:
-        """Deletes the hidden folders: versions that were not finished, replaced or removed."""
-        for leftover in self._versions.glob(".tmp-*"):
-            shutil.rmtree(leftover)
-
-    def _store(self, version: str, parts: Mapping[str, Path], *, prepared: Path, config: dict[str, Any]) -> None:
-        """Puts the version into the registry, unless it is there, whole, already."""
-        target = self._versions / version
-        if target.exists():
+        The history is mended first, so that no decision is overtaken by the next before it stands there.
+        """
+        for tried in range(TRIES):
+            time.sleep(random.uniform(0.0, min(tried, 10) / 10))
             try:
-                Version(version, target, "undecided").verify()
-                return
-            except ArtifactError as error:
-                log.warning("%s; storing the version anew", error)
-        temporary = self._versions / f".tmp-{version}-{os.getpid()}"
-        store_version(target, parts, prepared=prepared, config=config, temporary=temporary)
-        sync_folder(self._versions)
-        sync_folder(self.folder)
+                with self._storage.changing() as held:
+                    alias = self._parsed(held.content)
+                    if alias:
+                        self._record(alias.decision)
+                    return work(alias, held)
+            except ObjectChanged:
+                log.info("%s: somebody else has changed the registry meanwhile: looking again", self.place)
+        raise RegistryError(f"{self.place}: others have changed the registry {TRIES} times meanwhile; try again later")
 
-    def _switch(self, alias: _Alias | None, decision: Decision) -> None:
+    def _verify(self, version: Version, held: Held) -> None:
+        try:
+            version.verify()
+        except ArtifactError:
+            self._storage.still(held)  # or it may have been removed just now
+            raise
+
+    def _switch(self, alias: _Alias | None, decision: Decision, held: Held) -> None:
         previous = [*alias.previous, alias.version] if alias else []
-        self._write_alias(_Alias(decision.version, previous, decision))
-        self._record(decision)
+        self._decide(_Alias(decision.version, previous, decision), held)
 
-    def _write_alias(self, alias: _Alias) -> None:
-        write_json(self._champion, asdict(alias))
+    def _decide(self, alias: _Alias, held: Held) -> None:
+        """Makes the alias the registry's, and adds its decision to the history."""
+        try:
+            self._storage.write_alias(asdict(alias), held)
+        except ObjectChanged:
+            # Ours, where the reply was lost and another change has followed: that one put it into the history.
+            if alias.decision not in self.history():
+                raise
+        self._record(alias.decision)
 
     def _record(self, decision: Decision) -> None:
         """Adds the decision to the history, unless it stands there."""
-        text = self._history.read_text(encoding="utf-8") if self._history.exists() else ""
         line = json.dumps(asdict(decision), sort_keys=True, ensure_ascii=False)
-        if line not in text.splitlines():
-            replace_file(self._history, f"{text}{line}\n".encode())
+        while True:
+            text, generation = self._storage.read_history()
+            if line in text.splitlines():
+                return
+            try:
+                self._storage.write_history(f"{text}{line}\n", generation)
+                return
+            except ObjectChanged:
+                log.info("%s: somebody else has added a decision meanwhile: adding it again", self.place)
 
     def _alias(self) -> _Alias | None:
-        try:
-            content = json.loads(self._champion.read_text(encoding="utf-8"))
-            return _Alias(content["version"], content["previous"], Decision(**content["decision"]))
-        except FileNotFoundError:
+        return self._parsed(self._storage.read_alias())
+
+    def _parsed(self, content: bytes | None) -> _Alias | None:
+        """The alias in a `champion.json`, which may say that there is no champion yet."""
+        if content is None:
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RegistryError(f"{self._champion}: not a readable alias: {error!r}") from error
+        try:
+            found = json.loads(content)
+            if found["version"] is None:
+                return None
+            return _Alias(found["version"], found["previous"], Decision(**found["decision"]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RegistryError(f"{self._file('champion.json')}: not a readable alias: {error!r}") from error
+
+    def _decisions(self, alias: _Alias | None) -> list[Decision]:
+        decisions = []
+        for number, line in enumerate(self._storage.read_history()[0].splitlines(), start=1):
+            try:
+                decisions.append(Decision(**json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise RegistryError(
+                    f"{self._file('history.jsonl')}:{number}: not a decision: {error}; remove the line"
+                ) from error
+        if alias and alias.decision not in decisions:  # killed between the two files
+            decisions.append(alias.decision)
+        return decisions
+
+    def _versions(self, alias: _Alias | None, stored: Mapping[str, datetime] | None = None) -> list[Version]:
+        decisions = self._decisions(alias)
+        order = {decision.version: number for number, decision in enumerate(decisions)}
+        ids = self._storage.stored() if stored is None else stored
+        return [
+            self._describe(id_, alias, [decision for decision in decisions if decision.version == id_])
+            for id_ in sorted(ids, key=lambda id_: (-order.get(id_, -1), id_))
+        ]
 
     def _describe(self, id_: str, alias: _Alias | None, decisions: list[Decision]) -> Version:
-        folder = self._versions / id_
+        place = self._storage.place_of(id_)
         status: Status = "undecided"
         if alias and id_ == alias.version:
             status = "champion"
@@ -444,9 +467,28 @@ class Registry:
         elif decisions:
             status = "refused"
         if not decisions:
-            return Version(id_, folder, status)
+            return Version(id_, place, status)
         latest = decisions[-1]
-        return Version(id_, folder, status, decided_at=latest.at, reason=latest.reason, metrics=latest.metrics)
+        return Version(id_, place, status, decided_at=latest.at, reason=latest.reason, metrics=latest.metrics)
+
+    def _file(self, name: str) -> str:
+        return below(self.place, name)
+
+
+def list_registries(root: str | Path) -> list[Registry]:
+    """The registries in a local folder or, as gs://bucket/folder, on a bucket, by name."""
+    if is_remote(root):
+        return [Registry(root, name) for name in list_folders(str(root))]
+    return [Registry(root, folder.name) for folder in sorted(Path(root).glob("*/"))]
+
+
+def _without(alias: _Alias | None, stays: set[str]) -> dict[str, Any] | None:
+    """The alias as it is to be once only these versions are left; None where it is that already."""
+    if alias is None:
+        return None
+    there = [each for each in alias.previous if each in stays]
+    there = [each for each, after in pairwise([*there, alias.version]) if each != after]
+    return None if there == alias.previous else asdict(replace(alias, previous=there))
 
 
 def _evaluated(parts: Mapping[str, Path], prepared: Path) -> tuple[str, dict[str, Any]]:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from two_tower.artifacts import MANIFEST, Manifest, content_hash, open_artifact, read_manifest, write_artifact
+from two_tower.artifacts import (
+    MANIFEST,
+    Manifest,
+    below,
+    content_hash,
+    is_remote,
+    open_artifact,
+    read_manifest,
+    write_artifact,
+)
 from two_tower.config import canonical_json
 from two_tower.errors import RegistryError
+from two_tower.registry.fetched import VERSION_KIND, bring_version, manifest_on_bucket, verify_on_bucket
 
-VERSION_KIND = "retrieval_version"
 SERVED = ("query_tower", "candidate_tower", "index")
 """The parts that answer requests; the version's id is the hash of their content."""
 PARTS = (*SERVED, "evaluation", "trained_towers")
@@ -23,10 +33,15 @@ Status = Literal["champion", "former", "refused", "undecided"]
 
 @dataclass(frozen=True)
 class Version:
-    """A version of the registry and the latest decision about it."""
+    """A version of the registry and the latest decision about it.
+
+    Its folders and files are local.  Those of a version on a bucket are brought here when they are asked for, each by
+    itself, and stay until the process ends.
+    """
 
     id: str
-    folder: Path
+    place: str | Path
+    """Where it lies: a local folder or a gs:// URI."""
     status: Status
     """`former` was champion once; `undecided` was stored by a run that was killed before it could decide."""
     decided_at: str | None = None
@@ -36,59 +51,92 @@ class Version:
     """The end-to-end figures of its latest evaluation, such as `recall@100`."""
 
     @property
+    def folder(self) -> Path:
+        """All of it."""
+        return self._local()
+
+    @property
     def query_tower(self) -> Path:
         """The query tower's artefact."""
-        return self.folder / "query_tower"
+        return self._local("query_tower")
 
     @property
     def candidate_tower(self) -> Path:
         """The candidate tower's artefact."""
-        return self.folder / "candidate_tower"
+        return self._local("candidate_tower")
 
     @property
     def index(self) -> Path:
         """The index's artefact."""
-        return self.folder / "index"
+        return self._local("index")
 
     @property
     def evaluation(self) -> Path:
         """The artefact of the evaluation that the version was stored with."""
-        return self.folder / "evaluation"
+        return self._local("evaluation")
 
     @property
     def trained_towers(self) -> Path | None:
         """The artefact of the towers' weights, to start a training from; None in a version stored without it."""
-        folder = self.folder / "trained_towers"
-        return folder if (folder / MANIFEST).is_file() else None
+        return self._local("trained_towers") if self.trained_towers_place else None
+
+    @property
+    def trained_towers_place(self) -> str | None:
+        """Where that artefact lies, which is not brought here; None in a version stored without it."""
+        if is_remote(self.place):
+            there = f"trained_towers/{MANIFEST}" in manifest_on_bucket(str(self.place)).files
+        else:
+            there = (Path(self.place) / "trained_towers" / MANIFEST).is_file()
+        return below(str(self.place), "trained_towers") if there else None
 
     @property
     def items(self) -> Path:
         """The candidate table, `items.parquet`."""
-        return self.folder / "vocabulary" / "items.parquet"
+        return self._local("vocabulary/items.parquet")
 
     @property
     def data_seen_until(self) -> int | None:
         """The newest event that it was trained on, in microseconds since 1970 UTC; None if that is not known."""
-        return read_manifest(self.folder, VERSION_KIND).data_seen_until
+        return self._manifest().data_seen_until
 
     @property
     def sources(self) -> list[dict[str, Any]] | None:
         """The interaction files of the run that made it; None if they are not known."""
-        found: list[dict[str, Any]] | None = read_manifest(self.folder, VERSION_KIND).measured.get("sources")
+        found: list[dict[str, Any]] | None = self._manifest().measured.get("sources")
         return found
 
     @property
     def config(self) -> dict[str, Any]:
         """The configuration of the run that made the version."""
-        return read_manifest(self.folder, VERSION_KIND).config
+        return self._manifest().config
 
     def verify(self) -> None:
-        """Reads every file of the version.
+        """Reads every file of the version; of those on a bucket, the checksums that the store has of them.
 
         Raises:
             ArtifactError: A file is missing or differs; the message names it.
         """
-        open_artifact(self.folder, VERSION_KIND)
+        verify_version(self.place)
+
+    def _local(self, part: str = "") -> Path:
+        return bring_version(str(self.place), part) if is_remote(self.place) else Path(self.place) / part
+
+    def _manifest(self) -> Manifest:
+        if is_remote(self.place):
+            return manifest_on_bucket(str(self.place))
+        return read_manifest(self.place, VERSION_KIND)
+
+
+def verify_version(place: str | Path) -> None:
+    """Looks at every file of the version at `place`.
+
+    Raises:
+        ArtifactError: A file is missing or differs; the message names it.
+    """
+    if is_remote(place):
+        verify_on_bucket(str(place))
+    else:
+        open_artifact(place, VERSION_KIND)
 
 
 def version_id(query_tower: str | Path, candidate_tower: str | Path, index: str | Path) -> str:
@@ -128,36 +176,35 @@ def _check_together(folders: Mapping[str, Path]) -> None:
 
 
 def store_version(
-    target: Path, parts: Mapping[str, Path], *, prepared: Path, config: dict[str, Any], temporary: Path
+    folder: Path, parts: Mapping[str, Path], *, prepared: Path, config: dict[str, Any], link: bool = False
 ) -> None:
-    """Copies the artefacts of a version to `temporary`, checks every byte, and renames it to `target`.
+    """Makes a version of its parts in `folder`, every byte checked.
 
     Args:
-        target: The version's folder; what it held before is replaced.
+        folder: A local folder; what it held before is replaced.
         parts: The folders of `PARTS`.
         prepared: The prepared data, whose candidate table the version keeps.
         config: The run's whole configuration.
-        temporary: A folder beside `target`.
+        link: Whether the files may be the parts' own, where they lie on the same disk, instead of copies.
 
     Raises:
         ArtifactError: A part is damaged, or the disk is full.
     """
-    manifests = {part: open_artifact(folder, part).manifest for part, folder in parts.items()}
+    manifests = {part: open_artifact(source, part).manifest for part, source in parts.items()}
     seen_until = [manifest.data_seen_until for manifest in manifests.values() if manifest.data_seen_until is not None]
-    with write_artifact(temporary, VERSION_KIND, config=config) as out:
-        for part, folder in parts.items():
-            _copy_part(manifests[part], folder, out.path(part))
+    put = _link if link else shutil.copyfile
+    with write_artifact(folder, VERSION_KIND, config=config) as out:
+        for part, source in parts.items():
+            for name in [*manifests[part].files, MANIFEST]:
+                put(source / name, out.path(f"{part}/{name}"))
             open_artifact(out.path(part), part)
-            out.manifest.made_from[part] = content_hash(folder)
-        items = open_artifact(prepared, "prepared_data").path("items.parquet")
-        shutil.copyfile(items, out.path("vocabulary/items.parquet"))
+            out.manifest.made_from[part] = content_hash(source)
+        put(open_artifact(prepared, "prepared_data").path("items.parquet"), out.path("vocabulary/items.parquet"))
         out.manifest.data_seen_until = max(seen_until, default=None)
-    if target.exists():  # damaged, or it would be used as it is
-        target.replace(temporary.with_name(f"{temporary.name}-damaged"))
-    temporary.replace(target)
 
 
-def _copy_part(manifest: Manifest, source: Path, target: Path) -> None:
-    for name in [*manifest.files, MANIFEST]:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, target / name)
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # on another disk
+        shutil.copyfile(source, target)
