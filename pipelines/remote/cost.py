@@ -73,6 +73,8 @@ def estimate(submission: Submission, *, history: RemoteRun | None) -> Estimate |
     steps = [_of_step(step, submission, prices, history, unknown) for step in STEPS if step not in EITHER]
     steps.insert(STEPS.index(EITHER[0]), _of_either(submission, prices, history, unknown))
     steps.append(_of_step(EXIT_HANDLER, submission, prices, history, unknown))
+    if untimed := [step.step for step in steps if step.minutes is None]:
+        unknown.append(f"the time of {', '.join(untimed)} (minutes)")
     fee = prices.run if "run" in prices.model_fields_set else None
     if fee is None:
         unknown.append("the fee for a run (prices.run)")
@@ -123,15 +125,13 @@ def _of_either(submission: Submission, prices: Prices, history: RemoteRun | None
 def _of_step(
     step: str, submission: Submission, prices: Prices, history: RemoteRun | None, unknown: list[str]
 ) -> StepCost:
-    """A step's cost; adds to `unknown` what it could not be reckoned from."""
+    """A step's cost; adds to `unknown` what of its price is not known."""
     machine, hourly = _machine(step, submission, prices, unknown)
     minutes, source = _minutes(step, submission, history)
     if step in BEAM_STEPS and submission.config.beam.runner == "DataflowRunner":
         workers, workers_hourly = _workers(submission, prices, unknown)
         machine += workers
         hourly = None if hourly is None or workers_hourly is None else hourly + workers_hourly
-    if minutes is None:
-        unknown.append(f"how long {step} takes")
     cost = None if minutes is None or hourly is None else minutes / 60 * hourly
     return StepCost(step, machine, minutes, source, cost)
 

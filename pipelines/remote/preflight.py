@@ -181,7 +181,8 @@ def _parameters(submission: Submission) -> Iterator[Problem]:
 
 def _executors(submission: Submission) -> Iterator[tuple[str, str]]:
     """The steps of the compiled pipeline with their images."""
-    for name, executor in submission.pipeline.get("deploymentSpec", {}).get("executors", {}).items():
+    executors = submission.pipeline.get("deploymentSpec", {}).get("executors", {})
+    for name, executor in sorted(executors.items()):
         step = re.sub(r"-\d+$", "", name.removeprefix("exec-")).replace("-", "_")
         yield step, executor.get("container", {}).get("image", "")
 
@@ -424,10 +425,10 @@ def _asked_of_google(run: _Run) -> list[Problem]:
     except (UserError, Busy) as error:
         to_do = "run `gcloud auth application-default login`, or name a key file in GOOGLE_APPLICATION_CREDENTIALS"
         return [Problem("credentials", str(error).partition("; run ")[0], to_do)]
-    found = [*_project(google, settings, schedules=run.scheduled)]
-    if not any(problem.where == "vertex.project" and problem.blocking for problem in found):
-        found += [*_services(google, settings, run)]
-    found += [*_service_account(google, settings), *_region(google, settings)]
+    found = [
+        *_project(google, settings, schedules=run.scheduled), *_services(google, settings, run),
+        *_service_account(google, settings), *_region(google, settings),
+    ]  # fmt: skip
     problems, unreadable = _checked_buckets(google, run)
     found += [*problems, *_missing_sources(run, unreadable)]
     return [*found, *_registry_images(google, settings, run.submission)]
@@ -601,9 +602,9 @@ def _denied(google: _Google, uri: str, use: _Use, missing: list[str]) -> Iterato
     if others:
         what = f"these credentials ({google.member}) may not do all that a step does in {uri}: {', '.join(others)}"
         account = f"serviceAccount:{steps}" if steps else "MEMBER"
-        whom = f"the steps' own account, {steps}, may" if steps else "the steps' own account may"
+        whom = f"the steps' own account, {steps}," if steps else "the steps' own account"
         yield Problem(
-            use.where, f"{what}; whether {whom} cannot be seen from here", _grant(command, account, role),
+            use.where, f"{what}; it cannot be seen from here whether {whom} may", _grant(command, account, role),
             blocking=False,
         )  # fmt: skip
 
