@@ -89,7 +89,7 @@ class KubeflowRun(RemoteRun):
         return None
 
     @cached_property
-    def report(self) -> str | None:  # type: ignore[override]
+    def report(self) -> str | None:
         """Where the report is, or the page that a failed run left; None while it goes on."""
         if self.state not in ENDED:
             return None
@@ -118,7 +118,7 @@ class KubeflowRun(RemoteRun):
         if not is_remote(self.folder):
             return None
         folder = below(self.folder, step.replace("_", "-"))
-        newest = {}
+        newest: dict[str, datetime] = {}
         for name, facts in describe_objects(folder).items():
             parts = name.split("/")
             if output in parts:
@@ -170,7 +170,8 @@ class KubeflowBackend:
                 credentials=credentials,
                 ssl_ca_cert=os.environ.get("SSL_CERT_FILE"),
             )
-        look = client.healthzs.healthz_service_get_healthz_with_http_info
+        service = client.healthzs.healthz_service_get_healthz.__self__  # whose other methods the client leaves out
+        look = service.healthz_service_get_healthz_with_http_info
         health, _, headers = self.ask(look, f"reaching {self.host}")
         if "json" not in (headers or {}).get("Content-Type", "json"):
             raise UserError(f"{self.host} answers with a web page, where a log-in is asked for; {_LOG_IN}")
@@ -369,6 +370,7 @@ class KubeflowBackend:
         """Adds what the service's tasks say to the records of the steps.
 
         A step's container runs in a task of its own below the step's, which is skipped where the cache has answered.
+        A task that is skipped itself has outputs if it was the cache, and none if it was not its turn.
         """
         for task in tasks:
             name = (task.display_name or "").replace("-", "_")
@@ -377,7 +379,9 @@ class KubeflowBackend:
             step = run.step(name)
             step.state = STEP_STATES.get(task.state, "waiting")  # type: ignore[assignment]
             inner = [one for one in tasks if one.parent_task_id and one.parent_task_id == task.task_id]
-            if step.state == "ran" and any(one.state == "SKIPPED" for one in inner):
+            if (step.state == "ran" and any(one.state == "SKIPPED" for one in inner)) or (
+                step.state == "skipped" and task.outputs
+            ):
                 step.state = "cached"
             start, end = moment_of(task.start_time), moment_of(task.end_time)
             if start and end:
@@ -513,7 +517,7 @@ class KubeflowSchedules:
         return [one for one, known in labels if known.get(OWNER) == owner and NAME in known]
 
     def _make(self, recurring: Any, name: str, *, besides: Sequence[Any]) -> RemoteSchedule:
-        """Makes a recurring run; one that is like it and not among `besides`, left by a lost reply, is taken as it is."""
+        """Makes a recurring run; one like it that a lost reply has left, not among `besides`, is taken as it is."""
         known = {one.recurring_run_id for one in besides}
         owner = labels_in(recurring.description)[OWNER]
         what = f"making the schedule {name}"
@@ -581,7 +585,7 @@ def cron_of(schedule: Schedule) -> str:
     *fields, weekdays = schedule.cron.split()
     if "7" in weekdays and not weekdays.startswith("*"):
         days = CronSim(schedule.cron, datetime(2024, 1, 1)).weekdays
-        weekdays = ",".join(str(day) for day in sorted({int(day) % 7 for day in days}))  # type: ignore[call-overload]
+        weekdays = ",".join(str(day) for day in sorted({day % 7 for day in days if isinstance(day, int)}))
     return " ".join(["0", *fields, weekdays])
 
 
