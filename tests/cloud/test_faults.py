@@ -90,6 +90,9 @@ def test_withheld_permissions(still_cloud, make_job):
     still_cloud.denied |= {"aiplatform.pipelineJobs.create", "storage.objects.create"}
     with pytest.raises(exceptions.Forbidden, match=r"aiplatform\.pipelineJobs\.create"):
         make_job(still_cloud).submit()
+    still_cloud.denied = {"storage.objects.create", "iam.serviceAccounts.actAs"}
+    with pytest.raises(exceptions.Forbidden, match="act as"):
+        make_job(still_cloud).submit(service_account="pipelines@shop-project.iam.gserviceaccount.com")
     bucket = storage.Client().bucket(still_cloud.bucket)
     with pytest.raises(exceptions.Forbidden):
         bucket.blob("x").upload_from_string("x")

@@ -52,8 +52,11 @@ def test_a_job_runs_with_its_artefacts_in_the_bucket(cloud, make_job, monkeypatc
     assert details["read-text"].inputs["written"].artifacts[0].uri == written.uri
     assert details["read-text"].execution.metadata["output:Output"] == "hello" * 4
     assert details["read-text"].parent_task_id == details["exit-handler-1"].task_id
+    assert "/customJobs/" in details["read-text"].executor_detail.container_detail.main_job
     assert details["say-2"].start_time >= details["read-text"].end_time
     assert "metadata {'length': 20.0} run folder None" in cloud.jobs["first"].log("read-text")
+    mount = cloud.jobs["first"].execution.folder / "mount"  # read_text fails where its artefact lies there
+    assert not [path for path in mount.rglob("*") if path.is_file()]
     assert job.gca_resource.labels == {"run": "night-1"}
     assert job.gca_resource.end_time > job.gca_resource.start_time >= job.gca_resource.create_time
 
@@ -124,12 +127,3 @@ def test_a_pipeline_of_one_step_and_loops_run(cloud, make_job, tmp_path):
     assert run.state == "SUCCEEDED"
     said = sorted(task["outputs"]["parameters"]["Output"] for task in run.execution.tasks() if task["name"] == "say")
     assert said[-2:] == ["a", "b"]
-
-
-def test_steps_see_no_mount_and_no_repository(cloud, make_job):
-    make_job(cloud).submit()
-    run = cloud.jobs["first"].wait()
-    assert run.state == "SUCCEEDED"  # read_text fails where its artefact can be seen through a mount
-    files = [path for path in (run.execution.folder / "mount").rglob("*") if path.is_file()]
-    assert not files
-    assert Path(run.execution.folder, "scratch").is_dir()

@@ -7,15 +7,22 @@
             resource_manager_utils, "get_project_number", lambda project_id, credentials=None: cloud.project_number
         )
         aiplatform.init(project=cloud.project, location=cloud.region, api_endpoint=cloud.url, api_transport="rest")
-        job = aiplatform.PipelineJob("try", "pipeline.yaml", pipeline_root=f"gs://{cloud.bucket}/pipelines")
+        job = aiplatform.PipelineJob("try", "pipeline.yaml", "night-1", f"gs://{cloud.bucket}/pipelines")
         job.submit()
-        job.wait()
+        cloud.jobs["night-1"].wait()  # or job.wait(), which looks every five seconds
+        print(job.task_details, cloud.jobs["night-1"].log("train-towers"), cloud.called("storage.objects.insert"))
 
 What must be set in the client: the end point (with `http://`), the transport `rest`, a real region, and the
 variables of `cloud.environment` (before the first storage client is made).  What must be patched: the SDK's look-up
 of the project's number, `google.cloud.aiplatform.utils.resource_manager_utils.get_project_number`, which
 `PipelineJob.submit` calls (to see whether the bucket is the project's) over gRPC at cloudresourcemanager.googleapis.com
-and which cannot be sent elsewhere; unpatched it waits for up to two minutes.
+and which cannot be sent elsewhere; unpatched it waits for up to two minutes.  And google-auth asks
+iamcredentials.googleapis.com, on a thread of its own, in which regions a service account may be used; nothing waits
+for it, and `CredentialsWithRegionalAccessBoundary._is_regional_access_boundary_lookup_required` turns it off.
+
+What is left out: templates (`template_uri`), batch calls for jobs, metadata stores, reruns, `failurePolicy` (kfp.local
+goes on as it does), an exit handler after a cancellation, and whether images exist when a job is run.  A schedule's
+time moves only by `cloud.fire`.
 """
 
 from __future__ import annotations

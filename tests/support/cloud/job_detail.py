@@ -46,6 +46,9 @@ def _task(task: Mapping[str, Any], numbers: Mapping[str, int], store: str) -> di
         }
     if "inputs" in task:
         detail["execution"] = _execution(task, store)
+    if "log" in task:
+        main = f"{store.removesuffix('/metadataStores/default')}/customJobs/{abs(task['number'])}"
+        detail["executorDetail"] = {"containerDetail": {"mainJob": main}}
     if task["state"] == "FAILED" and not task["group"]:
         text = "\n".join([task.get("error", ""), *task.get("lines", [])])
         detail["error"] = {"code": CODE["FAILED_PRECONDITION"], "message": text}

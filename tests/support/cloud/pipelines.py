@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from google.cloud.aiplatform_v1.services.pipeline_service.transports.rest_base import _BasePipelineServiceRestTransport
-from google.cloud.aiplatform_v1.types import ListPipelineJobsResponse, PipelineJob
+from google.cloud.aiplatform_v1.types import ListPipelineJobsResponse, PipelineJob, PipelineState
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2, field_mask_pb2, json_format
 from google.protobuf.message import Message
@@ -26,6 +26,7 @@ from cloud.spec import read_parameters, read_spec
 if TYPE_CHECKING:
     from cloud.state import Cloud
 
+ACT_AS = "iam.serviceAccounts.actAs"
 JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 NETWORK = re.compile(r"projects/(\d+)/global/networks/[a-z]([-a-z0-9]*[a-z0-9])?")
 ROOT = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(/.*)?")
@@ -78,12 +79,7 @@ class Job:
         shown = PipelineJob.pb(PipelineJob())
         shown.CopyFrom(self.resource)
         state = run.state
-        shown.state = (
-            PipelineJob.pb(PipelineJob())
-            .DESCRIPTOR.fields_by_name["state"]
-            .enum_type.values_by_name[f"PIPELINE_STATE_{state}"]
-            .number
-        )
+        shown.state = PipelineState[f"PIPELINE_STATE_{state}"].value
         shown.update_time.FromDatetime(run.ended or now())
         for field, time in (("start_time", run.started), ("end_time", run.ended)):
             if time:
@@ -146,6 +142,10 @@ class Pipelines:
         strict.check_display_name(job.display_name)
         strict.check_labels(job.labels)
         strict.check_service_account(job.service_account)
+        if job.service_account and ACT_AS in self.cloud.denied:
+            raise Refused(
+                "PERMISSION_DENIED", f"You do not have permission to act as {job.service_account} ({ACT_AS})."
+            )
         network = NETWORK.fullmatch(job.network)
         if job.network and (not network or network[1] != self.cloud.project_number):
             raise invalid(f"network {job.network!r} must be projects/{self.cloud.project_number}/global/networks/NAME.")
