@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.console import gate_table, metrics_table
 from pipelines.remote.runs import Backend, RemoteRun
@@ -86,9 +87,14 @@ def schedules_of(environment: Environment, kind: str, *, host: str | None = None
 
 
 def check(
-    submissions: Sequence[Submission], console: Console, *, kind: str, host: str | None = None,
-    offline: bool = False, schedules: bool = False,
-) -> None:  # fmt: skip
+    submissions: Sequence[Submission],
+    console: Console,
+    *,
+    kind: str,
+    host: str | None = None,
+    offline: bool = False,
+    schedules: bool = False,
+) -> None:
     """Looks for whatever would make the runs fail, and prints it.
 
     Raises:
@@ -103,7 +109,8 @@ def check(
     }
     for problem in found:
         style = "red" if problem.blocking else "yellow"
-        console.print(f"[{style}]{problem.where}[/]: {problem.what}; {problem.to_do}", highlight=False, soft_wrap=True)
+        said = Text.assemble((problem.where, style), f": {problem.what}; {problem.to_do}")
+        console.print(said, highlight=False, soft_wrap=True)
     blocking = sum(problem.blocking for problem in found)
     if blocking:
         raise ConfigError(f"{blocking} problem{'s' * (blocking > 1)} to mend first; nothing has been submitted")
@@ -246,12 +253,11 @@ def _print_champion(run: RemoteRun, console: Console) -> int:
 
 def _print_estimate(submission: Submission, backend: Backend | None, console: Console) -> None:
     """What the run is likely to cost, from the environment's prices and an earlier run's times."""
-    from pipelines.remote.cost import estimate, estimate_table
+    from pipelines.remote.cost import NO_PRICES, estimate, estimate_table
 
     history = None
     if backend is not None and submission.environment.prices is not None:
         earlier = backend.list_runs(submission.name, most=LISTED)
         history = next((run for run in earlier if run.state == "finished"), None)
     found = estimate(submission, history=history)
-    if found is not None:
-        console.print(estimate_table(found))
+    console.print(NO_PRICES if found is None else estimate_table(found), highlight=False, soft_wrap=True)

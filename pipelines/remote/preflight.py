@@ -15,9 +15,6 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from components.build import IMAGE_OF
 from pipelines.remote.google import Busy, credentials, explained, patiently
 from pipelines.remote.submission import Submission
@@ -102,17 +99,6 @@ def preflight(
     if not offline:
         found += _asked_of_google(run) if backend == "vertex" else _asked_of_kubeflow(run, host)
     return [*dict.fromkeys(found)]
-
-
-def problems_table(problems: Iterable[Problem]) -> Table:
-    """One row a problem: where, what, what to do."""
-    table = Table()
-    for name in ("where", "what is wrong", "what to do"):
-        table.add_column(name, overflow="fold")
-    for problem in problems:
-        where = Text(problem.where, "bold red" if problem.blocking else "yellow")
-        table.add_row(where, Text(problem.what), Text(problem.to_do))
-    return table
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.variables: dict[str, str] = {}
+        """Further environment variables of its commands."""
         for name in ("two_tower", "components", "pipelines", "configs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
 
@@ -40,7 +42,7 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(self.folder)}
+        return {**os.environ, **self.variables, "PYTHONPATH": str(self.folder)}
 
     def runs(self, workdir: str = "runs") -> list[dict]:
         """The records of the runs, oldest first."""

@@ -1,0 +1,183 @@
+"""The DAG on a stand-in for Google Cloud: submitted, followed, promoted on a bucket, resumed, scheduled."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from cloud import Cloud, Fault, running_cloud
+from project import Project, wait_for
+from remote_environment import write_environment
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+NIGHT = datetime(2024, 5, 19, 3, 0, tzinfo=UTC)
+CONFIG = "configs/tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory) -> Iterator[Cloud]:
+    with running_cloud(tmp_path_factory.mktemp("cloud")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def remote(project: Project, cloud: Cloud) -> Project:
+    """The checkout, with an environment file of the cloud and the data set in its bucket."""
+    nightly = {
+        "config": CONFIG,
+        "cron": "0 3 * * *",
+        "set": {"data.interactions.path": "nights/*.parquet",
+                "data.interactions.filters": [{"column": "time", "op": "<", "value": "{date}"}],
+                "evaluation.gate": [], "evaluation.baselines": []},
+    }  # fmt: skip
+    prices = {"currency": "EUR", "run": 0.03, "cpu_hour": 0.04, "memory_gb_hour": 0.005}
+    write_environment(project.folder / "prod.yaml", cloud, schedules={"nightly": nightly}, prices=prices)
+    put(cloud, *(project.folder / "data" / "tiny").glob("*.parquet"))
+    project.variables = cloud.environment
+    yield project
+    project.variables = {}
+
+
+def put(cloud: Cloud, *files: Path, folder: str = "data/tiny") -> None:
+    """Uploads files, as a shop's nightly export does."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud.storage import Client
+
+    options = {"api_endpoint": f"http://127.0.0.1:{cloud.storage_port}"}
+    client = Client(project=cloud.project, credentials=AnonymousCredentials(), client_options=options)
+    for file in files:
+        client.bucket(cloud.bucket).blob(f"{folder}/{file.name}").upload_from_filename(str(file))
+
+
+@pytest.fixture(scope="module")
+def submitted(remote: Project) -> str:
+    """What `two-tower submit --wait` printed of the first run."""
+    return remote.command("submit", CONFIG, "--env", "prod.yaml", "--wait").stdout
+
+
+def champion(cloud: Cloud) -> str:
+    file = cloud.buckets / cloud.bucket / "registry" / "tiny" / "champion.json"
+    return json.loads(file.read_text())["version"]
+
+
+def items(printed: str) -> list[str]:
+    """The rows of the table that `recommend` prints."""
+    return re.findall(r"│ +\d+ │ .+", printed)
+
+
+def test_a_submitted_run_is_promoted_and_recommends_what_a_local_run_does(remote, cloud, submitted, first_run):
+    assert f"champion: {champion(cloud)}" in submitted
+    assert "The gate lets it through" in submitted and "recall@100" in submitted and "EUR" in submitted
+    bucket = cloud.buckets / cloud.bucket
+    artefacts = {path.parent.name for path in (bucket / "pipelines").rglob("manifest.json")}
+    assert {"prepared", "trained", "candidate_tower", "query_tower", "embeddings", "index", "evaluation"} <= artefacts
+    asked = ("recommend", "--config", CONFIG, "--user", "u16")
+    here, there = remote.command(*asked).stdout, remote.command(*asked, "--env", "prod.yaml").stdout
+    assert len(items(here)) == 10 and items(here) == items(there)
+    assert champion(cloud) == remote.champion()
+
+
+def test_every_artefact_says_which_run_and_code_made_it(cloud, submitted):
+    run = re.search(r"run (tiny-\d+-\d+-\w+)", submitted)[1]
+    manifests = list((cloud.buckets / cloud.bucket / "pipelines").glob(f"*/{run}/*/*/manifest.json"))
+    assert len(manifests) >= 8
+    for file in manifests:
+        content = json.loads(file.read_text())
+        assert content["measured"]["lineage"].keys() >= {"run_id", "step", "config"}, file
+        assert content["measured"]["lineage"]["run_id"] == run
+        assert content["data_seen_until"] is not None or content["kind"] == "data_profile", file
+
+
+def test_a_second_run_is_answered_from_the_cache_and_changes_nothing(remote, cloud, submitted):
+    before = champion(cloud)
+    said = remote.command("submit", CONFIG, "--env", "prod.yaml", "--wait").stdout
+    assert said.count("from the cache") == 6 and "the champion already" in said
+    assert champion(cloud) == before
+    listed = remote.command("runs", "list", "--env", "prod.yaml").stdout
+    assert listed.count("finished") == 2 and "keep" in listed and "promote" in listed
+    shown = remote.command("runs", "show", "latest", "--env", "prod.yaml").stdout
+    assert "recall@100" in shown and "report: gs://" in shown
+    versions = remote.command("registry", "list", "--env", "prod.yaml").stdout
+    assert versions.count(before) == 1 and "champion" in versions
+
+
+def test_a_refused_version_ends_with_3_and_stays_a_loser(remote, cloud, submitted):
+    before = champion(cloud)
+    gate = "evaluation.gate=[{type: minimum, metric: recall@100, at_least: 0.999}]"
+    said = remote.command("submit", CONFIG, "--env", "prod.yaml", "--wait", "--set", gate,
+                          "--set", "training.epochs=1", code=3).stdout  # fmt: skip
+    assert "keep_refused | finished" in said and champion(cloud) == before
+
+
+def test_a_failed_run_ends_with_1_names_the_step_and_is_resumed_from_the_last_good_one(remote, cloud, submitted):
+    changed = ("--set", "training.seed=7")
+    cloud.faults.append(Fault(r"storage.objects.insert .*export-candidate-tower", "403", times=1000))
+    said = remote.command("submit", CONFIG, "--env", "prod.yaml", "--wait", *changed, code=1).stdout
+    cloud.faults.clear()
+    assert "export_candidate_tower failed" in said and "permission denied" in said
+    failed = re.search(r"run (tiny-\d+-\d+-\w+)", said)[1]
+    said = remote.command("submit", "--resume", failed, "--env", "prod.yaml", "--wait").stdout
+    assert f"resumes {failed}" in said
+    assert "train_towers: from the cache" in said and "export_candidate_tower | finished" in said
+
+
+def test_wrong_things_are_named_before_anything_is_spent(remote, cloud):
+    content = yaml.safe_load((remote.folder / "prod.yaml").read_text())
+    content["images"]["train"] = content["images"]["train"].partition("@")[0] + ":latest"
+    content["vertex"]["bucket"] = "gs://nobody-has-this"
+    (remote.folder / "wrong.yaml").write_text(yaml.safe_dump(content))
+    jobs = len(cloud.jobs)
+    result = remote.command("submit", CONFIG, "--env", "wrong.yaml", code=2)
+    assert "images.train" in result.stdout and "cache" in result.stdout and "vertex.bucket" in result.stdout
+    assert "nothing has been submitted" in result.stderr
+    dry = remote.command("submit", CONFIG, "--env", "prod.yaml", "--dry-run").stdout
+    assert "prepare-data" in dry and "registry: gs://" in dry
+    assert len(cloud.jobs) == jobs
+
+
+def test_a_scheduled_run_sees_the_new_night_and_says_what_was_new(remote, cloud, submitted):
+    (file,) = (remote.folder / "data" / "tiny").glob("interactions*.parquet")
+    logs = pq.read_table(file)
+
+    def night(until: datetime, since: datetime, name: str) -> None:
+        kept = logs.filter(pc.less(logs["time"], pa.scalar(until, logs["time"].type)))
+        kept = kept.filter(pc.greater_equal(kept["time"], pa.scalar(since, kept["time"].type)))
+        pq.write_table(kept, remote.folder / f"{name}.parquet")
+        put(cloud, remote.folder / f"{name}.parquet", folder="data/tiny/nights")
+
+    def fire(at: datetime) -> dict:
+        (entry,) = cloud.schedules.values()
+        job = cloud.fire(entry.name, at)
+        assert job is not None
+        assert wait_for(lambda: job.state in ("PIPELINE_STATE_SUCCEEDED", "PIPELINE_STATE_FAILED"), seconds=300)
+        assert job.state == "PIPELINE_STATE_SUCCEEDED"
+        run = job.name.rpartition("/")[2]
+        folder = next((cloud.buckets / cloud.bucket / "pipelines").glob(f"*/{run}"))
+        (summary,) = folder.glob("prepare-data*/prepared/summary.json")
+        (page,) = folder.glob("write-report*/report")
+        return {"windows": json.loads(summary.read_text())["windows"], "page": page.read_text()}
+
+    for expected in ("created", "unchanged"):
+        assert f"nightly: {expected}" in remote.command("schedule", "apply", "--env", "prod.yaml").stdout
+    night(NIGHT.replace(hour=0), datetime(2000, 1, 1, tzinfo=UTC), "first")
+    first = fire(NIGHT)
+    night(NIGHT.replace(hour=0) + timedelta(days=1), NIGHT.replace(hour=0), "second")
+    second = fire(NIGHT + timedelta(days=1))
+    for number, found in enumerate((first, second)):
+        last = datetime.fromtimestamp(found["windows"]["test"][1] / 1e6, UTC)
+        assert NIGHT.date() - timedelta(days=1 - number) <= last.date() < NIGHT.date() + timedelta(days=number)
+    assert "1 new, 0 changed, 0 gone (second.parquet)" in second["page"]
+    listed = remote.command("schedule", "list", "--env", "prod.yaml").stdout
+    assert "nightly" in listed and "active" in listed
+    for command, after in (("pause", "paused"), ("resume", "active")):
+        remote.command("schedule", command, "nightly", "--env", "prod.yaml")
+        assert after in remote.command("schedule", "list", "--env", "prod.yaml").stdout
+    remote.command("schedule", "delete", "nightly", "--env", "prod.yaml")
+    assert not cloud.schedules
