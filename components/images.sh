@@ -17,14 +17,17 @@ fail() {
 }
 
 case " $TARGETS " in
-*" train "*" train-cuda "* | *" train-cuda "*" train "*) fail "TARGETS: give train or train-cuda; both would be the image of the training steps" ;;
+*" train "*"train-cuda "* | *"train-cuda "*" train "* | *" train-cuda train "*)
+    fail "TARGETS: give train or train-cuda; both would be the image of the training steps"
+    ;;
 esac
 if [ -n "$PUSH" ] && [ -z "$REPOSITORY" ]; then
     fail "PUSH=1 needs REPOSITORY=REGION-docker.pkg.dev/PROJECT/NAME"
 fi
 docker info >/dev/null 2>&1 || fail "no docker engine answers here. Start one; or build without one:" \
     "gcloud builds submit --config=cloudbuild.yaml (docs/images.md has the whole command)"
-docker buildx version >/dev/null 2>&1 || fail "this docker has no buildx; install its plug-in, or use gcloud builds submit (docs/images.md)"
+docker buildx version >/dev/null 2>&1 || fail "this docker has no buildx. Install its plug-in; or build without it:" \
+    "gcloud builds submit --config=cloudbuild.yaml (docs/images.md has the whole command)"
 if [ -z "$COMMIT" ]; then
     COMMIT=$(git rev-parse HEAD) || fail "no git checkout to read the commit from; give COMMIT=..."
     if [ -n "$(git status --porcelain)" ]; then

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -26,6 +27,7 @@ RUN_FOLDER = "TWO_TOWER_RUN_FOLDER"
 LINE_MARK = "[two-tower] "
 """What the step's own log lines start with, so that they can be told from those of the libraries."""
 
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PR_SET_PDEATHSIG = 1
 """Linux's number for "send this process a signal when its parent dies"."""
 
@@ -95,9 +97,11 @@ def _place(artifact: Any) -> str:
 
 
 def _run_of(uri: str) -> str:
-    """The run in an output's URI, which ends with RUN/TASK/OUTPUT on Vertex AI; empty where it does not say so."""
+    """The run in an output's URI: …/PROJECT_NUMBER/RUN/TASK/OUTPUT on Vertex AI, a UUID on Kubeflow; else empty."""
     parts = uri.split("/")
-    return parts[-3] if is_remote(uri) and len(parts) > 6 else ""
+    if is_remote(uri) and len(parts) > 6 and parts[-4].isdigit():
+        return parts[-3]
+    return next((part for part in parts if UUID.fullmatch(part)), "")
 
 
 def run_folder() -> Path | None:

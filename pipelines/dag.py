@@ -170,6 +170,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
                     trained=trained,
                     config=config,
                     registry=registry,
+                    sources=inputs.outputs["sources"],
                     run_id=RUN_ID,
                 ).set_caching_options(False)
             with dsl.If(measured.outputs["Output"] == "refuse", name="refused"):
@@ -184,6 +185,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
                     trained=trained,
                     config=config,
                     registry=registry,
+                    sources=inputs.outputs["sources"],
                     run_id=RUN_ID,
                 ).set_caching_options(False)
             # 7. The page that a person opens.

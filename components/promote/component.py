@@ -13,6 +13,7 @@ def promote(
     trained: Input[Model],
     config: str,
     registry: str,
+    sources: str,
     run_id: str,
 ) -> str:
     """Stores towers, index, candidate table, metrics and configuration as one version and switches the alias to it.
@@ -29,6 +30,7 @@ def promote(
         trained: A `trained_towers` artefact, kept for the next training.
         config: The whole configuration as canonical JSON.
         registry: The registry's root folder.
+        sources: The input files, from `resolve_inputs`.
         run_id: The run's id.
 
     Returns:
@@ -50,6 +52,7 @@ def promote(
             trained_towers=step.read(trained),
             prepared=step.read(prepared),
             config=settings,
+            sources=json.loads(sources)["interactions"],
         )
         versions.keep_to(Retention.model_validate(settings["retention"]))
         return version

@@ -2,18 +2,15 @@
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from cloud import Cloud, Fault, running_cloud
-from project import Project, wait_for
-from remote_environment import write_environment
+from cloud import Fault
+from project import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -21,48 +18,7 @@ NIGHT = datetime(2024, 5, 19, 3, 0, tzinfo=UTC)
 CONFIG = "configs/tiny.yaml"
 
 
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory) -> Iterator[Cloud]:
-    with running_cloud(tmp_path_factory.mktemp("cloud")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def remote(project: Project, cloud: Cloud) -> Project:
-    """The checkout, with an environment file of the cloud and the data set in its bucket."""
-    nightly = {
-        "config": CONFIG,
-        "cron": "0 3 * * *",
-        "set": {"data.interactions.path": "nights/*.parquet",
-                "data.interactions.filters": [{"column": "time", "op": "<", "value": "{date}"}],
-                "evaluation.gate": [], "evaluation.baselines": []},
-    }  # fmt: skip
-    prices = {"currency": "EUR", "run": 0.03, "cpu_hour": 0.04, "memory_gb_hour": 0.005}
-    write_environment(project.folder / "prod.yaml", cloud, schedules={"nightly": nightly}, prices=prices)
-    put(cloud, *(project.folder / "data" / "tiny").glob("*.parquet"))
-    project.variables = cloud.environment
-    yield project
-    project.variables = {}
-
-
-def put(cloud: Cloud, *files: Path, folder: str = "data/tiny") -> None:
-    """Uploads files, as a shop's nightly export does."""
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud.storage import Client
-
-    options = {"api_endpoint": f"http://127.0.0.1:{cloud.storage_port}"}
-    client = Client(project=cloud.project, credentials=AnonymousCredentials(), client_options=options)
-    for file in files:
-        client.bucket(cloud.bucket).blob(f"{folder}/{file.name}").upload_from_filename(str(file))
-
-
-@pytest.fixture(scope="module")
-def submitted(remote: Project) -> str:
-    """What `two-tower submit --wait` printed of the first run."""
-    return remote.command("submit", CONFIG, "--env", "prod.yaml", "--wait").stdout
-
-
-def champion(cloud: Cloud) -> str:
+def champion(cloud) -> str:
     file = cloud.buckets / cloud.bucket / "registry" / "tiny" / "champion.json"
     return json.loads(file.read_text())["version"]
 
@@ -72,16 +28,16 @@ def items(printed: str) -> list[str]:
     return re.findall(r"│ +\d+ │ .+", printed)
 
 
-def test_a_submitted_run_is_promoted_and_recommends_what_a_local_run_does(remote, cloud, submitted, first_run):
+def test_a_submitted_run_is_promoted_and_recommends_what_a_local_run_does(remote, cloud, submitted, project, first_run):
     assert f"champion: {champion(cloud)}" in submitted
     assert "The gate lets it through" in submitted and "recall@100" in submitted and "EUR" in submitted
     bucket = cloud.buckets / cloud.bucket
     artefacts = {path.parent.name for path in (bucket / "pipelines").rglob("manifest.json")}
     assert {"prepared", "trained", "candidate_tower", "query_tower", "embeddings", "index", "evaluation"} <= artefacts
     asked = ("recommend", "--config", CONFIG, "--user", "u16")
-    here, there = remote.command(*asked).stdout, remote.command(*asked, "--env", "prod.yaml").stdout
+    here, there = project.command(*asked).stdout, remote.command(*asked, "--env", "prod.yaml").stdout
     assert len(items(here)) == 10 and items(here) == items(there)
-    assert champion(cloud) == remote.champion()
+    assert champion(cloud) == project.champion()
 
 
 def test_every_artefact_says_which_run_and_code_made_it(cloud, submitted):
@@ -150,7 +106,7 @@ def test_a_scheduled_run_sees_the_new_night_and_says_what_was_new(remote, cloud,
         kept = logs.filter(pc.less(logs["time"], pa.scalar(until, logs["time"].type)))
         kept = kept.filter(pc.greater_equal(kept["time"], pa.scalar(since, kept["time"].type)))
         pq.write_table(kept, remote.folder / f"{name}.parquet")
-        put(cloud, remote.folder / f"{name}.parquet", folder="data/tiny/nights")
+        cloud.put(remote.folder / f"{name}.parquet", f"gs://{cloud.bucket}/data/tiny/nights/{name}.parquet")
 
     def fire(at: datetime) -> dict:
         (entry,) = cloud.schedules.values()

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,14 @@ class LocalStorage:
         return str(self._versions / version)
 
     def store(
-        self, version: str, parts: Mapping[str, Path], *, prepared: Path, config: dict[str, Any], held: Held
+        self,
+        version: str,
+        parts: Mapping[str, Path],
+        *,
+        prepared: Path,
+        config: dict[str, Any],
+        sources: Sequence[Mapping[str, Any]] | None,
+        held: Held,
     ) -> None:
         """Puts a version there, unless it is there, whole, already."""
         target = self._versions / version
@@ -98,7 +105,7 @@ class LocalStorage:
             except ArtifactError as error:
                 log.warning("%s; storing the version anew", error)
         temporary = self._hidden(version)
-        store_version(temporary, parts, prepared=prepared, config=config)
+        store_version(temporary, parts, prepared=prepared, config=config, sources=sources)
         if target.exists():  # damaged, or it would be used as it is
             target.replace(temporary.with_name(f"{temporary.name}-damaged"))
         temporary.replace(target)

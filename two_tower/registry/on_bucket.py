@@ -18,7 +18,7 @@ import json
 import logging
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,14 @@ class BucketStorage:
         return below(self._versions, version)
 
     def store(
-        self, version: str, parts: Mapping[str, Path], *, prepared: Path, config: dict[str, Any], held: Held
+        self,
+        version: str,
+        parts: Mapping[str, Path],
+        *,
+        prepared: Path,
+        config: dict[str, Any],
+        sources: Sequence[Mapping[str, Any]] | None,
+        held: Held,
     ) -> None:
         """Uploads what is not there yet of a version, its manifest last, unless it is there, whole, already."""
         place = self.place_of(version)
@@ -121,7 +128,7 @@ class BucketStorage:
                 log.warning("%s; storing the version anew", error)
         with tempfile.TemporaryDirectory(prefix="two-tower-version-") as temporary:
             folder = Path(temporary) / version
-            store_version(folder, parts, prepared=prepared, config=config, link=True)
+            store_version(folder, parts, prepared=prepared, config=config, sources=sources, link=True)
             names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
             names.remove(MANIFEST)
             # Neither a manifest of other files is of use, nor what is so old that it may be removed just now.

@@ -10,7 +10,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -158,6 +158,7 @@ class Registry:
         trained_towers: str | Path,
         prepared: str | Path,
         config: dict[str, Any],
+        sources: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
         """The id of the version made of these artefacts, which is the champion now.
 
@@ -171,6 +172,7 @@ class Registry:
             trained_towers: The weights that both towers were exported from, kept for the next training.
             prepared: The prepared data, whose candidate table is kept with the version.
             config: The run's whole configuration.
+            sources: The interaction files of the run, so that a later one can tell what is new.
 
         Raises:
             RegistryError: The artefacts do not belong together, the gate refused them, the evaluation is of
@@ -193,7 +195,7 @@ class Registry:
                     f"{self.place}: version {version} was compared with the champion {metrics['champion']}, but the "
                     f"champion is {current} now; run again to compare with that"
                 )
-            self._storage.store(version, parts, prepared=Path(prepared), config=config, held=held)
+            self._storage.store(version, parts, prepared=Path(prepared), config=config, sources=sources, held=held)
             self._switch(alias, _decision("promoted", version, metrics), held)
             return version
 
@@ -209,6 +211,7 @@ class Registry:
         trained_towers: str | Path,
         prepared: str | Path,
         config: dict[str, Any],
+        sources: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
         """The id of a version that the gate refused, kept with the gate's reason; the champion stays.
 
@@ -224,7 +227,7 @@ class Registry:
                 raise RegistryError(f"{self.place}: version {version} is the champion; roll back to refuse it")
             if metrics["gate"]["decision"] != "refuse":
                 raise RegistryError(f"version {version}: the gate did not refuse it: {metrics['gate']['reason']}")
-            self._storage.store(version, parts, prepared=Path(prepared), config=config, held=held)
+            self._storage.store(version, parts, prepared=Path(prepared), config=config, sources=sources, held=held)
             self._storage.keep(held)
             decision = _decision("refused", version, metrics)
             about = [earlier for earlier in self._decisions(alias) if earlier.version == version]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,7 +65,14 @@ class Storage(Protocol):
         """Where a version lies."""
 
     def store(
-        self, version: str, parts: Mapping[str, Path], *, prepared: Path, config: dict[str, Any], held: Held
+        self,
+        version: str,
+        parts: Mapping[str, Path],
+        *,
+        prepared: Path,
+        config: dict[str, Any],
+        sources: Sequence[Mapping[str, Any]] | None,
+        held: Held,
     ) -> None:
         """Puts a version there, unless it is there, whole, already.
 

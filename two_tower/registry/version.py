@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -176,7 +176,13 @@ def _check_together(folders: Mapping[str, Path]) -> None:
 
 
 def store_version(
-    folder: Path, parts: Mapping[str, Path], *, prepared: Path, config: dict[str, Any], link: bool = False
+    folder: Path,
+    parts: Mapping[str, Path],
+    *,
+    prepared: Path,
+    config: dict[str, Any],
+    sources: Sequence[Mapping[str, Any]] | None,
+    link: bool = False,
 ) -> None:
     """Makes a version of its parts in `folder`, every byte checked.
 
@@ -185,6 +191,7 @@ def store_version(
         parts: The folders of `PARTS`.
         prepared: The prepared data, whose candidate table the version keeps.
         config: The run's whole configuration.
+        sources: The interaction files of the run, if they are known.
         link: Whether the files may be the parts' own, where they lie on the same disk, instead of copies.
 
     Raises:
@@ -193,7 +200,8 @@ def store_version(
     manifests = {part: open_artifact(source, part).manifest for part, source in parts.items()}
     seen_until = [manifest.data_seen_until for manifest in manifests.values() if manifest.data_seen_until is not None]
     put = _link if link else shutil.copyfile
-    with write_artifact(folder, VERSION_KIND, config=config) as out:
+    known = {} if sources is None else {"sources": [dict(file) for file in sources]}
+    with write_artifact(folder, VERSION_KIND, config=config, measured=known) as out:
         for part, source in parts.items():
             for name in [*manifests[part].files, MANIFEST]:
                 put(source / name, out.path(f"{part}/{name}"))
