@@ -135,7 +135,7 @@ def resume(environment: Environment, run_id: str, console: Console, *, kind: str
     backend = backend_of(environment, kind, host=host)
     found = backend.find(run_id)
     run = backend.resume(found.run_id, new_id=new_run_id(found.name or "resumed"))
-    console.print(f"resumes {found.run_id}; its finished steps are answered from the cache", highlight=False)
+    console.print(f"resumes {found.run_id}; its finished steps are not run again", highlight=False)
     return _started(backend, run, console, wait=wait)
 
 

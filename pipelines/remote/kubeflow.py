@@ -481,7 +481,7 @@ class KubeflowSchedules:
         from kfp_server_api import RecurringRunMode, V2beta1CronSchedule, V2beta1RecurringRun, V2beta1Trigger
 
         submission, when = planned.submission, planned.schedule
-        _refuse_unknown(planned.name, when)
+        refuse_unsuitable(planned.name, when)
         second = timedelta(
             seconds=1
         )  # a time is due after the start and up to the end; ours from `start`, before `end`
@@ -640,7 +640,7 @@ def _runtime_config(submission: Submission) -> Any:
     return V2beta1RuntimeConfig(parameters=submission.parameters, pipeline_root=submission.root)
 
 
-def _refuse_unknown(name: str, schedule: Schedule) -> None:
+def refuse_unsuitable(name: str, schedule: Schedule) -> None:
     """Refuses what a recurring run cannot do.
 
     Raises:

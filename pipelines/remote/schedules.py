@@ -110,6 +110,10 @@ def plan(
     for name, schedule in environment.schedules.items():
         if only not in (None, name):
             continue
+        if backend == "kubeflow":
+            from pipelines.remote.kubeflow import refuse_unsuitable
+
+            refuse_unsuitable(name, schedule)
         try:
             found.append(_planned(name, schedule, environment, owner=owner_of(file), backend=backend, images=images))
         except ConfigError as error:
@@ -223,7 +227,7 @@ def _planned(
         "parameters": submission.parameters,
         "root": submission.root,
         "labels": {key: value for key, value in submission.labels.items() if key != "commit"},
-        "vertex": canonical_json(environment.vertex) if environment.vertex and backend == "vertex" else "",
+        "service": canonical_json(environment.vertex if backend == "vertex" else environment.kubeflow),
     }
     timing = schedule.model_dump(
         mode="json", include={"cron", "time_zone", "start", "end", "max_concurrent_runs", "when_busy", "catch_up"}
