@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run report test test-slow lint format lock clean
+.PHONY: help install run report test test-slow lint format lock images clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  knobs: CONFIG=$(CONFIG) PYTHON=$(PYTHON) ARGS='--set training.epochs=3'"
+	@echo "         REPOSITORY=REGION-docker.pkg.dev/PROJECT/NAME PUSH=1 TARGETS='prep train-cuda embed index'"
 
 install: $(INSTALLED) ## Make the virtual environment from requirements.lock
 
@@ -42,6 +43,9 @@ lock: $(INSTALLED) ## Resolve setup.py anew into requirements.lock (Python 3.11 
 	$(BIN)/uv pip compile --quiet $(RESOLVE) --all-extras setup.py -o requirements.lock --custom-compile-command "make lock"
 	echo "tensorflow[and-cuda]" | $(BIN)/uv pip compile --quiet $(RESOLVE) --constraint requirements.lock - \
 		--no-annotate --no-header | grep ^nvidia- > requirements-cuda.lock
+
+images: ## Build the step images with a docker engine; PUSH=1 REPOSITORY=... pushes, and writes build/images.yaml
+	@sh components/images.sh
 
 clean: ## Remove runs, artefacts, caches and the virtual environment; data/ stays
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -8,17 +8,19 @@ BEAM = "apache-beam[gcp]==2.77.0"
 TENSORFLOW = "tensorflow==2.20.0"
 CLOUD = "google-cloud-storage>=3"
 GCSFS = "gcsfs>=2025.3"
+POLARS = "polars>=1.30"
 
 EXTRAS = {
     # What each image target installs on top of the base requirements (docs/images.md): all that its steps need, and no
     # more. Every step reads and writes its artefacts on Cloud Storage; only prep reads logs there, through fsspec.
-    "prep": [BEAM, CLOUD, GCSFS, "polars>=1.30"],
-    "train": [TENSORFLOW, CLOUD, "tf-keras==2.20.1", "tensorflow-recommenders==0.7.7"],
+    "prep": [BEAM, CLOUD, GCSFS, POLARS],
+    "train": [TENSORFLOW, CLOUD, POLARS, "tf-keras==2.20.1", "tensorflow-recommenders==0.7.7"],
     "embed": [BEAM, CLOUD, TENSORFLOW],
     "index": [
         "scann[tf]==1.4.2",
         TENSORFLOW,
         CLOUD,
+        POLARS,
         "implicit>=0.7.2",
         "scipy>=1.13",
         "matplotlib>=3.9",

@@ -1,0 +1,257 @@
+"""The environment of every image target, made on its own, with the DAG's steps run in it: a missing package shows."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from project import Project
+
+from components.build import IMAGE_OF
+
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
+
+ROOT = Path(__file__).parents[2]
+TARGETS = sorted(set(IMAGE_OF.values()))
+ABSENT = {
+    "prep": {"tensorflow", "scann", "implicit", "pytest"},
+    "train": {"apache-beam", "scann", "implicit", "pytest", "google-cloud-aiplatform"},
+    "embed": {"scann", "polars", "implicit", "tf-keras", "pytest"},
+    "index": {"apache-beam", "tf-keras", "pytest", "google-cloud-aiplatform"},
+}
+"""What would make an image larger than it has to be."""
+
+NOT_REACHED = {
+    "prep": {"tensorflow": "two_tower.features.base", "tf_keras": "two_tower.features.base"},
+    "embed": {"tf_keras": "two_tower.features.base"},
+    "index": {"tf_keras": "two_tower.features.base"},
+}
+"""Imports inside functions that no step of the target calls: the layers of the feature types are for training."""
+
+SYSTEM_LIBRARIES = {
+    *("ld-linux-x86-64.so.2", "libc.so.6", "libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1"),
+    *("libgcc_s.so.1", "libstdc++.so.6", "libz.so.1"),
+}
+"""What Debian's smallest image has."""
+PACKAGES = {"libgomp1": "libgomp.so.1"}
+
+SETTINGS = (
+    "index.kind=scann",
+    'evaluation.baselines=[{"type": "recent_popularity"}, {"type": "ials"}, {"type": "item_item"}]',
+)
+"""Beyond configs/tiny.yaml, so that the packages that it does without are needed."""
+
+
+def python_of(image, target: str, folder: Path) -> str:
+    """A command that does what `python3` does in the image: its variables, its working folder, none of this checkout.
+
+    It writes its arguments to `calls` in its folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # Compiled bytecode, which the image has from its build and this environment gets as it is used.
+    values = {**image.variables(target), "PYTHONDONTWRITEBYTECODE": ""}
+    variables = "".join(f"export {name}='{value}'\n" for name, value in values.items())
+    script = folder / "python"
+    script.write_text(
+        f"#!/bin/sh\nunset PYTHONPATH VIRTUAL_ENV\n{variables}"
+        f'printf \'%s\\n\' "$*" >>{folder}/calls\nmkdir -p "$HOME" && cd "$HOME" && exec python3 "$@"\n'
+    )
+    script.chmod(0o755)
+    return str(script)
+
+
+class ProjectInImages(Project):
+    """A checkout whose steps run in the environments of their images."""
+
+    def __init__(self, folder: Path, images) -> None:
+        folder.mkdir()
+        super().__init__(folder)
+        self.images, self.pythons = images, folder / "pythons.json"
+        self.use({target: python_of(images[target], target, folder / "bin" / target) for target in TARGETS})
+
+    def use(self, pythons: dict[str, str]) -> None:
+        self.pythons.write_text(json.dumps(pythons))
+
+    def in_images(self, *arguments: str, code: int = 0) -> str:
+        result = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("in_images.py")), str(self.pythons), *arguments],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=540,
+        )  # fmt: skip
+        assert result.returncode == code, f"exit code {result.returncode}\n{result.stdout}\n{result.stderr}{self.log()}"
+        return result.stdout
+
+    def log(self) -> str:
+        """The last lines of the newest step's log."""
+        logs = sorted(self.folder.glob("runs/2*/logs/*.log"), key=lambda path: path.stat().st_mtime)
+        return logs[-1].read_text(errors="replace")[-3000:] if logs else ""
+
+
+@pytest.fixture(scope="module")
+def project(images, tmp_path_factory) -> ProjectInImages:
+    """A run of the small data set that the gate refused, and one that it let through: every step in its image."""
+    project = ProjectInImages(tmp_path_factory.mktemp("checkout") / "project", images)
+    project.command("data", "tiny")
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    refusing = 'evaluation.gate=[{"type": "minimum", "metric": "recall@100", "at_least": 1.0}]'
+    project.in_images("run", "configs/tiny.yaml", *settings, "--set", refusing, code=3)
+    project.in_images("run", "configs/tiny.yaml", *settings)
+    return project
+
+
+def installed(image) -> dict[str, str]:
+    """The versions by package."""
+    result = subprocess.run(
+        [str(image.venv / "bin" / "python"), "-m", "pip", "list", "--format=json"], capture_output=True, text=True
+    )
+    return {re.sub(r"[-_.]+", "-", each["name"].lower()): each["version"] for each in json.loads(result.stdout)}
+
+
+def test_every_step_runs_in_its_image(project):
+    for target in TARGETS:
+        calls = (project.folder / "bin" / target / "calls").read_text()
+        ran = set(re.findall(r"--function_to_execute (\w+)", calls))
+        assert ran == {step for step, image in IMAGE_OF.items() if image == target}
+
+
+def test_a_step_sees_its_image_and_not_the_checkout(project):
+    script = project.folder / "bin" / "prep" / "python"
+    found = subprocess.run(
+        [str(script), "-c", "import sys, two_tower; print(sys.prefix, two_tower.__file__)"],
+        cwd=project.folder, env=project.environment, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert found[0] == str(project.images["prep"].venv) and found[1].startswith(found[0])
+
+
+@pytest.mark.parametrize(
+    ("package", "module", "step"),
+    [
+        ("polars", "polars", "prepare_data"),
+        ("tensorflow-recommenders", "tensorflow_recommenders", "train_towers"),
+        ("pyarrow", "pyarrow", "embed_candidates"),
+        ("implicit", "implicit", "evaluate_recall"),
+    ],
+)
+def test_a_missing_package_fails_the_step(project, tmp_path, package, module, step):
+    target = IMAGE_OF[step]
+    image = project.images[target]
+    lacking = tmp_path / "venv"
+    shutil.copytree(image.venv, lacking, symlinks=True, copy_function=os.link)
+    uv = image.folder / "opt" / "uv" / "bin" / "uv"
+    subprocess.run([str(uv), "pip", "uninstall", "-q", "--python", str(lacking), package], check=True)
+    script = Path(python_of(image, target, tmp_path / "bin"))
+    script.write_text(script.read_text().replace(str(image.venv), str(lacking)))
+    pythons = json.loads(project.pythons.read_text())
+    project.use({**pythons, target: str(script)})
+    try:
+        settings = [part for setting in SETTINGS for part in ("--set", setting)]
+        project.in_images("step", step, "configs/tiny.yaml", "--run", "latest", *settings, code=1)
+        assert f"No module named '{module}'" in project.log()
+    finally:
+        project.use(pythons)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_environment_holds_what_is_locked_and_no_more(images, target):
+    lock = set(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    versions = installed(images[target])
+    seed = {"two-tower", "pip", "setuptools"}  # the last two are what `python -m venv` brings
+    assert {(name, version) for name, version in versions.items() if name not in seed} - lock == set()
+    assert versions.keys() & ABSENT[target] == set()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_image_needs_no_library_that_it_lacks(images, dockerfile, target):
+    packages = images[target].venv / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    commands = " ".join(each.value for each in dockerfile.instructions(target, "RUN"))
+    there = SYSTEM_LIBRARIES | {library for package, library in PACKAGES.items() if package in commands}
+    files = [path for path in packages.rglob("*.so*") if path.is_file() and "implicit/gpu" not in str(path)]
+    wanted = {library: path for path in files for library in needed(path)}
+    lacking = wanted.keys() - there - {path.name for path in files}
+    assert {library: str(wanted[library]) for library in lacking} == {}
+
+
+def needed(path: Path) -> list[str]:
+    """The libraries that a 64-bit ELF file names as needed."""
+    data = path.read_bytes()
+    if data[:5] != b"\x7fELF\x02":
+        return []
+    (offset,), (size, count) = struct.unpack_from("<Q", data, 0x28), struct.unpack_from("<HH", data, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", data, offset + number * size) for number in range(count)]
+    names = []
+    for section in (each for each in sections if each[1] == 6):  # the dynamic section; its link is the string table
+        strings = sections[section[6]][4]
+        for position in range(section[4], section[4] + section[5], 16):
+            tag, value = struct.unpack_from("<qQ", data, position)
+            if tag == 1:
+                start = strings + value
+                names.append(data[start : data.index(b"\0", start)].decode())
+    return names
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_whatever_a_step_may_import_is_installed(images, target):
+    """Also what no run on this machine needs, such as the client of Cloud Storage."""
+    wanted = {}
+    for step in (step for step, image in IMAGE_OF.items() if image == target):
+        for module, file in reached(f"components.{step}.component"):
+            wanted.update(dict.fromkeys(foreign_imports(file), module))
+    program = (
+        "import importlib.util, json, sys\n"
+        "def there(name):\n"
+        "    try:\n        return importlib.util.find_spec(name) is not None\n"
+        "    except ModuleNotFoundError:\n        return False\n"
+        "print(json.dumps([name for name in json.loads(sys.argv[1]) if not there(name)]))"
+    )
+    python = images[target].venv / "bin" / "python"
+    result = subprocess.run(
+        [str(python), "-c", program, json.dumps(sorted(wanted))], capture_output=True, text=True, check=True
+    )
+    missing = {name: wanted[name] for name in json.loads(result.stdout.splitlines()[-1])}
+    assert missing == NOT_REACHED.get(target, {})
+
+
+def reached(module: str) -> list[tuple[str, Path]]:
+    """The project's modules that `module` imports anywhere, itself included."""
+    from pipelines import fingerprint
+
+    seen, waiting = {}, [module]
+    while waiting:
+        current = waiting.pop()
+        file = fingerprint._file_of(current)
+        if current not in seen and file is not None:
+            seen[current] = file
+            waiting += fingerprint._imports(current)
+    return list(seen.items())
+
+
+def foreign_imports(file: Path) -> set[str]:
+    """The modules from outside the project and the standard library that a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            names.add(node.module)
+    ours = {"two_tower", "components", "pipelines"}
+    return {name for name in names if name.split(".")[0] not in ours | set(sys.stdlib_module_names)}
+
+
+def test_the_cuda_variant_adds_the_locked_wheels_of_nvidia_and_nothing_else(images, dockerfile):
+    """Without fetching them: uv says what it would install into the environment of `train`."""
+    image = images["train"]
+    (install,) = [
+        each.value
+        for each in dockerfile.instructions("train-cuda-venv", "RUN")
+        if "requirements-cuda.lock" in each.value
+    ]
+    shutil.copyfile(ROOT / "requirements-cuda.lock", image.folder / "build" / "requirements-cuda.lock")
+    told = image.run(install.replace("pip install", "pip install --dry-run"), "train-venv", image.folder / "build")
+    lock = re.findall(r"^(nvidia-\S+==\S+)", (ROOT / "requirements-cuda.lock").read_text(), re.MULTILINE)
+    assert sorted(re.findall(r"^ \+ (\S+)", told, re.MULTILINE)) == sorted(lock)
+    assert not re.findall(r"^ - ", told, re.MULTILINE)
