@@ -185,7 +185,7 @@ def test_every_stage_is_built_for_dataflow_and_can_be_loaded_there(
     preparation = importlib.import_module("two_tower.data.prepare")._Preparation  # the package shows the function
     run_here = preparation._run
 
-    def build_too(self: Any, stages: Callable[[Any], None]) -> None:
+    def build_too(self: Any, stages: Callable[[Any], None], *, part: str) -> None:
         built = pipeline(DATAFLOW)
         stages(built)
         for transform in built.to_runner_api().components.transforms.values():
@@ -193,7 +193,7 @@ def test_every_stage_is_built_for_dataflow_and_can_be_loaded_there(
                 work = beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload)
                 payloads.append(work.do_fn.payload)
                 names.append(transform.unique_name.partition("/")[0])
-        run_here(self, stages)
+        run_here(self, stages, part=part)
 
     monkeypatch.setattr(preparation, "_run", build_too)
     run(tmp_path / "prepared", rich_log(tmp_path))

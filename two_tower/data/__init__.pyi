@@ -11,3 +11,4 @@ from .prepared import (
 )
 from .profile import in_words as in_words, moment_text as moment_text
 from .sources import resolve_sources as resolve_sources
+from .work import Work as Work, located as located, work_of as work_of

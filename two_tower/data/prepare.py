@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from two_tower.data.rows import BAD_ROWS, REASONS, source_columns
 from two_tower.data.sources import SourceFile
 from two_tower.data.tables import EntityTable, Numbering, available, load_entities, number
 from two_tower.data.values import column_hashes, row_digests, row_keys
-from two_tower.data.work import Work
+from two_tower.data.work import Work, work_of
 from two_tower.errors import DataError
 from two_tower.features import fit_features
 from two_tower.progress import Progress, human_seconds, log, watched
@@ -69,9 +68,8 @@ def prepare(
             empty window.
     """
     out = Path(out)
-    # In a folder that runs share, each has one of its own, and a retry has the one of the run that it repeats.
-    own = f"{out.name}-{zlib.crc32(str(out.absolute()).encode()):08x}.work"
-    work = Work(f"{beam.work.rstrip('/')}/{own}" if beam.work else str(out.parent / f".{out.name}.work"))
+    work = work_of(beam, out)
+    _refuse_unreachable(sources["interactions"], beam)
     earlier = find_earlier(previous, sources, data)
     work.remove()  # what a killed run left
     with contextlib.ExitStack() as stack:
@@ -81,6 +79,28 @@ def prepare(
         about = stack.enter_context(write_artifact(profile, PROFILE_KIND, config=config)) if profile else None
         work.make()
         _Preparation(sources, writer, about, work, data, beam, earlier).run()
+
+
+def _refuse_unreachable(logs: list[SourceFile], beam: Beam) -> None:
+    """Checks that other machines, where there are some, can read the logs."""
+    from two_tower.beam import is_remote
+
+    local = [file["path"] for file in logs if "://" not in file["path"]]
+    if local and is_remote(beam):
+        raise DataError(
+            f"data.interactions.path: {local[0]} lies on this machine, where the workers of {beam.runner} cannot read "
+            "it; put the logs on a bucket and give gs://…"
+        )
+
+
+def _shared(earlier: EarlierRun | None, work: Work) -> shards.Earlier | None:
+    """The earlier events where the workers can read them."""
+    if earlier is None or not work.is_remote:
+        return earlier.events if earlier else None
+    names = {shard: f"earlier-{shard:05d}.parquet" for shard in earlier.events.shards}
+    for shard, name in names.items():
+        work.put(Path(earlier.events.shards[shard]), name)
+    return shards.Earlier(names, earlier.files)
 
 
 class _Preparation:
@@ -103,7 +123,7 @@ class _Preparation:
         # The files' own age bounds what their rows can know, and unlike the clock it is the same in a repeated run.
         # The day allows for time zones and for clocks that differ.
         newest = max(file["modified"] for file in self.logs) + DAY
-        self.job = shards.Job(data=data, work=work, newest=newest, earlier=earlier.events if earlier else None)
+        self.job = shards.Job(data=data, work=work, newest=newest, earlier=_shared(earlier, work))
 
     def run(self) -> None:
         """All the stages."""
@@ -168,7 +188,7 @@ class _Preparation:
             _ = pieces | "By shard" >> beam.GroupByKey() | "Merge" >> beam.Map(merge_shard)
 
         with self._watched("reading", "read-*.json", total=len(new), unit="parts"):
-            self._run(stages)
+            self._run(stages, part="read")
         return units
 
     def _encode(self, windows: splits.Windows, units: list[Unit]) -> None:
@@ -194,7 +214,7 @@ class _Preparation:
                 _ = spread(pipeline, "Units", of_these) | "Describe what was set aside" >> beam.Map(again)
 
         with self._watched("encoding", "encoded-*.json", total=len(numbers), unit="shards"):
-            self._run(stages)
+            self._run(stages, part="encode")
 
     def _shrink_to_core(self, windows: splits.Windows, *, items: int) -> None:
         """Finds the items of the core: leaves out rare ones, then users, until nothing more falls out."""
@@ -210,9 +230,9 @@ class _Preparation:
         def stages(pipeline: Any) -> None:
             _ = spread(pipeline, "Shards", self._shards()) | "Count" >> beam.Map(count)
 
-        for _ in range(CORE_ROUNDS):
+        for n in range(CORE_ROUNDS):
             self.work.write("core.arrow", pa.table({"item": core}))
-            self._run(stages)
+            self._run(stages, part=f"core-{n}")
             counts = np.zeros(items, dtype=np.int64)
             for table in self._tables("core-*.arrow"):
                 counts[table["item"].to_numpy()] += table["count"].to_numpy()
@@ -222,11 +242,11 @@ class _Preparation:
             core = smaller
         log.info("prepare_data: the core has %s of %s items", f"{len(core):,}", f"{items:,}")
 
-    def _run(self, stages: Callable[[Any], None]) -> None:
+    def _run(self, stages: Callable[[Any], None], *, part: str) -> None:
         """Runs a pipeline; a full disk comes out as the `OSError` that it was."""
         from two_tower.beam import naming_a_full_disk, pipeline
 
-        with naming_a_full_disk(self.work.root), pipeline(self.beam) as built:
+        with naming_a_full_disk(self.work.root), pipeline(self.beam, part) as built:
             stages(built)
 
     def _watched(self, what: str, pattern: str, *, total: int, unit: str) -> contextlib.AbstractContextManager[None]:

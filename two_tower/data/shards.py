@@ -5,6 +5,7 @@ They talk through files in the job's work folder; only the files' names go throu
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Earlier:
     """The checked events of an earlier preparation."""
 
     shards: dict[int, str]
-    """The Parquet file of each shard."""
+    """The Parquet file of each shard: its path, or its name in the work folder if that is a URL."""
     files: tuple[int, ...]
     """The number that each of the earlier files has now."""
 
@@ -176,13 +177,15 @@ def _gathered(shard: int, files: list[str], job: Job) -> pa.Table:
     tables = [job.work.read(name) for name in sorted(files) if name]  # sorted names: the order of the source
     if job.earlier is None or shard not in job.earlier.shards:
         return pa.concat_tables(tables)
-    table = pa.concat_tables([_earlier_events(shard, job.earlier), *tables])
+    table = pa.concat_tables([_earlier_events(shard, job, job.earlier), *tables])
     return table.take(pa.array(stable_order(table["file"].to_numpy(), table["row"].to_numpy())))
 
 
-def _earlier_events(shard: int, earlier: Earlier) -> pa.Table:
+def _earlier_events(shard: int, job: Job, earlier: Earlier) -> pa.Table:
     """The shard's events of the earlier preparation, with the numbers that its files have now."""
-    table = pq.read_table(earlier.shards[shard])
+    path = earlier.shards[shard]
+    with job.work.source(path) if job.work.is_remote else contextlib.nullcontext(path) as source:
+        table = pq.read_table(source)
     files = np.array(earlier.files, dtype=np.int32)[table["file"].to_numpy()]
     for name in ("user", "item"):
         table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.large_string()))

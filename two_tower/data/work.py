@@ -1,15 +1,43 @@
-"""The folder for what the stages of the preparation hand to each other."""
+"""The folder for what the launcher of a Beam pipeline and its workers hand to each other."""
 
 from __future__ import annotations
 
 import fnmatch
 import json
 import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
+from two_tower.artifacts import Lineage
+from two_tower.config import Beam
+
+
+def work_of(beam: Beam, out: Path) -> Work:
+    """The work folder of the step that writes the artefact `out`: in `beam.work`, or else a hidden one beside it.
+
+    In a `beam.work` that runs share, each has one of its own, and a retry has that of the try that it repeats: it is
+    named after the run and the step, or after the artefact's path where the run is not known.
+    """
+    if not beam.work:
+        return Work(str(out.parent / f".{out.name}.work"))
+    lineage = Lineage.of_process()
+    mine = f"{lineage.run_id}/{lineage.step}" if lineage.run_id else str(out.absolute())
+    return Work(f"{beam.work.rstrip('/')}/{out.name}-{zlib.crc32(mine.encode()):08x}.work")
+
+
+def located(path: str) -> tuple[str, Any]:
+    """The path as `pyarrow.parquet` takes it, with the file system that it lies in: None for this machine's."""
+    if "://" not in path:
+        return path, None
+    import fsspec
+
+    # Other processes write there too, so a listing is old as soon as it is made.
+    filesystem, inside = fsspec.core.url_to_fs(path, use_listings_cache=False)
+    return inside, filesystem
 
 
 @dataclass(frozen=True)
@@ -69,6 +97,28 @@ class Work:
             return []
         return sorted(fnmatch.filter((path.rpartition("/")[2] for path in found), pattern))
 
+    def put(self, source: Path, name: str) -> str:
+        """Copies a local file into the folder; its path or URL there."""
+        if not self.is_remote:
+            path = Path(self.root, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, path)
+        else:
+            self._filesystem().put_file(str(source), self._remote(name))
+        return f"{self.root.rstrip('/')}/{name}"
+
+    def bring(self, name: str, target: Path) -> None:
+        """Copies a folder in it to a new local one."""
+        if not self.is_remote:
+            shutil.copytree(f"{self.root}/{name}", target)
+            return
+        folder, filesystem = self._located()
+        top = f"{folder.rstrip('/')}/{name}/"
+        for path in filesystem.find(top):
+            local = target / path.removeprefix(top)
+            local.parent.mkdir(parents=True, exist_ok=True)
+            filesystem.get_file(path, str(local))
+
     def take(self, name: str, target: Path) -> None:
         """Moves a file to a local path."""
         if not self.is_remote:
@@ -77,12 +127,10 @@ class Work:
         self._filesystem().get_file(self._remote(name), str(target))
 
     def make(self) -> None:
-        """Makes the folder, empty."""
+        """Makes the folder, empty; a store has none until something lies in it."""
         self.remove()
         if not self.is_remote:
             Path(self.root).mkdir(parents=True)
-        else:
-            self._filesystem().makedirs(self._remote(""), exist_ok=True)
 
     def remove(self) -> None:
         """Removes the folder, if it is there."""
@@ -100,11 +148,10 @@ class Work:
         return self._filesystem().open(self._remote(name), "wb")
 
     def _filesystem(self) -> Any:
-        import fsspec
-
-        return fsspec.core.url_to_fs(self.root)[0]
+        return self._located()[1]
 
     def _remote(self, name: str) -> str:
-        import fsspec
+        return f"{self._located()[0].rstrip('/')}/{name}".rstrip("/")
 
-        return f"{fsspec.core.url_to_fs(self.root)[1].rstrip('/')}/{name}".rstrip("/")
+    def _located(self) -> tuple[str, Any]:
+        return located(self.root)

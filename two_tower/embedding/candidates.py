@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.utils.shared import Shared
 
-from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, write_artifact
-from two_tower.beam import naming_a_full_disk, pipeline, spread
+from two_tower.artifacts import ArtifactReader, ArtifactWriter, content_hash, open_artifact, write_artifact
+from two_tower.beam import is_remote, naming_a_full_disk, pipeline, spread
 from two_tower.config import Beam, Embedding
+from two_tower.data import located, work_of
 from two_tower.embedding.fingerprints import METHOD, as_binary, fingerprints
 from two_tower.embedding.model_handler import PREVIOUS, TowerHandler, Vectors
 from two_tower.embedding.previous import VECTORS, PreviousVectors, open_previous
@@ -36,6 +38,7 @@ def embed(candidate_tower: str, prepared: str, out: str, *, embedding: Embedding
     A worker holds one shard at a time: it reads the row groups of the candidate table that the shard lies in, runs the
     tower over it batch by batch, and writes it. The files are the same on every runner and with any number of workers.
     With `embedding.previous`, candidates whose raw features have not changed since take their vectors from there.
+    For workers on other machines everything goes through `beam.work`.
 
     Raises:
         ArtifactError: An input is no complete artefact, or the candidate table lacks a column that the tower takes.
@@ -45,34 +48,102 @@ def embed(candidate_tower: str, prepared: str, out: str, *, embedding: Embedding
     data = open_artifact(prepared, "prepared_data")
     version = content_hash(candidate_tower)
     previous = _previous(embedding, out, version)
-    reading = ReadShard(data, tower.json("signature.json")["inputs"], previous)
-    handler = TowerHandler(
-        model=str(tower.path("saved_model")),
-        version=version,
-        inputs=tower.json("signature.json")["inputs"],
-        features=str(data.path("features.json")),
-        batch_size=embedding.batch_size,
-    )
-    with write_artifact(
-        out,
-        "candidate_embeddings",
-        config=embedding.model_dump(mode="json", exclude={"previous"}),
-        data_seen_until=tower.manifest.data_seen_until,
-        made_from={**tower.manifest.made_from, "candidate_tower": version},
-        extra={"fingerprint": METHOD},
-    ) as writer:
-        rows = reading.rows
-        shards = [(start, min(start + ROWS_PER_SHARD, rows)) for start in range(0, max(rows, 1), ROWS_PER_SHARD)]
-        with naming_a_full_disk(out), _without_beams_complaint(), pipeline(beam) as steps:
+    inputs = tower.json("signature.json")["inputs"]
+    raw = [spec["column"] for spec in inputs.values()]
+    rows, columns = _plan(data.path("items.parquet"), raw)
+    shards = [(start, min(start + ROWS_PER_SHARD, rows)) for start in range(0, max(rows, 1), ROWS_PER_SHARD)]
+    with (
+        write_artifact(
+            out,
+            "candidate_embeddings",
+            config=embedding.model_dump(mode="json", exclude={"previous"}),
+            data_seen_until=tower.manifest.data_seen_until,
+            made_from={**tower.manifest.made_from, "candidate_tower": version},
+            extra={"fingerprint": METHOD},
+        ) as writer,
+        _places(tower, data, writer, previous, beam) as places,
+    ):
+        handler = TowerHandler(
+            model=places.model,
+            version=version,
+            inputs=inputs,
+            features=places.features,
+            batch_size=embedding.batch_size,
+        )
+        with naming_a_full_disk(out), _without_beams_complaint(), pipeline(beam, "embed") as steps:
             _ = (
                 spread(steps, "Shards", shards)
-                | "Read" >> apache_beam.ParDo(reading)
+                | "Read" >> apache_beam.ParDo(ReadShard(places.items, columns, raw, places.previous))
                 | "Embed" >> RunInference(KeyedModelHandler(handler))
-                | "Write" >> apache_beam.ParDo(WriteShard(str(writer.folder), previous))
+                | "Write" >> apache_beam.ParDo(WriteShard(places.out, places.previous))
             )
+        places.collect([_part_name(start) for start, _ in shards])
         writer.manifest.rows = {"candidates": rows, "reused": _counted(steps.result, "reused")}
         counts = tuple(f"{count:,}" for count in writer.manifest.rows.values())
     log.info("embed_candidates: %s candidates, of which %s keep their earlier vectors", *counts)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the workers find what they need, and put what they make; paths, or URLs that every machine reaches."""
+
+    model: str
+    features: str
+    items: str
+    out: str
+    previous: PreviousVectors | None
+    collect: Callable[[list[str]], None]
+    """Takes the finished files into the artefact."""
+
+
+@contextlib.contextmanager
+def _places(
+    tower: ArtifactReader, data: ArtifactReader, writer: ArtifactWriter, previous: PreviousVectors | None, beam: Beam
+) -> Iterator[_Places]:
+    """The artefacts' own folders; for workers on other machines, copies in the work folder, removed at the end."""
+    model, features, items = tower.path("saved_model"), data.path("features.json"), data.path("items.parquet")
+    if not is_remote(beam):
+        yield _Places(str(model), str(features), str(items), str(writer.folder), previous, lambda names: None)
+        return
+    work = work_of(beam, writer.folder)
+    work.make()
+    with contextlib.ExitStack() as stack:
+        stack.callback(work.remove)
+        for path in sorted(model.rglob("*")):
+            if path.is_file():
+                work.put(path, f"saved_model/{path.relative_to(model).as_posix()}")
+        parts = [work.put(Path(part), f"previous/{Path(part).name}") for part in previous.parts] if previous else []
+
+        def collect(names: list[str]) -> None:
+            for name in names:
+                work.take(f"parts/{name}", writer.path(name))
+
+        yield _Places(
+            f"{work.root}/saved_model",
+            work.put(features, "features.json"),
+            work.put(items, "items.parquet"),
+            f"{work.root}/parts",
+            PreviousVectors(tuple(parts)) if previous else None,
+            collect,
+        )
+
+
+def _plan(items: Path, raw: list[str]) -> tuple[int, list[str]]:
+    """The number of candidates, and the columns of the table that are read, among them those that the tower takes."""
+    file = pq.ParquetFile(items)
+    names = file.schema_arrow.names
+    if lacking := [name for name in raw if name not in names]:
+        raise ArtifactError(
+            f"{items}: no column {lacking[0]!r}, which the candidate tower takes; embed with the prepared "
+            "data that it was trained on, or with later data of the same features"
+        )
+    attributes = [name for name in names if name.startswith("attribute.")]
+    return file.metadata.num_rows, list(dict.fromkeys(["item_id", "available", *attributes, *raw]))
+
+
+def _part_name(start: int) -> str:
+    """The name of the file of the shard that begins with that row."""
+    return f"part-{start:010d}.parquet"
 
 
 @contextlib.contextmanager
@@ -111,21 +182,16 @@ class ReadShard(apache_beam.DoFn):  # type: ignore[misc]
     `fingerprint` and `previous` (the candidate's row in the earlier artefact, null if it is to be embedded).
     """
 
-    def __init__(
-        self, data: ArtifactReader, inputs: dict[str, dict[str, Any]], previous: PreviousVectors | None
-    ) -> None:
-        self._items, self._previous, self._shared = str(data.path("items.parquet")), previous, Shared()
-        self._raw = [spec["column"] for spec in inputs.values()]
-        file = pq.ParquetFile(self._items)
-        names = file.schema_arrow.names
-        self.rows: int = file.metadata.num_rows
-        if lacking := [name for name in self._raw if name not in names]:
-            raise ArtifactError(
-                f"{self._items}: no column {lacking[0]!r}, which the candidate tower takes; embed with the prepared "
-                "data that it was trained on, or with later data of the same features"
-            )
-        attributes = [name for name in names if name.startswith("attribute.")]
-        self._columns = list(dict.fromkeys(["item_id", "available", *attributes, *self._raw]))
+    def __init__(self, items: str, columns: list[str], raw: list[str], previous: PreviousVectors | None) -> None:
+        """
+        Args:
+            items: The path or URL of the candidate table.
+            columns: Those that are read.
+            raw: Those of them that the tower takes, which the fingerprint is of.
+            previous: An earlier artefact.
+        """
+        self._items, self._columns, self._raw, self._previous = items, columns, raw, previous
+        self._shared = Shared()
 
     def setup(self) -> None:
         """Gives the threads of a worker process one index of the earlier artefact."""
@@ -161,9 +227,9 @@ class WriteShard(apache_beam.DoFn):  # type: ignore[misc]
             **attributes,
             **{name: _lists(vectors[name]) for name in VECTORS},
         }
-        path = Path(self._out) / f"part-{start:010d}.parquet"
-        _write(path, pa.table(columns))
-        yield path.name
+        name = _part_name(start)
+        _write(f"{self._out}/{name}", pa.table(columns))
+        yield name
 
     def _all_vectors(self, previous: pa.Array, new: Vectors) -> Vectors:
         """The vectors of all rows: those of the earlier artefact where they stand there, the new ones elsewhere."""
@@ -180,7 +246,8 @@ class WriteShard(apache_beam.DoFn):  # type: ignore[misc]
 
 def _read_rows(path: str, start: int, stop: int, *, columns: list[str]) -> pa.Table:
     """The rows from `start` to before `stop` of a Parquet file; it reads the row groups that hold some."""
-    with pq.ParquetFile(path) as file:
+    inside, filesystem = located(path)
+    with pq.ParquetFile(inside, filesystem=filesystem) as file:
         lengths = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
         ends = np.cumsum(lengths)
         groups = [group for group, end in enumerate(ends) if end > start and end - lengths[group] < stop]
@@ -198,14 +265,16 @@ def _lists(values: npt.NDArray[Any]) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 
-def _write(path: Path, table: pa.Table) -> None:
+def _write(path: str, table: pa.Table) -> None:
     """Writes a shard; vectors and fingerprints go as they are, since nothing makes them smaller."""
     smaller = [name for name in table.column_names if name not in (*VECTORS, "fingerprint")]
     lists = [name for name in smaller if pa.types.is_list(table.schema.field(name).type)]
     paths = [f"{name}.list.element" if name in lists else name for name in smaller]
+    inside, filesystem = located(path)
     pq.write_table(
         table,
-        path,
+        inside,
+        filesystem=filesystem,
         compression=dict.fromkeys(paths, "zstd"),
         use_dictionary=[path for path in paths if path not in ("item", "item_id")],
         write_statistics=paths,

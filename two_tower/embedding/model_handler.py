@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
+from two_tower.data import Work
 from two_tower.features import FittedFeature, load_features, raw_text
 
 PREVIOUS = "previous"
@@ -28,6 +29,8 @@ class LoadedTower:
     module: Any
     serve: Any
     features: dict[str, FittedFeature]
+    copy: Any = None
+    """The local folder that a model was brought to, which is removed with this object."""
 
 
 class TowerHandler(ModelHandler):  # type: ignore[misc]
@@ -42,10 +45,10 @@ class TowerHandler(ModelHandler):  # type: ignore[misc]
     ) -> None:
         """
         Args:
-            model: The SavedModel's folder.
+            model: The SavedModel's folder, a path or a URL.
             version: The candidate tower's content hash, which the results carry as their `model_id`.
             inputs: What `signature.json` says of the inputs: dtype, shape and column.
-            features: The path of the prepared data's `features.json`.
+            features: The path or URL of the prepared data's `features.json`.
             batch_size: The rows of one call of the model.
         """
         super().__init__(min_batch_size=1, max_batch_size=1)
@@ -53,12 +56,19 @@ class TowerHandler(ModelHandler):  # type: ignore[misc]
         self._features, self._batch_size = features, batch_size
 
     def load_model(self) -> LoadedTower:
-        """The SavedModel, without Keras."""
+        """The SavedModel, without Keras; one that lies elsewhere is brought here, since TensorFlow reads no URLs."""
         import tensorflow as tf
 
-        module = tf.saved_model.load(self._model)
-        entries = json.loads(Path(self._features).read_text(encoding="utf-8"))["item"]
-        return LoadedTower(module, module.signatures["serving_default"], load_features(entries))
+        folder, copy = self._model, None
+        if "://" in folder:
+            copy = tempfile.TemporaryDirectory(prefix="two-tower-model-")
+            folder = f"{copy.name}/saved_model"
+            root, _, name = self._model.rpartition("/")
+            Work(root).bring(name, Path(folder))
+        module = tf.saved_model.load(folder)
+        root, _, name = self._features.rpartition("/")
+        entries = Work(root).read_json(name)["item"]
+        return LoadedTower(module, module.signatures["serving_default"], load_features(entries), copy)
 
     def run_inference(
         self, batch: Sequence[pa.RecordBatch], model: LoadedTower, inference_args: dict[str, Any] | None = None

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from two_tower.artifacts import open_artifact
 from two_tower.contracts import Int64
+from two_tower.data import located
 from two_tower.embedding.fingerprints import METHOD, UInt64, from_binary
 from two_tower.progress import log
 
@@ -25,6 +26,7 @@ class PreviousVectors:
     """The parts of an earlier artefact in the order of their rows; what a worker has read of them stays with it."""
 
     parts: tuple[str, ...]
+    """Paths or URLs."""
 
     def find(self, wanted: UInt64) -> pa.Array:
         """The row, int64 `[rows]`, at which each fingerprint `[rows, 2]` stands; null where it does not."""
@@ -40,7 +42,7 @@ class PreviousVectors:
         for part in np.unique(number):
             mine = number == part
             first = self._ends[part] - _rows(self.parts[part])
-            table = pq.read_table(self.parts[part], columns=list(VECTORS), use_threads=False)
+            table = _read(self.parts[part], list(VECTORS))
             for name in VECTORS:
                 vectors = matrix(table[name])
                 found.setdefault(name, np.empty((len(rows), vectors.shape[1]), vectors.dtype))
@@ -50,7 +52,7 @@ class PreviousVectors:
     @cached_property
     def _index(self) -> tuple[UInt64, Int64, UInt64]:
         """The fingerprints' first words, ascending, with the row of each, and the fingerprints by row."""
-        columns = [pq.read_table(part, columns=["fingerprint"])["fingerprint"] for part in self.parts]
+        columns = [_read(part, ["fingerprint"])["fingerprint"] for part in self.parts]
         known = np.concatenate([from_binary(column) for column in columns])
         rows = np.argsort(known[:, 0], kind="stable")
         return known[rows, 0], rows, known
@@ -95,6 +97,12 @@ def matrix(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     return values.reshape(len(lists), lists.type.list_size)
 
 
+def _read(part: str, columns: list[str]) -> pa.Table:
+    path, filesystem = located(part)
+    return pq.read_table(path, columns=columns, filesystem=filesystem, use_threads=False)
+
+
 def _rows(part: str) -> int:
-    rows: int = pq.read_metadata(part).num_rows
+    path, filesystem = located(part)
+    rows: int = pq.read_metadata(path, filesystem=filesystem).num_rows
     return rows
