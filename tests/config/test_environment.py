@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from two_tower.config import Schedule, load_config, load_environment
+from two_tower.config import Environment, Schedule, load_config, load_environment
 from two_tower.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -162,5 +162,14 @@ def test_an_unknown_section_and_a_bad_name_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="pattern"):
         load_environment(path)
     path.write_text("[]\n")
-    with pytest.raises(ConfigError, match="mapping with the keys schedules"):
+    with pytest.raises(ConfigError, match="mapping with the keys vertex.*schedules"):
         load_environment(path)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"cpu": "8 cores"}, {"cpu": "0"}, {"memory": "32"}, {"memory": "32GB"}, {"accelerator_count": 0}]
+)
+def test_a_machine_that_there_is_not_is_refused(asked):
+    (key,) = asked
+    with pytest.raises(ValueError, match=key):
+        Environment.model_validate({"resources": {"train_towers": asked}})

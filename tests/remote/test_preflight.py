@@ -135,7 +135,7 @@ def test_all_problems_are_found_at_once(cloud, good):
         data__interactions__path=["interactions.parquet", "/home/me/more.parquet", "gs://no-such-bucket/logs/*"],
         data__items__path="itms.parquet",
         beam={"runner": "DataflowRunner", "work": f"gs://{cloud.bucket}/beam", "options": {}},
-        resources={"train_towers": {"cpu": "many", "memory": "32", "accelerator": "T4", "accelerator_count": 3}},
+        resources={"train_towers": {"accelerator": "T4", "accelerator_count": 3}},
     )
     broken = replace(
         broken, run_id="Tiny_1", labels={"Team": "shop", "tool": "two tower"}, parameters={**good.parameters, "no": "x"}
@@ -153,8 +153,6 @@ def test_all_problems_are_found_at_once(cloud, good):
         "parameters",
         "resources.train_towers.accelerator",
         "resources.train_towers.accelerator_count",
-        "resources.train_towers.cpu",
-        "resources.train_towers.memory",
         "vertex.project",
         "vertex.service_account",
     ]
@@ -221,13 +219,8 @@ def test_parameters_are_the_declared_ones(good):
 @pytest.mark.parametrize(
     ("key", "asked", "says"),
     [
-        ("cpu", {"cpu": "8 cores"}, "'8 cores'"),
-        ("cpu", {"cpu": "0"}, "'0'"),
-        ("memory", {"memory": "32"}, "'32'"),
-        ("memory", {"memory": "32GB"}, "'32GB'"),
         ("accelerator", {"accelerator": "nvidia-tesla-t4"}, "'nvidia-tesla-t4'"),
         ("accelerator_count", {"accelerator": "NVIDIA_L4", "accelerator_count": 3}, "3 accelerators"),
-        ("accelerator_count", {"accelerator": "NVIDIA_L4", "accelerator_count": 0}, "0 accelerators"),
     ],
 )
 def test_machines_that_there_are_not(good, key, asked, says):
@@ -237,10 +230,10 @@ def test_machines_that_there_are_not(good, key, asked, says):
 
 
 def test_a_wrong_default_machine_is_one_problem(good):
-    machine = Resources(memory="lots")
+    machine = Resources(accelerator="lots")
     environment = good.environment.model_copy(update={"resources": {"default": machine}})
     wrong = replace(good, environment=environment, config=environment.overlaid(good.config))
-    assert the_problem(preflight(wrong, backend="vertex", offline=True)).where == "resources.default.memory"
+    assert the_problem(preflight(wrong, backend="vertex", offline=True)).where == "resources.default.accelerator"
 
 
 def test_kubeflow_names_accelerators_as_kubernetes_does(good):
@@ -489,7 +482,7 @@ def test_a_bucket_that_does_not_say_where_it_lies(cloud, good):
 def test_locations_that_hold_a_region(location, places, region, holds):
     from types import SimpleNamespace
 
-    from pipelines.remote.preflight import _holds
+    from pipelines.remote.preflight.buckets import _holds
 
     assert _holds(SimpleNamespace(location=location, data_locations=places), region) is holds
 

@@ -1,0 +1,43 @@
+"""What a preflight finds, and how it is worded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAKE_IMAGES = (
+    "`make images PUSH=1 REPOSITORY=REGION-docker.pkg.dev/PROJECT/NAME` builds it and writes build/images.yaml, which "
+    "--images reads"
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong, or that could not be looked at."""
+
+    where: str
+    """The key of the environment or the configuration."""
+    what: str
+    to_do: str
+    blocking: bool = True
+    """Whether the run would fail."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}; {self.to_do}"
+
+
+def enable(service: str, project: str) -> str:
+    """How to enable a service."""
+    return f"`gcloud services enable {service}.googleapis.com --project={project}`"
+
+
+def grant(command: str, member: str, role: str) -> str:
+    return f"`gcloud {command} --member={member} --role={role}`"
+
+
+def unknown(where: str, subject: str, why: str, to_do: str = "") -> Problem:
+    """A note that something could not be looked at."""
+    return Problem(where, f"cannot be checked: {subject} ({why})", to_do or "look at it yourself", blocking=False)
+
+
+def short(error: BaseException) -> str:
+    return str(getattr(error, "message", "") or error).partition("\n")[0][:300]
