@@ -63,11 +63,11 @@ class DataflowPipeline(apache_beam.Pipeline):  # type: ignore[misc]
             try:
                 with _refusals_explained(f"cannot start the Dataflow job {jobs.name or ''}".rstrip()):
                     result = super().run(test_runner_api)
-                jobs.wait(result)
-            except JobError:
-                raise
-            except BaseException:
-                jobs.cancel(result)
+                with _refusals_explained(f"cannot follow the Dataflow job {result.job_id()}"):
+                    jobs.wait(result)
+            except BaseException as error:
+                if result is not None or not isinstance(error, JobError):  # a name that is taken may be another's
+                    jobs.cancel(result)
                 raise
         return result
 
@@ -126,8 +126,9 @@ class _Jobs:
         """Asks Dataflow to stop the job, which may be on its way there still; the log tells if that does not work."""
         try:
             if result is not None:
-                result.cancel()
-                log.warning("cancelled the Dataflow job %s", result.job_id())
+                if not result.is_in_terminal_state():
+                    result.cancel()
+                    log.warning("cancelled the Dataflow job %s", result.job_id())
                 return
             for job in self._active():
                 self._request_stop(job.id)
@@ -197,11 +198,11 @@ def _errors(result: Any, *, patience: float) -> list[str]:
 
 @contextlib.contextmanager
 def _refusals_explained(what: str) -> Iterator[None]:
-    """Makes an answer of Google's with an error, or a missing credential, a `JobError`."""
+    """Makes an answer of Google's with an error, or none at all, a `JobError`."""
     google = apiclient.exceptions
     try:
         yield
-    except (google.GoogleAPIError, apiclient.DataflowJobAlreadyExistsError) as error:
+    except (google.GoogleAPIError, apiclient.DataflowJobAlreadyExistsError, OSError) as error:
         code = getattr(error, "code", None)
         advice = ""
         if code == 403:

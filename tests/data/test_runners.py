@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import apache_beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -188,7 +189,10 @@ def test_every_stage_is_built_for_dataflow_and_can_be_loaded_there(
     def build_too(self: Any, stages: Callable[[Any], None], *, part: str) -> None:
         built = pipeline(DATAFLOW)
         stages(built)
-        for transform in built.to_runner_api().components.transforms.values():
+        proto = built.to_runner_api()
+        again = apache_beam.Pipeline.from_runner_api(proto, built.runner, built.options).to_runner_api()
+        assert len(again.components.transforms) == len(proto.components.transforms)
+        for transform in proto.components.transforms.values():
             if transform.spec.urn == "beam:transform:pardo:v1":
                 work = beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload)
                 payloads.append(work.do_fn.payload)

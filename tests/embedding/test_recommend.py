@@ -19,7 +19,7 @@ from two_tower.artifacts import open_artifact
 from two_tower.config import Beam
 from two_tower.data import open_prepared
 from two_tower.embedding import EveryUser, QueryFile, Recommendations, ScoreShard, recommend_all
-from two_tower.errors import ArtifactError, DataError
+from two_tower.errors import ArtifactError, ConfigError, DataError
 from two_tower.retrievers import StoredVersion
 
 ITEMS, USERS = 60, 30
@@ -368,3 +368,10 @@ def open_prepared_unchecked(folder: Path) -> Any:
     from two_tower.data import Prepared
 
     return Prepared(ArtifactReader(folder, read_manifest(folder, "prepared_data")))
+
+
+def test_a_runner_on_other_machines_is_refused(world: Path, users: EveryUser, tmp_path: Path) -> None:
+    beam = Beam(runner="DataflowRunner", work="gs://bucket/work")
+    with pytest.raises(ConfigError, match=r"beam\.runner: recommendations are made on this machine"):
+        score(world, users, tmp_path / "out", beam=beam)
+    assert not (tmp_path / "out").exists()

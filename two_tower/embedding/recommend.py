@@ -27,10 +27,10 @@ from two_tower.artifacts import (
     seal_artifact,
     write_json,
 )
-from two_tower.beam import naming_a_full_disk, pipeline, spread
+from two_tower.beam import is_remote, naming_a_full_disk, pipeline, spread
 from two_tower.config import Beam
 from two_tower.embedding.queries import QuerySource, query_schema
-from two_tower.errors import ArtifactError, DataError
+from two_tower.errors import ArtifactError, ConfigError, DataError
 from two_tower.progress import Progress, log, watched
 from two_tower.registry import version_id
 from two_tower.retrievers import RecommendedBatch, StoredVersion, tower_columns
@@ -92,7 +92,12 @@ def recommend_all(
     Raises:
         DataError: A query is wrong, or there is none.
         ArtifactError: The version is damaged, the folder holds something else, or the disk is full.
+        ConfigError: The runner has its workers on other machines, which reach neither the version nor the folder.
     """
+    if is_remote(beam):
+        raise ConfigError(
+            f"beam.runner: recommendations are made on this machine, not by {beam.runner}; set it to in_process"
+        )
     version, out = Path(version), Path(out)
     plan = {
         "version": version_id(*(version / part for part in ("query_tower", "candidate_tower", "index"))),

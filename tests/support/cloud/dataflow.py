@@ -296,7 +296,8 @@ class Dataflow:
 
     @contextlib.contextmanager
     def _out_of_sight(self) -> Iterator[None]:
-        moved = [(path, path.with_name(f"{path.name}.not-on-this-machine")) for path in self.aside]
+        aside = [] if self.hold else self.aside
+        moved = [(path, path.with_name(f"{path.name}.not-on-this-machine")) for path in aside]
         for path, hidden in moved:
             path.rename(hidden)
         try:
