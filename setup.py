@@ -15,7 +15,7 @@ EXTRAS = {
     # more. Every step reads and writes its artefacts on Cloud Storage; only prep reads logs there, through fsspec.
     "prep": [BEAM, CLOUD, GCSFS, POLARS],
     "train": [TENSORFLOW, CLOUD, POLARS, "tf-keras==2.20.1", "tensorflow-recommenders==0.7.7"],
-    "embed": [BEAM, CLOUD, TENSORFLOW],
+    "embed": [BEAM, CLOUD, GCSFS, TENSORFLOW],
     "index": [
         "scann[tf]==1.4.2",
         TENSORFLOW,

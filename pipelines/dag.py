@@ -51,6 +51,7 @@ def parameters_of(config: Config) -> dict[str, str]:
         "index": canonical_json(config.index),
         "evaluation": canonical_json(config.evaluation),
         "beam": canonical_json(config.beam),
+        "embedding_beam": canonical_json(config.beam),
     }
 
 
@@ -83,6 +84,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
         index: str = defaults["index"],
         evaluation: str = defaults["evaluation"],
         beam: str = defaults["beam"],
+        embedding_beam: str = defaults["embedding_beam"],  # where workers have images of their own, another one
     ):
         exit_task = task("leave_page", run_id=RUN_ID).set_caching_options(False)
         with dsl.ExitHandler(exit_task, name="retrieval"):
@@ -128,7 +130,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
                 candidate_tower=candidate_tower,
                 prepared=prepared,
                 embedding=embedding,
-                beam=beam,
+                beam=embedding_beam,
                 code=code["embed_candidates"],
             ).outputs["embeddings"]
             # 5. The vectors become the query tower's history table, and the index, which is tuned on queries.

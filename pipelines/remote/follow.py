@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from rich.console import Console
 
@@ -15,14 +14,7 @@ POLL = 10.0
 """Seconds between two looks at a run."""
 
 
-def follow(
-    backend: Backend,
-    run: RemoteRun,
-    console: Console,
-    *,
-    poll: float = POLL,
-    sleep: Callable[[float], None] = time.sleep,
-) -> RemoteRun:
+def follow(backend: Backend, run: RemoteRun, console: Console) -> RemoteRun:
     """The run when it has ended; its steps are shown as they go."""
     with watching(run, console) as watcher:  # type: ignore[arg-type]
         while True:
@@ -44,4 +36,4 @@ def follow(
                         watcher.line(step.name, f"finished in {human_seconds(step.seconds)}")
             if found.state in ENDED:
                 return found
-            sleep(poll)
+            time.sleep(POLL)

@@ -16,7 +16,7 @@ import yaml
 from pipelines.dag import build_pipeline
 from pipelines.runs import commit
 from two_tower.artifacts import below
-from two_tower.config import STEPS, Config, Environment, canonical_json, load_config, load_settings
+from two_tower.config import STEPS, Beam, Config, Environment, canonical_json, load_config, load_settings
 from two_tower.errors import ConfigError
 from two_tower.settings import Settings
 
@@ -95,15 +95,20 @@ def make_submission(
     """
     config = environment.overlaid(load_config(config_file, [*environment.overrides(), *overrides]))
     root, registry, data_root = places(environment, backend)
+    images = {**environment.images, **(images or {})}
+    embedding_beam = completed_beam(config.beam, environment, images.get("embed"))
+    config = config.model_copy(update={"beam": completed_beam(config.beam, environment, images.get("prep"))})
     uncached = STEPS if not cache else tuple(step for step, cached in environment.caching.items() if not cached)
     parameters = {"registry": registry, "data_root": data_root, "run_time": run_time, "time_zone": time_zone}
+    if embedding_beam != config.beam:
+        parameters["embedding_beam"] = canonical_json(embedding_beam)
     known = {"tool": TOOL, "pipeline": config.name, "commit": _as_label(commit()), "config": fingerprint_of(config)}
     return Submission(
         run_id=run_id or new_run_id(config.name),
         config_file=str(config_file),
         config=config,
         environment=environment,
-        pipeline=compiled(config, images={**environment.images, **(images or {})}, uncached=uncached),
+        pipeline=compiled(config, images=images, uncached=uncached),
         parameters=parameters,
         root=root,
         registry=registry,
@@ -127,6 +132,32 @@ def places(environment: Environment, backend: str) -> tuple[str, str, str]:
             raise ConfigError("data_root: needed, since kubeflow.root is not on gs://")
         return found.root, found.registry or below(found.root, "registry"), data_root
     raise ConfigError(f"the environment has no section {backend!r}, which says where the run goes")
+
+
+def completed_beam(beam: Beam, environment: Environment, image: str | None) -> Beam:
+    """The Beam section with what Dataflow needs and the environment knows; other runners are left as they are.
+
+    Args:
+        beam: The section; what stands in it stays.
+        environment: It names project, region, bucket, account, network and labels.
+        image: The image of the step, which its workers run too.
+    """
+    vertex = environment.vertex
+    if beam.runner != "DataflowRunner" or vertex is None:
+        return beam
+    known: dict[str, Any] = {
+        "project": vertex.project,
+        "region": vertex.region,
+        "service_account_email": vertex.service_account,
+        "temp_location": below(vertex.bucket, "temp"),
+    }
+    if image and "setup_file" not in beam.options:
+        known["sdk_container_image"] = image
+    if environment.labels:
+        known["labels"] = [f"{key}={value}" for key, value in sorted(environment.labels.items())]
+    return beam.model_copy(
+        update={"work": beam.work or below(vertex.bucket, "work"), "options": {**known, **beam.options}}
+    )
 
 
 def compiled(config: Config, *, images: dict[str, str], uncached: Sequence[str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from project import Project
 from rich.console import Console
 
 from components.build import body_of
-from pipelines.remote import commands, google
+from pipelines.remote import commands, follow, google
 from pipelines.remote.submission import make_submission
 from two_tower.artifacts import bucket
 from two_tower.config import canonical_json, load_config, load_environment
@@ -53,12 +53,14 @@ def kind_of(call: Call) -> tuple[str, str]:
 
 
 @pytest.fixture
-def here(remote: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process in the checkout, with the cloud's variables."""
+def here(remote: Project, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process in the checkout, with the cloud's variables; the cloud itself runs nothing more."""
+    monkeypatch.setattr(cloud, "run_jobs", False)
     for name, value in remote.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(remote.folder)
     monkeypatch.setattr(google, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(follow, "POLL", 0.05)
     bucket._client.cache_clear()
     yield
     bucket._client.cache_clear()

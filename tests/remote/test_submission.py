@@ -10,7 +10,8 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from pipelines.dag import compile_pipeline
 from pipelines.remote.submission import make_submission, shown
-from two_tower.config import Environment, load_config
+from two_tower.config import Beam, Environment, load_config
+from two_tower.dataflow_options import check_options
 from two_tower.errors import ConfigError
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
@@ -84,6 +85,17 @@ def test_the_environment_overlays_the_configuration():
     assert found.parameters["registry"] == "gs://shop-bucket/registry" and found.root == "gs://shop-bucket/pipelines"
     assert found.labels["pipeline"] == "tiny" and found.labels["tool"] == "two-tower"
     assert found.run_id in shown(found) and "prepare-data" in shown(found)
+
+
+def test_dataflow_gets_what_the_environment_knows_and_each_step_its_own_image():
+    asked = environment(beam={"runner": "DataflowRunner", "options": {"max_num_workers": 3}}, labels={"team": "shop"})
+    found = make_submission(TINY, asked, backend="vertex")
+    assert check_options(found.config.beam) == []
+    assert found.config.beam.options["max_num_workers"] == 3
+    assert found.config.beam.options["sdk_container_image"] == IMAGES["prep"]
+    embedding = Beam.model_validate_json(found.parameters["embedding_beam"])
+    assert embedding.options == {**found.config.beam.options, "sdk_container_image": IMAGES["embed"]}
+    assert "embedding_beam" not in make_submission(TINY, environment(), backend="vertex").parameters
 
 
 def test_nothing_says_where_it_goes_but_the_environment_file():
