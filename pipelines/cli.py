@@ -663,11 +663,13 @@ def schedule_apply(
 ) -> None:
     """Make the service's schedules those of the environment file; a second time nothing changes."""
     from pipelines.remote import commands
-    from pipelines.remote.schedules import apply, owner_of, plan
+    from pipelines.remote.schedules import apply, owner_of
     from pipelines.remote.submission import load_images
 
     environment, kind = _remote(env, backend)
-    planned = plan(environment, env, backend=kind, only=schedule, images=load_images(images) if images else None)
+    planned = commands.plan_schedules(
+        environment, env, kind=kind, only=schedule, images=load_images(images) if images else None
+    )
     console = _console()
     commands.check([each.submission for each in planned], console, kind=kind, host=host, schedules=True)
     service = commands.schedules_of(environment, kind, host=host)

@@ -23,7 +23,7 @@ from two_tower.errors import ConfigError
 from two_tower.progress import human_seconds
 
 if TYPE_CHECKING:
-    from pipelines.remote.schedules import Schedules
+    from pipelines.remote.schedules import PlannedSchedule, Schedules
     from two_tower.data import Prepared
     from two_tower.registry import Version
 
@@ -137,6 +137,25 @@ def resume(environment: Environment, run_id: str, console: Console, *, kind: str
     run = backend.resume(found.run_id, new_id=new_run_id(found.name or "resumed"))
     console.print(f"resumes {found.run_id}; its finished steps are not run again", highlight=False)
     return _started(backend, run, console, wait=wait)
+
+
+def plan_schedules(
+    environment: Environment, file: Path, *, kind: str, only: str | None, images: dict[str, str] | None
+) -> list[PlannedSchedule]:
+    """The schedules of an environment file, or one of them, as far as its service takes them.
+
+    Raises:
+        ConfigError: One does not validate, or asks for what the service cannot do.
+    """
+    from pipelines.remote.schedules import plan
+
+    planned = plan(environment, file, backend=kind, only=only, images=images)
+    if kind == "kubeflow":
+        from pipelines.remote.kubeflow import refuse_unsuitable
+
+        for each in planned:
+            refuse_unsuitable(each.name, each.schedule)
+    return planned
 
 
 def run_schedule_now(

@@ -110,10 +110,6 @@ def plan(
     for name, schedule in environment.schedules.items():
         if only not in (None, name):
             continue
-        if backend == "kubeflow":
-            from pipelines.remote.kubeflow import refuse_unsuitable
-
-            refuse_unsuitable(name, schedule)
         try:
             found.append(_planned(name, schedule, environment, owner=owner_of(file), backend=backend, images=images))
         except ConfigError as error:

@@ -122,7 +122,7 @@ class Rows:
         config = load_config(CONFIG)
         sources = json.dumps(self._sources())
         number = next(self.numbers)
-        prepared, profile = (self._artifact(f"rows/run/{number}/{name}") for name in ("prepared", "profile"))
+        prepared, profile = (self._artifact(f"pipelines/rows/run/{number}/{name}") for name in ("prepared", "profile"))
         again(lambda: body_of("prepare_data")(
             sources, "", canonical_json(config.data), canonical_json(config.beam), "", prepared, profile
         ))  # fmt: skip
