@@ -12,7 +12,8 @@ POLARS = "polars>=1.30"
 
 EXTRAS = {
     # What each image target installs on top of the base requirements (docs/images.md): all that its steps need, and no
-    # more. Every step reads and writes its artefacts on Cloud Storage; only prep reads logs there, through fsspec.
+    # more. Every step reads and writes its artefacts on Cloud Storage; gcsfs is for what goes through fsspec: logs, and
+    # the work folders of Dataflow.
     "prep": [BEAM, CLOUD, GCSFS, POLARS],
     "train": [TENSORFLOW, CLOUD, POLARS, "tf-keras==2.20.1", "tensorflow-recommenders==0.7.7"],
     "embed": [BEAM, CLOUD, GCSFS, TENSORFLOW],
