@@ -80,7 +80,7 @@ def schedules_of(environment: Environment, kind: str, *, host: str | None = None
 
         assert environment.vertex is not None
         return VertexSchedules(VertexBackend(environment.vertex))
-    from pipelines.remote.kubeflow import KubeflowSchedules
+    from pipelines.remote.kubeflow_schedules import KubeflowSchedules
 
     assert environment.kubeflow is not None
     return KubeflowSchedules(environment.kubeflow, host=host)
@@ -151,7 +151,7 @@ def plan_schedules(
 
     planned = plan(environment, file, backend=kind, only=only, images=images)
     if kind == "kubeflow":
-        from pipelines.remote.kubeflow import refuse_unsuitable
+        from pipelines.remote.kubeflow_schedules import refuse_unsuitable
 
         for each in planned:
             refuse_unsuitable(each.name, each.schedule)

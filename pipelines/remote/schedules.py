@@ -23,6 +23,9 @@ from pipelines.remote.submission import Submission, make_submission
 from two_tower.config import Environment, Schedule, canonical_json
 from two_tower.errors import ConfigError, UserError
 
+DEFINITION, TIMING, NAME, OWNER = "definition", "timing", "schedule", "environment"
+"""The labels by which a service's schedule is known again."""
+
 Deed = Literal["created", "retimed", "replaced", "unchanged", "removed", "left"]
 
 

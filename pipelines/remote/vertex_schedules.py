@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.remote.google import credentials, patiently
-from pipelines.remote.schedules import PlannedSchedule, RemoteSchedule
+from pipelines.remote.schedules import DEFINITION, NAME, OWNER, TIMING, PlannedSchedule, RemoteSchedule
 from pipelines.remote.submission import TOOL
 from pipelines.remote.vertex import VertexBackend, moment_of
 
@@ -19,8 +19,6 @@ STATES: dict[str, Literal["active", "paused", "ended"]] = {
     "PAUSED": "paused",
     "COMPLETED": "ended",
 }
-DEFINITION, TIMING, NAME, OWNER = "definition", "timing", "schedule", "environment"
-"""Labels of the jobs that a schedule starts; the schedule itself has none."""
 
 
 class VertexSchedules:

@@ -18,11 +18,10 @@ from pipelines.remote.kubeflow import (
     DESCRIPTION,
     KubeflowBackend,
     KubeflowRun,
-    KubeflowSchedules,
-    cron_of,
     described_by,
     labels_in,
 )
+from pipelines.remote.kubeflow_schedules import KubeflowSchedules, cron_of
 from pipelines.remote.schedules import PlannedSchedule, apply, find
 from pipelines.remote.submission import make_submission
 from two_tower.artifacts import bucket, write_object
