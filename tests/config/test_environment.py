@@ -162,7 +162,7 @@ def test_an_unknown_section_and_a_bad_name_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="pattern"):
         load_environment(path)
     path.write_text("[]\n")
-    with pytest.raises(ConfigError, match="mapping with the keys vertex.*schedules"):
+    with pytest.raises(ConfigError, match=r"mapping with the keys vertex.*schedules"):
         load_environment(path)
 
 

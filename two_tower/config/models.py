@@ -671,7 +671,9 @@ class Resources(Settings):
     """What a step asks of the machine it runs on; the local runner takes what there is."""
 
     cpu: str | None = Field(
-        None, pattern=r"^([1-9]\d*m?|\d*\.\d+)$", description="Cores, such as '4', or thousandths of them, such as 500m."
+        None,
+        pattern=r"^([1-9]\d*m?|\d*\.\d+)$",
+        description="Cores, such as '4', or thousandths of them, such as 500m.",
     )
     memory: str | None = Field(None, pattern=r"^[1-9]\d*[KMGTPE]i?$", description="Such as 16G or 16Gi.")
     accelerator: str | None = Field(None, description="Its kind, such as NVIDIA_L4.")
