@@ -55,6 +55,7 @@ def carried(job: Job) -> bytes:
 
 
 @pytest.mark.usefixtures("a_run")
+@pytest.mark.slow
 def test_prepare_gives_the_same_bytes_though_bundles_are_repeated(cloud: Cloud, tmp_path: Path) -> None:
     data = small_data(put(cloud, small_log(tmp_path / "logs"), "logs"))
     sources = resolve_sources(data, dataset="shop")
