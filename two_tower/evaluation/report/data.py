@@ -67,7 +67,8 @@ def _news(news: Mapping[str, Any] | None, per_day: Mapping[str, int]) -> list[st
     """What is new in the logs since the champion, in sentences."""
     if not news:
         return []
-    said = [f"The run is for {news['run_time']}; {news['files']:,} files of logs."]
+    files = "1 file" if news["files"] == 1 else f"{news['files']:,} files"
+    said = [f"The run is for {news['run_time']}; {files} of logs."]
     if "new" in news:
         kinds = [f"{news[kind]:,} {kind}" for kind in ("new", "changed", "gone")]
         names = ", ".join(news["new_names"][:_NAMED_FILES])
