@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from cloud import toys
 
+pytestmark = pytest.mark.slow
+
 
 def _states(job):
     return {task.task_name: task.state.name for task in job.task_details}

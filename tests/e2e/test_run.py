@@ -60,6 +60,7 @@ def test_a_changed_index_setting_never_retrains(project, first_run):
     assert "build_index" in ran(project)
 
 
+@pytest.mark.slow
 def test_a_changed_line_of_the_training_code_trains_again(project, first_run):
     (path,) = [
         path
@@ -153,6 +154,7 @@ def test_wrong_configuration_is_refused_before_anything_runs(project, first_run)
     assert len(project.runs()) == count
 
 
+@pytest.mark.slow
 def test_broken_rows_are_set_aside_and_counted_in_the_report(project, first_run):
     """Missing ids, unparsable times, duplicates and a future date, in a CSV log; the run goes on."""
     import pyarrow.csv as pc
