@@ -232,11 +232,13 @@ def _started(backend: Backend, run: RemoteRun, console: Console, *, wait: bool) 
         return DONE
     from pipelines.remote.follow import follow
 
-    return _print_end(follow(backend, run, console), console)
+    ended = follow(backend, run, console)
+    _print_end(ended, console)
+    return _code_of(ended, console)
 
 
-def _print_end(run: RemoteRun, console: Console) -> int:
-    """Prints what became of a run; the exit code."""
+def _print_end(run: RemoteRun, console: Console) -> None:
+    """Prints the figures of a run, the verdict, what failed, and where to look."""
     if run.metrics:
         console.print(metrics_table(run.metrics, width=console.width))
         console.print(gate_table(run.metrics["gate"]))
@@ -247,6 +249,10 @@ def _print_end(run: RemoteRun, console: Console) -> int:
     if run.report:
         console.print(f"report: {run.report}", highlight=False, soft_wrap=True)
     console.print(f"run: {run.link}", highlight=False, soft_wrap=True)
+
+
+def _code_of(run: RemoteRun, console: Console) -> int:
+    """The exit code of a run that has just ended, with what is to be said of it."""
     if run.state != "finished":
         console.print(f"the run is {run.state}", highlight=False)
         return FAILED
@@ -255,10 +261,6 @@ def _print_end(run: RemoteRun, console: Console) -> int:
         return FAILED
     if run.decision == "refuse":
         return REFUSED
-    return _print_champion(run, console)
-
-
-def _print_champion(run: RemoteRun, console: Console) -> int:
     from two_tower.registry import Registry
 
     champion = Registry(run.registry, run.name).champion() if run.registry else None
