@@ -129,7 +129,8 @@ class VertexBackend:
                 return self.described(self._get(run_id))
             except NotFound:
                 pass
-        return choose_run(self.list_runs(None, most=RECENT), run_id)
+        found = choose_run(self.list_runs(None, most=RECENT), run_id)  # a list tells nothing of the steps
+        return self.described(self._get(found.run_id))
 
     def list_runs(self, name: str | None, *, most: int) -> list[RemoteRun]:
         """The runs of a configuration, or of all, the newest first."""
