@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from cloud import Fault
-from project import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -111,8 +110,7 @@ def test_a_scheduled_run_sees_the_new_night_and_says_what_was_new(remote, cloud,
         (entry,) = cloud.schedules.values()
         job = cloud.fire(entry.name, at)
         assert job is not None
-        assert wait_for(lambda: job.state in ("PIPELINE_STATE_SUCCEEDED", "PIPELINE_STATE_FAILED"), seconds=300)
-        assert job.state == "PIPELINE_STATE_SUCCEEDED"
+        assert job.wait(300).state == "SUCCEEDED"
         run = job.name.rpartition("/")[2]
         folder = next((cloud.buckets / cloud.bucket / "pipelines").glob(f"*/{run}"))
         (summary,) = folder.glob("prepare-data*/prepared/summary.json")
