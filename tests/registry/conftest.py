@@ -10,7 +10,7 @@ from strict_bucket import BUCKET, StrictBucket
 from two_tower.registry import Registry
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def storage() -> Iterator[StrictBucket]:
     with StrictBucket() as bucket:
         yield bucket
