@@ -73,16 +73,17 @@ def explained(what: str) -> Iterator[None]:
     try:
         yield
     except busy as error:
-        raise Busy(f"{what}: the service does not answer now: {_short(error)}") from error
+        raise Busy(f"{what}: the service does not answer now: {short(error)}") from error
     except exceptions.Forbidden as error:
-        raise UserError(f"{what}: permission denied: {_short(error)}") from error
+        raise UserError(f"{what}: permission denied: {short(error)}") from error
     except (exceptions.NotFound, exceptions.Conflict):  # theirs to judge who asked
         raise
     except exceptions.GoogleAPICallError as error:
-        raise UserError(f"{what}: refused: {_short(error)}") from error
+        raise UserError(f"{what}: refused: {short(error)}") from error
     except GoogleAuthError as error:
         raise UserError(f"{what}: the credentials are not accepted: {error}") from error
 
 
-def _short(error: BaseException) -> str:
+def short(error: BaseException) -> str:
+    """The first line of what an error of a client says."""
     return str(getattr(error, "message", "") or error).partition("\n")[0][:500]

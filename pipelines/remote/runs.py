@@ -71,7 +71,7 @@ class RemoteRun:
 
     @property
     def decision(self) -> str | None:
-        """What the gate said, and whether that has been done: `promote` only where the promotion went through."""
+        """What the gate said."""
         return self.metrics["gate"]["decision"] if self.metrics else None
 
     @property

@@ -68,7 +68,7 @@ class VertexSchedules:
         schedule = self._schedule_of(planned)
         schedule.name = existing.handle
         there = patiently(lambda: self._client.get_schedule(name=existing.handle), f"reading {existing.handle}")
-        if any(moment_of(getattr(there, key)) and not moment_of(getattr(schedule, key)) for key in ("end_time",)):
+        if moment_of(there.end_time) and not moment_of(schedule.end_time):
             made = self.create(planned)
             if existing.state == "paused":
                 self.pause(made)

@@ -162,10 +162,7 @@ class Schedule(Settings):
     def overrides(self, due: datetime) -> list[str]:
         """`set` for the run that is due at this moment, as the `KEY=VALUE` texts that `load_config` takes."""
         moment = due.astimezone(self.zone)
-        return [
-            f"{key}={json.dumps(filled(value, moment), ensure_ascii=False, default=str)}"
-            for key, value in self.set.items()
-        ]
+        return _as_overrides({key: filled(value, moment) for key, value in self.set.items()})
 
     def standing_overrides(self) -> list[str]:
         """`set` for all of its runs alike: what depends on the time stays a placeholder, which each run fills in.
@@ -180,12 +177,16 @@ class Schedule(Settings):
                         f"set.{key}: {text!r} depends on the time; on Vertex AI and Kubeflow a run fills in its time "
                         "below `data` alone"
                     )
-        return [f"{key}={json.dumps(value, ensure_ascii=False, default=str)}" for key, value in self.set.items()]
+        return _as_overrides(self.set)
 
     def _in_utc(self, moment: datetime | None) -> datetime | None:
         if moment is None:
             return None
         return (moment if moment.tzinfo else moment.replace(tzinfo=self.zone)).astimezone(UTC)
+
+
+def _as_overrides(settings: dict[str, Any]) -> list[str]:
+    return [f"{key}={json.dumps(value, ensure_ascii=False, default=str)}" for key, value in settings.items()]
 
 
 class Vertex(Settings):
@@ -280,7 +281,7 @@ class Environment(Settings):
 
     def overrides(self) -> list[str]:
         """`set`, as the `KEY=VALUE` texts that `load_config` takes."""
-        return [f"{key}={json.dumps(value, ensure_ascii=False, default=str)}" for key, value in self.set.items()]
+        return _as_overrides(self.set)
 
     def overlaid(self, config: Config) -> Config:
         """The configuration with this environment's machines and Beam runner."""

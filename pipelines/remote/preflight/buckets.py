@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from pipelines.remote.google import short
 from pipelines.remote.preflight.client import PATIENCE, Google
-from pipelines.remote.preflight.problem import Problem, grant, short, unknown
+from pipelines.remote.preflight.problem import Problem, grant, unknown
 from pipelines.remote.preflight.run import Run, paths, tables
 from two_tower.artifacts import below, normalised
 from two_tower.config import BigQuery, Config, Source

@@ -37,7 +37,3 @@ def grant(command: str, member: str, role: str) -> str:
 def unknown(where: str, subject: str, why: str, to_do: str = "") -> Problem:
     """A note that something could not be looked at."""
     return Problem(where, f"cannot be checked: {subject} ({why})", to_do or "look at it yourself", blocking=False)
-
-
-def short(error: BaseException) -> str:
-    return str(getattr(error, "message", "") or error).partition("\n")[0][:300]
