@@ -560,11 +560,12 @@ def test_the_dag_runs_to_promotion_with_all_in_the_bucket(tmp_path, tmp_path_fac
             monkeypatch.setenv(name, value)
         data = shop.folder / "data" / "tiny"
         names = [str(file.relative_to(data)) for file in data.rglob("*") if file.is_file()]
+        monkeypatch.setattr("pipelines.remote.follow.POLL", 0.5)
         bucket._client.cache_clear()
         upload(data, names, "gs://shop-bucket/kfp/data/tiny")
         backend = KubeflowBackend(environment.kubeflow, host=cloud.url)
         sent = make_submission(TINY, environment, backend="kubeflow")
-        run = follow(backend, backend.submit(sent), Console(), poll=0.5)
+        run = follow(backend, backend.submit(sent), Console())
         assert run.state == "finished", run.errors
         assert {step.state for step in run.steps if step.name != "keep_refused"} == {"ran"}
         assert run.step("keep_refused").state == "skipped"
