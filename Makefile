@@ -22,6 +22,10 @@ run: $(INSTALLED) ## Run the whole DAG for CONFIG; fetches its data set first
 report: $(INSTALLED) ## Show the newest run: steps, figures, verdict, where its report is
 	@$(BIN)/two-tower runs show latest
 
+# The tests' two workers share two cores.
+test test-slow: export OMP_NUM_THREADS := 1
+test test-slow: export TF_NUM_INTRAOP_THREADS := 1
+
 test: $(INSTALLED) ## Run all tests but the slow ones, a run of the DAG included
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 

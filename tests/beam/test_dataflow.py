@@ -113,6 +113,7 @@ def test_wrong_options_start_nothing(cloud: Cloud, tmp_path: Path) -> None:
     assert not cloud.dataflow.jobs and names(cloud, "temp") == names(cloud, "work") == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("a_run")
 def test_a_job_that_fails_says_why_and_where(cloud: Cloud, tmp_path: Path) -> None:
     data = small_data(put(cloud, small_log(tmp_path / "logs"), "logs"))

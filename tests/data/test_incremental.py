@@ -138,7 +138,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-QUICK = ("everything", "rate limit", "given")
+QUICK = ("everything",)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,10 @@ REFUSALS: dict[str, tuple[Callable[[Growing], None], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("settings", "changed file") else pytest.param(name, marks=pytest.mark.slow) for name in REFUSALS],
+)
 def test_what_cannot_be_gone_on_from_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
     spoil, why = REFUSALS[name]
     log = Growing(tmp_path)

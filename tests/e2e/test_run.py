@@ -4,11 +4,13 @@ The tests share one checkout and its cache; each leaves the configuration, the c
 """
 
 import json
+import os
 import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from project import kill, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -49,17 +51,6 @@ def test_a_second_run_with_nothing_changed_only_measures_against_the_new_champio
     assert project.champion() == before
 
 
-def test_a_changed_evaluation_setting_runs_the_evaluation_and_what_follows(project, first_run):
-    project.command("run", "configs/tiny.yaml", "--set", "evaluation.bootstrap_samples=300")
-    assert ran(project) == {*ALWAYS, "evaluate_recall"}
-
-
-def test_a_changed_index_setting_never_retrains(project, first_run):
-    project.command("run", "configs/tiny.yaml", "--set", "index.kind=scann")
-    assert not ran(project) & {"prepare_data", "train_towers", "embed_candidates"}
-    assert "build_index" in ran(project)
-
-
 @pytest.mark.slow
 def test_a_changed_line_of_the_training_code_trains_again(project, first_run):
     (path,) = [
@@ -70,32 +61,37 @@ def test_a_changed_line_of_the_training_code_trains_again(project, first_run):
     text = path.read_text()
     try:
         path.write_text(text + "\n# one more line\n")
-        project.command("run", "configs/tiny.yaml", code=None)
-        assert "train_towers" in ran(project)
-        assert project.states()["prepare_data"] == "cached"
+        count = len(project.runs())
+        process = project.start("run", "configs/tiny.yaml")
+        trains = wait_for(
+            lambda: len(project.runs()) > count and project.states()["train_towers"] == "running", process=process
+        )
+        assert trains and project.states()["prepare_data"] == "cached"
+        kill(process, group=True)
     finally:
         path.write_text(text)
 
 
 def test_a_changed_input_file_is_noticed(project, first_run):
     (path,) = (project.folder / "data" / "tiny").glob("interactions*.parquet")
-    table = pq.read_table(path)
-    original = path.read_bytes()
+    original, times = path.read_bytes(), path.stat()
     try:
-        pq.write_table(table.slice(0, table.num_rows - 10), path)
-        project.command("run", "configs/tiny.yaml", "--set", "training.epochs=1", code=None)
-        assert "prepare_data" in ran(project)
+        path.write_text("these are words")
+        result = project.command("run", "configs/tiny.yaml", code=1)
     finally:
         path.write_bytes(original)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert project.states()["prepare_data"] == "failed", "no answer of the cache"
+    assert path.name in result.stdout and "Traceback" not in result.stdout
 
 
-def test_an_impossible_floor_refuses_the_version_with_exit_code_3(project, first_run):
+def test_another_index_needs_no_training_and_an_impossible_floor_refuses_it_with_exit_code_3(project, first_run):
     before = project.champion()
     floor = "evaluation.gate=[{type: minimum, metric: recall@100, at_least: 0.999}]"
-    result = project.command("run", "configs/tiny.yaml", "--set", "training.seed=7", "--set", floor, code=3)
+    result = project.command("run", "configs/tiny.yaml", "--set", "index.kind=scann", "--set", floor, code=3)
+    assert ran(project) == {*ALWAYS, "build_index", "evaluate_recall", "keep_refused"}
     assert "0.999" in result.stdout
     assert project.champion() == before
-    assert project.states()["promote"] == "skipped"
     refused = project.runs()[-1]["version"]
     shown = project.command("registry", "show", refused).stdout
     assert f"version {refused}, refused" in shown and "recall@100 >= 0.999" in shown
@@ -126,12 +122,8 @@ def test_recommend_writes_the_items_of_every_user(project, first_run):
     shown = project.command(*everybody).stdout
     assert re.search(r"mail: (\d+) of \1 queries with up to 5 items; \1 now in ", shown)
     rows = pq.read_table(project.folder / "mail/part-00000.parquet").to_pylist()
-    asked = re.search(r"next: \S*two-tower (.*)", first_run)[1].split()
-    alone = project.command(*asked, "--k", "5").stdout
-    (among,) = [row for row in rows if row["user_id"] == asked[-1]]
-    assert re.findall(r"^│ +\d+ │ (\S+)", alone, re.MULTILINE) == among["items"]
+    assert all(len(row["items"]) == 5 for row in rows)
     assert "all were there already" in project.command(*everybody).stdout
-    assert "k is 5 there, 6 here" in project.command(*everybody[:-1], "6", code=1).stderr
 
 
 def test_runs_and_the_registry_can_be_looked_at_and_rolled_back(project, first_run):
@@ -205,22 +197,11 @@ def test_broken_rows_are_set_aside_and_counted_in_the_report(project, first_run)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("data.interactions.columns.item=sku",), "sku"),
-        (("data.interactions.path=nothing.parquet",), "nothing.parquet"),
-        (("data.interactions.path=empty.parquet",), "empty.parquet"),
-        (("data.interactions.path=words.parquet",), "words.parquet"),
+        ("data.interactions.columns.item=sku", "sku"),
+        ("data.interactions.path=nothing.parquet", "nothing.parquet"),
     ],
 )
 def test_input_that_cannot_be_used_ends_with_a_clear_error(project, first_run, change, message):
-    folder = project.folder / "data" / "tiny"
-    (source,) = folder.glob("interactions*.parquet")
-    pq.write_table(pq.read_table(source).slice(0, 0), folder / "empty.parquet")
-    (folder / "words.parquet").write_text("these are words")
-    options = [word for text in change for word in ("--set", text)]
-    try:
-        result = project.command("run", "configs/tiny.yaml", "--workdir", "unusable", *options, code=1)
-    finally:
-        (folder / "empty.parquet").unlink()
-        (folder / "words.parquet").unlink()
+    result = project.command("run", "configs/tiny.yaml", "--workdir", "unusable", "--set", change, code=1)
     assert message in result.stdout and "Traceback" not in result.stdout
     assert not list((project.folder / "unusable").rglob("manifest.json")), "nothing half-written"

@@ -66,20 +66,21 @@ def test_a_refused_version_ends_with_3_and_stays_a_loser(remote, cloud, submitte
     before = champion(cloud)
     gate = "evaluation.gate=[{type: minimum, metric: recall@100, at_least: 0.999}]"
     said = remote.command("submit", CONFIG, "--env", "prod.yaml", "--wait", "--set", gate,
-                          "--set", "training.epochs=1", code=3).stdout  # fmt: skip
+                          "--set", "index.storage=bfloat16", code=3).stdout  # fmt: skip
     assert "keep_refused | finished" in said and champion(cloud) == before
 
 
 def test_a_failed_run_ends_with_1_names_the_step_and_is_resumed_from_the_last_good_one(remote, cloud, submitted):
-    changed = ("--set", "training.seed=7", "--set", "evaluation.gate=[]")
-    cloud.faults.append(Fault(r"storage.objects.insert .*export-candidate-tower", "403", times=1000))
+    changed = ("--set", "index.storage=int8", "--set", "evaluation.gate=[]")
+    cloud.faults.append(Fault(r"storage.objects.insert .*evaluate-recall", "403", times=1000))
     said = remote.command("submit", CONFIG, "--env", "prod.yaml", "--wait", *changed, code=1).stdout
     cloud.faults.clear()
-    assert "export_candidate_tower failed" in said and "permission denied" in said
+    assert "build_index | finished" in said
+    assert "evaluate_recall failed" in said and "permission denied" in said
     failed = re.search(r"run (tiny-\d+-\d+-\w+)", said)[1]
     said = remote.command("submit", "--resume", failed, "--env", "prod.yaml", "--wait").stdout
     assert f"resumes {failed}" in said
-    assert "train_towers: from the cache" in said and "export_candidate_tower | finished" in said
+    assert "build_index: from the cache" in said and "evaluate_recall | finished" in said
 
 
 def test_wrong_things_are_named_before_anything_is_spent(remote, cloud):

@@ -5,8 +5,9 @@ import pytest
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 VARIANTS = {
-    "leave_last_out": ["data.split={type: leave_last_out}", "training.loss={type: in_batch}"],
     "without_users": [
+        "data.split={type: leave_last_out}",
+        "training.loss={type: in_batch}",
         "data.interactions.columns.user=null",
         "data.users=null",
         "data.query={history_length: 0, context: {event: {type: categorical}}}",
@@ -20,8 +21,8 @@ VARIANTS = {
         "model.candidate={use_id: true, id_dropout: 0}",
         "model.query={use_id: true, id_dropout: 0}",
         "training.loss={type: sampled_softmax, negatives: 500}",
+        "index.kind=scann",
     ],
-    "scann": ["index.kind=scann"],
 }
 
 

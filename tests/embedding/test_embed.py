@@ -152,7 +152,11 @@ def test_batches_change_no_more_than_the_last_bits(made: Path, tmp_path: Path) -
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize(
     "beam",
-    [Beam(workers=1), Beam(workers=3), Beam(runner="multi_process", workers=2)],
+    [
+        Beam(workers=1),
+        Beam(workers=3),
+        pytest.param(Beam(runner="multi_process", workers=2), marks=pytest.mark.slow),
+    ],
     ids=["one", "three", "processes"],
 )
 def test_every_runner_gives_the_same_bytes(made: Path, tmp_path: Path, beam: Beam) -> None:

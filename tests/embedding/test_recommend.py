@@ -283,7 +283,7 @@ def test_logs_without_users_have_nobody_to_recommend_to(tmp_path: Path) -> None:
         EveryUser(open_prepared_unchecked(folder))
 
 
-@pytest.mark.parametrize("runner", ["in_process", "multi_process"])
+@pytest.mark.parametrize("runner", ["in_process", pytest.param("multi_process", marks=pytest.mark.slow)])
 def test_the_runner_changes_no_byte(world: Path, users: EveryUser, tmp_path: Path, runner: str) -> None:
     score(world, users, tmp_path / "one")
     score(world, users, tmp_path / "other", beam=Beam(runner=runner, workers=2))

@@ -38,6 +38,7 @@ def recall(folder: Path, vectors: np.ndarray, k: int = 100) -> float:
     return float(share_found(best, np.einsum("qd,qkd->qk", asked, vectors[rows])).mean())
 
 
+@pytest.mark.slow
 def test_the_target_is_kept_on_other_queries(large: tuple[Path, np.ndarray], tmp_path: Path) -> None:
     embeddings, vectors = large
     found = {}
@@ -55,6 +56,7 @@ def test_the_target_is_kept_on_other_queries(large: tuple[Path, np.ndarray], tmp
     assert found[0.8]["leaves_to_search"] < found[0.99]["leaves_to_search"]
 
 
+@pytest.mark.slow
 def test_memory_chooses_the_storage(large: tuple[Path, np.ndarray], tmp_path: Path) -> None:
     embeddings, vectors = large
     raw = vectors.nbytes / 1e9

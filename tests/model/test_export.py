@@ -36,6 +36,8 @@ VARIANTS = {
     "no_history": Model(dim=8, history=None, candidate={"linear": False}, query={"use_id": True, "linear": False}),
 }
 
+NAMES = ["main", *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS if name != "main")]
+
 FRESH = """
 import sys
 
@@ -74,14 +76,24 @@ class Exports:
         return str(self.folder / name)
 
 
-@pytest.fixture(scope="module")
-def variants(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exports]:
-    folder = tmp_path_factory.mktemp("exports")
-    return {name: run(folder / name, model, features=name == "main") for name, model in VARIANTS.items()}
+class Variants(dict[str, Exports]):
+    """Each is trained and exported when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __missing__(self, name: str) -> Exports:
+        self[name] = run(self.folder / name, VARIANTS[name], features=name == "main")
+        return self[name]
 
 
 @pytest.fixture(scope="module")
-def exports(variants: dict[str, Exports]) -> Exports:
+def variants(tmp_path_factory: pytest.TempPathFactory) -> Variants:
+    return Variants(tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(scope="module")
+def exports(variants: Variants) -> Exports:
     return variants["main"]
 
 
@@ -105,26 +117,33 @@ def inputs_of(tower: str, table: pa.Table, features: dict[str, Any], **given: An
     return values
 
 
-@pytest.fixture(scope="module")
-def fresh(variants: dict[str, Exports], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The SavedModels' outputs for all items and all validation queries, from one such process."""
-    folder = tmp_path_factory.mktemp("fresh")
-    arguments = []
-    for name, made in variants.items():
+class Fresh(dict[str, dict[str, Any]]):
+    """A variant's SavedModels' outputs for all items and all validation queries, from one such process."""
+
+    def __init__(self, variants: Variants, folder: Path) -> None:
+        self.variants, self.folder = variants, folder
+
+    def __missing__(self, name: str) -> dict[str, Any]:
+        made = self.variants[name]
         _, data, queries = rounded_embeddings(made)
         items = open_artifact(made.prepared, "prepared_data").table("items.parquet")
         given = {"candidate_tower": item_inputs(made, items), "query_tower": query_inputs(made, data, queries)}
+        arguments, outputs = [], {}
         for tower, inputs in given.items():
-            np.savez(folder / f"{name}.{tower}.in.npz", **inputs)
-            arguments += [f"{made.folder / tower}/saved_model", f"{folder}/{name}.{tower}.in.npz"]
-            arguments.append(f"{folder}/{name}.{tower}.out.npz")
-    command = [sys.executable, "-P", "-c", FRESH, *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"TF_CPP_MIN_LOG_LEVEL": "3"})
-    assert done.returncode == 0, done.stderr
-    return {
-        name: {tower: np.load(f"{folder}/{name}.{tower}.out.npz") for tower in ("candidate_tower", "query_tower")}
-        for name in variants
-    }
+            file, outputs[tower] = self.folder / f"{name}.{tower}.in.npz", self.folder / f"{name}.{tower}.npz"
+            np.savez(file, **inputs)
+            arguments += [f"{made.folder / tower}/saved_model", str(file), str(outputs[tower])]
+        command = [sys.executable, "-P", "-c", FRESH, *arguments]
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        self[name] = {tower: np.load(file) for tower, file in outputs.items()}
+        return self[name]
+
+
+@pytest.fixture(scope="module")
+def fresh(variants: Variants, tmp_path_factory: pytest.TempPathFactory) -> Fresh:
+    return Fresh(variants, tmp_path_factory.mktemp("fresh"))
 
 
 def rounded_embeddings(exports: Exports) -> tuple[Float32, TrainingData, pa.Table]:
@@ -160,10 +179,8 @@ def query_inputs(exports: Exports, data: TrainingData, table: pa.Table) -> dict[
     )
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_candidates_in_a_fresh_process_equal_the_training_code(
-    variants: dict[str, Exports], fresh: dict[str, Any], name: str
-) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_candidates_in_a_fresh_process_equal_the_training_code(variants: Variants, fresh: Fresh, name: str) -> None:
     network, _ = load_network(variants[name].trained)
     items = open_artifact(variants[name].prepared, "prepared_data").table("items.parquet")
     outputs = fresh[name]["candidate_tower"]
@@ -178,10 +195,8 @@ def test_candidates_in_a_fresh_process_equal_the_training_code(
     assert np.allclose(outputs["history_vector"][:4], own, atol=1e-5) == shared
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_queries_in_a_fresh_process_equal_the_training_code(
-    variants: dict[str, Exports], fresh: dict[str, Any], name: str
-) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_queries_in_a_fresh_process_equal_the_training_code(variants: Variants, fresh: Fresh, name: str) -> None:
     expected, _, table = rounded_embeddings(variants[name])
     outputs = fresh[name]["query_tower"]
     np.testing.assert_allclose(outputs["embedding"], expected, atol=1e-5)
@@ -189,8 +204,8 @@ def test_queries_in_a_fresh_process_equal_the_training_code(
     assert np.ptp(outputs["embedding"], axis=0).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_the_trainer_itself_differs_by_the_rounding_alone(variants: dict[str, Exports], name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_the_trainer_itself_differs_by_the_rounding_alone(variants: Variants, name: str) -> None:
     expected, data, _ = rounded_embeddings(variants[name])
     trainer = Trainer(data, TRAINING)
     network, _ = load_network(variants[name].trained)
@@ -209,8 +224,8 @@ def exported_embeddings(exports: Exports) -> tuple[Float32, Float32]:
     return tuple(np.array(table[name].to_pylist(), dtype=np.float32) for name in ("embedding", "history_vector"))
 
 
-@pytest.mark.parametrize("name", ["main", "gru", "transformer"])
-def test_history_vectors_in_place_of_ids_give_the_same(variants: dict[str, Exports], name: str) -> None:
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_history_vectors_in_place_of_ids_give_the_same(variants: Variants, name: str) -> None:
     expected, data, table = rounded_embeddings(variants[name])
     model = tf.saved_model.load(f"{variants[name].query_tower}/saved_model")
     inputs = query_inputs(variants[name], data, table)
@@ -224,8 +239,8 @@ def test_history_vectors_in_place_of_ids_give_the_same(variants: dict[str, Expor
     np.testing.assert_allclose(outputs["embedding"], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["main", "gru", "transformer"])
-def test_unknown_history_is_masked_and_counted(variants: dict[str, Exports], name: str) -> None:
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_unknown_history_is_masked_and_counted(variants: Variants, name: str) -> None:
     exports = variants[name]
     _, data, table = rounded_embeddings(exports)
     serve = tf.saved_model.load(f"{exports.query_tower}/saved_model").signatures["serving_default"]
@@ -271,6 +286,7 @@ def test_without_users_the_query_tower_has_no_history(tmp_path: Path) -> None:
     assert outputs["unknown_history"].numpy().tolist() == [0, 0, 0]
 
 
-def test_towers_and_embeddings_of_two_trainings_do_not_mix(variants: dict[str, Exports], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_towers_and_embeddings_of_two_trainings_do_not_mix(variants: Variants, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not made with the towers"):
         export_query_tower(variants["gru"].trained, variants["main"].embeddings, str(tmp_path / "query_tower"))

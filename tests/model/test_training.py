@@ -93,7 +93,9 @@ def test_recall_rises_with_every_loss(plain: Path, tmp_path: Path, loss: dict[st
 
 
 @pytest.mark.parametrize(
-    "history", [MeanPool(), Gru(dropout=0), Transformer(layers=1, dropout=0)], ids=lambda kind: kind.type
+    "history",
+    [MeanPool(), Gru(dropout=0), pytest.param(Transformer(layers=1, dropout=0), marks=pytest.mark.slow)],
+    ids=lambda kind: kind.type,
 )
 def test_every_encoder_learns_with_mined_negatives_and_few_retracings(
     plain: Path, tmp_path: Path, history: Any
@@ -121,6 +123,7 @@ def test_unordered_events_are_learned_from_the_other_groups(tmp_path: Path) -> N
     assert history["refit"]["epochs"] == history["best_epoch"]
 
 
+@pytest.mark.slow
 def test_features_layers_and_history_items_of_its_own_learn_too(tiny: Path, tmp_path: Path) -> None:
     candidate = {"use_id": False, "hidden": [16], "cross": 1, "dropout": 0.1}
     model = Model(dim=8, candidate=candidate, query={"hidden": [16], "use_id": True, "cross": 1}, shared_items=False)

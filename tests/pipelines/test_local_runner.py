@@ -68,7 +68,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
         first.wait()
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_step_dies_with_its_runner_and_the_next_run_goes_on(tmp_path, signal_number):
     beat = tmp_path / "beat"
     runner = subprocess.Popen([sys.executable, str(TOY), str(tmp_path), "beat", str(beat)], stdout=subprocess.DEVNULL)

