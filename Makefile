@@ -22,15 +22,15 @@ run: $(INSTALLED) ## Run the whole DAG for CONFIG; fetches its data set first
 report: $(INSTALLED) ## Show the newest run: steps, figures, verdict, where its report is
 	@$(BIN)/two-tower runs show latest
 
-# The tests' two workers share two cores.
+# The tests' two workers share two cores; the long files are not left for the end, when one worker would idle.
 test test-slow: export OMP_NUM_THREADS := 1
 test test-slow: export TF_NUM_INTRAOP_THREADS := 1
 
 test: $(INSTALLED) ## Run all tests but the slow ones, a run of the DAG included
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 test-slow: $(INSTALLED) ## Run the slow tests: kills, planted faults, variants
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
 lint: $(INSTALLED) ## Check style, types and the arrows between packages
 	$(BIN)/ruff check .

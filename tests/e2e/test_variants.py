@@ -6,7 +6,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 VARIANTS = {
     "without_users": [
-        "data.split={type: leave_last_out}",
         "training.loss={type: in_batch}",
         "data.interactions.columns.user=null",
         "data.users=null",
@@ -15,6 +14,7 @@ VARIANTS = {
         "evaluation.exclude_seen=false",
     ],
     "matrix_factorisation": [
+        "data.split={type: leave_last_out}",
         "data.items.features={}",
         "data.users.features={}",
         "data.query.history_length=0",

@@ -268,4 +268,6 @@ def test_promotions_rollbacks_and_prunings_at_once_lose_no_champion(
     assert ever[0] == first and len({*ever}) == len(ever), "the history forgets nobody"
     if not killed:
         assert len(ever) == 1 + sum(promoted)
-    assert {version.id for version in registry.versions()} < {line["version"] for line in lines}, "some were removed"
+    # A promotion that is overtaken once its version is stored leaves that one undecided, for the next pruning.
+    decided = {version.id for version in registry.versions() if version.status != "undecided"}
+    assert decided < {line["version"] for line in lines}, "some were removed"
