@@ -138,7 +138,7 @@ def pairs_in_training(prepared: Prepared) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(
-    max_examples=4,
+    max_examples=6,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],  # shrinking takes minutes

@@ -1,12 +1,12 @@
 """Retrainings with a planted defect, through the whole DAG: the gate refuses them and the champion goes on serving."""
 
 import json
-import os
 import shutil
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from project import kept
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -42,16 +42,13 @@ def test_towers_trained_for_one_step(project, champion):
 
 def test_a_day_missing_from_the_logs(project, champion):
     path = project.folder / "data" / "tiny" / "interactions.parquet"
-    content, times, logs = path.read_bytes(), path.stat(), pl.read_parquet(path)
+    logs = pl.read_parquet(path)
     days = logs["time"].cast(pl.Int64)
     unit = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}.get(getattr(logs["time"].dtype, "time_unit", "s"), 1)
     day = datetime.fromtimestamp(days.median() / unit, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     start, end = (int(moment.timestamp() * unit) for moment in (day, day + timedelta(days=1)))
-    try:
+    with kept(path):
         logs.filter((days < start) | (days >= end)).write_parquet(path)
         project.command("run", "configs/tiny.yaml", *WORK, code=3)
-    finally:
-        path.write_bytes(content)
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert "missing or low days <= 0" in failed_checks(project)
     assert project.champion("planted") == champion

@@ -4,13 +4,12 @@ The tests share one checkout and its cache; each leaves the configuration, the c
 """
 
 import json
-import os
 import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from project import kill, wait_for
+from project import kept, kill, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -74,13 +73,9 @@ def test_a_changed_line_of_the_training_code_trains_again(project, first_run):
 
 def test_a_changed_input_file_is_noticed(project, first_run):
     (path,) = (project.folder / "data" / "tiny").glob("interactions*.parquet")
-    original, times = path.read_bytes(), path.stat()
-    try:
+    with kept(path):
         path.write_text("these are words")
         result = project.command("run", "configs/tiny.yaml", code=1)
-    finally:
-        path.write_bytes(original)
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert project.states()["prepare_data"] == "failed", "no answer of the cache"
     assert path.name in result.stdout and "Traceback" not in result.stdout
 
@@ -122,8 +117,12 @@ def test_recommend_writes_the_items_of_every_user(project, first_run):
     shown = project.command(*everybody).stdout
     assert re.search(r"mail: (\d+) of \1 queries with up to 5 items; \1 now in ", shown)
     rows = pq.read_table(project.folder / "mail/part-00000.parquet").to_pylist()
-    assert all(len(row["items"]) == 5 for row in rows)
+    asked = re.search(r"next: \S*two-tower (.*)", first_run)[1].split()
+    alone = project.command(*asked, "--k", "5").stdout
+    (among,) = [row for row in rows if row["user_id"] == asked[-1]]
+    assert re.findall(r"^│ +\d+ │ (\S+)", alone, re.MULTILINE) == among["items"]
     assert "all were there already" in project.command(*everybody).stdout
+    assert "k is 5 there, 6 here" in project.command(*everybody[:-1], "6", code=1).stderr
 
 
 def test_runs_and_the_registry_can_be_looked_at_and_rolled_back(project, first_run):

@@ -191,7 +191,7 @@ def root(request: pytest.FixtureRequest) -> str:
     return registry.place.removesuffix("/shop")
 
 
-@pytest.mark.parametrize("rounds", [1, 6])
+@pytest.mark.parametrize("rounds", [1, 12])
 def test_promotions_at_once_end_with_one_winner_and_no_mixture(tmp_path: Path, root: str, rounds: int) -> None:
     processes = [start_promoter(root, tmp_path / "work", f"p{number}", rounds) for number in range(4)]
     for process in processes:
@@ -268,6 +268,6 @@ def test_promotions_rollbacks_and_prunings_at_once_lose_no_champion(
     assert ever[0] == first and len({*ever}) == len(ever), "the history forgets nobody"
     if not killed:
         assert len(ever) == 1 + sum(promoted)
-    # A promotion that is overtaken once its version is stored leaves that one undecided, for the next pruning.
-    decided = {version.id for version in registry.versions() if version.status != "undecided"}
-    assert decided < {line["version"] for line in lines}, "some were removed"
+    # On a bucket a promotion that is overtaken once its version is stored leaves that one for the next pruning.
+    left = {version.id for version in registry.versions() if is_remote(root) and version.status == "undecided"}
+    assert {version.id for version in registry.versions()} - left < {line["version"] for line in lines}, "some went"

@@ -1,5 +1,6 @@
 """A copy of the project in a folder of its own, whose command the end-to-end tests run like a user would."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +58,17 @@ class Project:
         """The id that the alias names."""
         path = self.folder / workdir / "registry" / "tiny" / "champion.json"
         return json.loads(path.read_text())["version"] if path.is_file() else None
+
+
+@contextlib.contextmanager
+def kept(path: Path) -> Iterator[None]:
+    """Puts a file back as it was, its time of change included, which is part of a run's inputs."""
+    content, times = path.read_bytes(), path.stat()
+    try:
+        yield
+    finally:
+        path.write_bytes(content)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def kill(process: subprocess.Popen, *, group: bool) -> None:
