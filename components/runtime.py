@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from components.tied import die_with_parent
 from two_tower.artifacts import RUN_ID, STEP, Lineage, Staging, is_remote, staging
 from two_tower.errors import UserError
 from two_tower.progress import human_seconds, log
@@ -28,8 +27,6 @@ LINE_MARK = "[two-tower] "
 """What the step's own log lines start with, so that they can be told from those of the libraries."""
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-PR_SET_PDEATHSIG = 1
-"""Linux's number for "send this process a signal when its parent dies"."""
 
 
 class Step:
@@ -128,7 +125,7 @@ def _die_with_runner() -> None:
     runner = os.environ.get(RUNNER_PID)
     if not runner:
         return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     try:
         os.kill(int(runner), 0)
     except ProcessLookupError:

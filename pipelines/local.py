@@ -9,10 +9,8 @@ functions to the signatures used here.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
-import signal
 import subprocess
 import time
 import warnings
@@ -20,7 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from components.runtime import LINE_MARK, PR_SET_PDEATHSIG, RUN_FOLDER, RUNNER_PID
+from components.runtime import LINE_MARK, RUN_FOLDER, RUNNER_PID
+from components.tied import tied
 from pipelines.runs import Run, mark_interrupted
 from two_tower.artifacts import COMMIT, RUN_ID
 from two_tower.errors import UserError
@@ -173,11 +172,10 @@ def run_logged(command: list[str], *, environment: Mapping[str, str], log: Path,
 
     What `line` raises ends the command.
     """
-    prctl = ctypes.CDLL(None).prctl  # looked up before the fork, where as little as possible should happen
     with (
         open(log, "a", buffering=1, encoding="utf-8") as file,
         subprocess.Popen(
-            command,
+            tied(command),
             env={**environment, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -185,7 +183,6 @@ def run_logged(command: list[str], *, environment: Mapping[str, str], log: Path,
             text=True,
             encoding="utf-8",
             errors="replace",
-            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
         ) as process,
     ):
         assert process.stdout is not None

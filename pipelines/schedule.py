@@ -8,7 +8,6 @@ after a kill knows what was cut off.  A run is a process of its own, `two-tower 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import json
 import signal
@@ -23,7 +22,7 @@ from typing import Any, Literal, Protocol
 
 from rich.table import Table
 
-from components.runtime import PR_SET_PDEATHSIG
+from components.tied import tied
 from pipelines.local import exclusive
 from pipelines.runs import list_runs
 from two_tower.artifacts import write_json
@@ -430,24 +429,16 @@ def _in_words(entry: Entry) -> str:
 
 def _in_child(command: list[str], log: Path) -> int:
     """Runs a command that dies with this process and gets the interrupts from it alone; the exit code."""
-    prctl = ctypes.CDLL(None).prctl  # looked up before the fork, where as little as possible should happen
     stops = {signal.SIGINT, signal.SIGTERM}
-
-    def prepare() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a scheduler in a shell's background has it ignored
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
-
     with open(log, "a", encoding="utf-8") as file:
         signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # a stop finds either no process or one that it is passed on to
         try:
             process = subprocess.Popen(
-                command,
+                tied(command, interruptible=True),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=prepare,
             )
         except BaseException:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
