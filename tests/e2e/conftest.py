@@ -27,7 +27,7 @@ NIGHTLY = {
     "config": "configs/tiny.yaml",
     "cron": "0 3 * * *",
     "set": {
-        "data.interactions.path": "nights/*.parquet",
+        "data.interactions.path": "interactions*.parquet",
         "data.interactions.filters": [{"column": "time", "op": "<", "value": "{date}"}],
         "evaluation.gate": [],
         "evaluation.baselines": [],

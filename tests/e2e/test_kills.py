@@ -80,6 +80,4 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing_half_written(project):
     assert "cannot write" in result.stdout and "Traceback" not in result.stdout
     for manifest in (project.folder / "full" / "artifacts").rglob("manifest.json"):
         assert "prepared" not in str(manifest)
-    process = project.start("run", "configs/tiny.yaml", "--workdir", "full")
-    assert wait_for(lambda: project.states("full")["prepare_data"] == "ran", process=process)
-    kill(process, group=True)
+    project.run_until("prepare_data", "configs/tiny.yaml", workdir="full")

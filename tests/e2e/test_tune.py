@@ -42,7 +42,7 @@ def test_a_search_is_interrupted_gone_on_with_and_its_best_trial_is_run(project)
 
     best = re.search(r"next: \S*two-tower run (\S+)", output)[1]
     promised = re.search(r"recall@100 ([\d.]+)", Path(project.folder, best).read_text())[1]
-    project.command("run", best, "--workdir", "tuned", "--set", "evaluation.gate=[]")
+    project.run_until("train_towers", best, workdir="tuned")
     steps = {step["name"]: step for step in project.runs("tuned")[-1]["steps"]}
     assert steps["prepare_data"]["state"] == "cached"
     history = json.loads(Path(steps["train_towers"]["outputs"]["trained"], "history.json").read_text())

@@ -42,6 +42,19 @@ class Project:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
+    def run_until(self, step: str, *arguments: str, workdir: str) -> str:
+        """Starts a run and kills it once `step` has ended, for a test that looks at nothing later; the step's log."""
+        count = len(self.runs(workdir))
+        process = self.start("run", *arguments, "--workdir", workdir)
+        ended = wait_for(
+            lambda: len(self.runs(workdir)) > count and self.states(workdir)[step] in ("ran", "cached"),
+            process=process,
+        )
+        assert ended, f"the run ended before {step} had: {self.states(workdir)}"
+        kill(process, group=True)
+        log = self.folder / workdir / self.runs(workdir)[-1]["run_id"] / "logs" / f"{step}.log"
+        return log.read_text() if log.is_file() else ""  # none where the cache answered
+
     @property
     def environment(self) -> dict[str, str]:
         return {**os.environ, **self.variables, "PYTHONPATH": str(self.folder)}
