@@ -113,4 +113,4 @@ def test_runs_on_the_same_queries_are_compared_in_pairs_and_others_are_not(proje
     assert versions[0] in (project.folder / "pages" / "runs.html").read_text()
     other = project.command("runs", "compare", before, second, *WORKDIR).stdout
     assert "The queries differ, so that no difference is drawn: they come from different prepared data" in other
-    assert "data.split.test" in other
+    assert "data.split.test" in other and "training.epochs" in other

@@ -52,8 +52,10 @@ def test_the_target_is_kept_on_other_queries(large: tuple[Path, np.ndarray], tmp
         assert recall(out, vectors) > target - 0.01
         parameters = open_artifact(out, "index").json("settings.json")["shards"][0]["parameters"]
         assert parameters.items() >= measured["chosen"]["effort"].items()
-        found[target] = measured["chosen"]["recall"]
-    assert found[0.8] < found[0.99], "the lower target costs less, be it in leaves or in what is rescored"
+        found[target] = measured["chosen"]
+    assert found[0.8]["recall"] < found[0.99]["recall"]
+    less, more = (found[target]["effort"] for target in (0.8, 0.99))
+    assert any(less[key] < more[key] for key in less), "fewer leaves are searched, or fewer items rescored"
 
 
 @pytest.mark.slow
