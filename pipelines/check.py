@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.remarks import remarks
 from two_tower.config import Config
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _print_verdict(prepared: Prepared, profile: dict[str, Any], config: Config, 
     used = rows["read"] - sum(count for name, count in rows["filtered"].items() if name != "repeats")
     bad = sum(rows["set_aside"].values())
     console.print()
-    for remark in _remarks(prepared, profile):
+    for remark in remarks(prepared, profile, config):
         console.print(f"[yellow]note:[/] {remark}", highlight=False, soft_wrap=True)
     if bad > limit * used:
         console.print(
@@ -173,32 +174,3 @@ def _print_verdict(prepared: Prepared, profile: dict[str, Any], config: Config, 
         f"{summary['items_seen']:,} items, and {summary['items']:,} candidates", highlight=False, soft_wrap=True,
     )  # fmt: skip
     return True
-
-
-def _remarks(prepared: Prepared, profile: dict[str, Any]) -> list[str]:
-    """What a person should know of the logs before training on them."""
-    summary = prepared.summary
-    remarks = []
-    available = prepared.items(["available"])["available"].to_numpy()
-    if unavailable := len(available) - int(available.sum()):
-        remarks.append(f"{unavailable:,} items are not available and will never be retrieved (data.items.available)")
-    if summary["tables"]["items"]["rows"] and (lacking := summary["items"] - summary["tables"]["items"]["distinct"]):
-        remarks.append(f"{lacking:,} items of the logs are missing in the item table; they have no features")
-    without = {key: summary["tables"][key]["without_id"] for key in ("items", "users")}
-    remarks += [
-        f"{rows:,} rows of the {key} table have no id and are left out" for key, rows in without.items() if rows
-    ]
-    for part in ("validation", "test"):
-        queries, new = summary["queries"][part], summary["new_users"][part]
-        if queries and new > queries / 2:
-            remarks.append(f"{new:,} of {queries:,} {part} queries are of users without any history")
-        if queries < 200:
-            remarks.append(
-                f"{queries:,} {part} queries are few: the figures will be uncertain; widen data.split.{part}"
-            )
-    days = [date.fromisoformat(day) for day in profile["per_day"]["day"]]
-    if days and (missing := (days[-1] - days[0]).days + 1 - len(days)):
-        present = set(days)
-        first = next(day for n in range(missing + len(days)) if (day := days[0] + timedelta(n)) not in present)
-        remarks.append(f"days without any event: {missing:,}, the first is {first}")
-    return remarks

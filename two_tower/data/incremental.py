@@ -49,6 +49,11 @@ class EarlierRun:
         return Counter(self.state["filtered"])
 
     @property
+    def noted(self) -> Counter[str]:
+        """What was noted of the earlier files' rows."""
+        return Counter(self.state["noted"])
+
+    @property
     def sketch(self) -> Sketch:
         """What the columns of the earlier files hold."""
         return Sketch.read(self.reader.path("sketch.parquet"))
@@ -68,7 +73,9 @@ def display_names(paths: list[str]) -> list[str]:
     return [os.path.relpath(path, folder) for path in paths]
 
 
-def state_of(sources: dict[str, list[SourceFile]], *, read: int, filtered: Counter[str]) -> dict[str, Any]:
+def state_of(
+    sources: dict[str, list[SourceFile]], *, read: int, filtered: Counter[str], noted: Counter[str]
+) -> dict[str, Any]:
     """What `find_earlier` and the next preparation need to know, for `STATE`."""
     return {
         "files": _facts(sources["interactions"]),
@@ -76,6 +83,7 @@ def state_of(sources: dict[str, list[SourceFile]], *, read: int, filtered: Count
         "polars": pl.__version__,
         "read": read,
         "filtered": dict(sorted(filtered.items())),
+        "noted": dict(sorted(noted.items())),
     }
 
 

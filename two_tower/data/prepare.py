@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from two_tower.artifacts import ArtifactWriter, write_artifact
 from two_tower.config import Beam, Data
-from two_tower.data import encode, shards, splits
+from two_tower.data import encode, notes, shards, splits
 from two_tower.data.incremental import STATE, EarlierRun, display_names, find_earlier, state_of
 from two_tower.data.prepared import KIND, PROFILE, PROFILE_KIND
 from two_tower.data.profile import Sketch, describe, merge, sketch
@@ -136,6 +136,8 @@ class _Preparation:
         units = self._read()
         merged = self._reports("merged")
         rows, all_filtered = self._check_rows(merged)
+        noted = self._noted()
+        rows["noted"] = dict(sorted(notes.summed([noted, items.noted, users.noted]).items()))
         end = max(report["last"] for report in merged)
         windows = splits.Windows.of(self.data, end=end)
         log.info("prepare_data: %s of %s rows kept", f"{rows['kept']:,}", f"{rows['read']:,}")
@@ -160,11 +162,13 @@ class _Preparation:
         per_day = self._per_day(merged, items=len(item_numbers.ids))
         self._write_profile(items, users, per_day)
         if self.data.incremental:
-            state = state_of(self.sources, read=rows["read"], filtered=all_filtered)
+            state = state_of(self.sources, read=rows["read"], filtered=all_filtered, noted=noted)
             self.writer.write_json(STATE, state)
         self._write_summary(
             rows, per_day, encoded, windows, counts, items=items, users=users, known=(item_numbers, user_numbers)
         )
+        for sentence in notes.in_sentences(rows["noted"]):
+            log.info("prepare_data: note: %s", sentence)
         log.info("prepare_data: done in %s", human_seconds(time.monotonic() - started))
 
     def _read(self) -> list[Unit]:
@@ -300,6 +304,11 @@ class _Preparation:
             "set_aside": {reason: set_aside[reason] for reason in REASONS if set_aside[reason]},
         }
         return rows, by_filter
+
+    def _noted(self) -> notes.Noted:
+        """What was noted of all the rows, those that were read earlier included."""
+        earlier = [self.earlier.noted] if self.earlier else []
+        return notes.summed([*earlier, *(report["noted"] for report in self._reports("read"))])
 
     def _refuse_too_many_bad(self, set_aside: Counter[str], *, used: int, examples: list[dict[str, Any]]) -> None:
         """Raises a DataError when the share of bad rows, of those not filtered out, is above the configured one."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from two_tower.config import Data, Given, Interactions
 from two_tower.contracts import ROLES, FeatureType, Float32, Int64
+from two_tower.data.notes import Noted
 from two_tower.data.reading import Batch, Unit
 from two_tower.data.splits import TEST, TRAIN, VALIDATION, Int8
 from two_tower.data.values import (
@@ -63,6 +64,8 @@ class CheckedRows:
     """The rows that are set aside, as `BAD_ROWS`."""
     read: int
     filtered: dict[str, int]
+    noted: Noted
+    """What is odd about rows that are kept (`two_tower.data.notes`)."""
     used: pl.DataFrame
     """The rows that the filters left, good and bad, as they came."""
     hashes: dict[str, UInt64]
@@ -166,7 +169,16 @@ def check_rows(
     )
     read = batch.table.num_rows + len(batch.malformed)
     keys = row_keys(unit.name, rows, digests)
-    return CheckedRows(pa.table(columns), pa.concat_tables([broken, bad]), read, filtered, frame, hashes, keys)
+    return CheckedRows(
+        kept=pa.table(columns),
+        bad=pa.concat_tables([broken, bad]),
+        read=read,
+        filtered=filtered,
+        noted=Noted(),
+        used=frame,
+        hashes=hashes,
+        keys=keys,
+    )
 
 
 def bad_rows(frame: pl.DataFrame, rows: Int64, reasons: list[str], *, file: int) -> pa.Table:

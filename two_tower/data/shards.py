@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from two_tower.config import Data, Interactions
 from two_tower.contracts import Bool, Int32, Int64
+from two_tower.data.notes import Noted
 from two_tower.data.profile import Sketcher
 from two_tower.data.reading import Unit, read_batches
 from two_tower.data.rows import BAD_ROWS, bad_rows, check_rows
@@ -58,8 +59,9 @@ def read_unit(unit: Unit, *, job: Job) -> Iterator[tuple[int, str]]:
 
     `read-*.json` counts the rest, `bad-*.arrow` holds it, `sketch-*.parquet` says what the columns hold.
     """
-    report: dict[str, Any] = {"read": 0, "filtered": {}, "set_aside": {}, "examples": [], "error": None}
+    report: dict[str, Any] = {"read": 0, "filtered": {}, "noted": {}, "set_aside": {}, "examples": [], "error": None}
     filtered: Counter[str] = Counter()
+    noted: Noted = Counter()
     bad: list[pa.Table] = []
     pieces: list[tuple[int, str]] = []
     sketcher = Sketcher()
@@ -73,6 +75,7 @@ def read_unit(unit: Unit, *, job: Job) -> Iterator[tuple[int, str]]:
             checked = check_rows(batch, unit, data=job.data, newest=job.newest, known=known)
             report["read"] += checked.read
             filtered.update(checked.filtered)
+            noted.update(checked.noted)
             bad.append(checked.bad)
             sketcher.add(checked.used, hashes=checked.hashes, keys=checked.keys)
             pieces += _write_pieces(checked.kept, job, f"{unit.number:06d}-{number:06d}")
@@ -83,7 +86,7 @@ def read_unit(unit: Unit, *, job: Job) -> Iterator[tuple[int, str]]:
         job.work.write(f"bad-{unit.number:06d}.arrow", aside)
     with job.work.sink(f"sketch-{unit.number:06d}.parquet") as sink:
         sketcher.sketch().write(sink)
-    report["filtered"] = dict(filtered)
+    report["filtered"], report["noted"] = dict(filtered), dict(noted)
     report["set_aside"] = dict(Counter(aside["reason"].to_pylist()))
     report["examples"] = _examples(aside)
     job.work.write_json(f"read-{unit.number:06d}.json", report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 
 from two_tower.config import ItemTable, UserTable
 from two_tower.contracts import FeatureType
+from two_tower.data.notes import Noted
 from two_tower.data.reading import read_table, require_columns
 from two_tower.data.sources import SourceFile
 from two_tower.data.values import id_text, meets
@@ -29,6 +31,8 @@ class EntityTable:
     """How many rows the files have."""
     without_id: int = 0
     """How many of them have no id and are left out."""
+    noted: Noted = field(default_factory=Counter)
+    """What is odd about the table (`two_tower.data.notes`)."""
 
     def rows_of(self, ids: pa.Array, prefix: str) -> dict[str, pa.ChunkedArray]:
         """The columns whose names begin with `prefix` at `ids`, null where the table does not know an id."""

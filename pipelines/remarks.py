@@ -1,0 +1,66 @@
+"""What a person should know of the logs before training on them: the notes under `two-tower data check`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+from two_tower.config import Config
+
+if TYPE_CHECKING:
+    from two_tower.data import Prepared
+
+FEW_QUERIES = 200
+
+
+def remarks(prepared: Prepared, profile: dict[str, Any], config: Config) -> list[str]:
+    """All of them, in the order of `REMARKS`."""
+    return [text for remark in REMARKS for text in remark(prepared, profile, config)]
+
+
+def _noted(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
+    from two_tower.data import in_sentences
+
+    yield from in_sentences(prepared.summary["rows"]["noted"])
+
+
+def _unavailable(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
+    available = prepared.items(["available"])["available"].to_numpy()
+    if unavailable := len(available) - int(available.sum()):
+        yield f"{unavailable:,} items are not available and will never be retrieved (data.items.available)"
+
+
+def _tables(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
+    summary = prepared.summary
+    if summary["tables"]["items"]["rows"] and (lacking := summary["items"] - summary["tables"]["items"]["distinct"]):
+        yield f"{lacking:,} items of the logs are missing in the item table; they have no features"
+    for key in ("items", "users"):
+        if rows := summary["tables"][key]["without_id"]:
+            yield f"{rows:,} rows of the {key} table have no id and are left out"
+
+
+def _queries(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
+    for part in ("validation", "test"):
+        queries, new = prepared.summary["queries"][part], prepared.summary["new_users"][part]
+        if queries and new > queries / 2:
+            yield f"{new:,} of {queries:,} {part} queries are of users without any history"
+        if queries < FEW_QUERIES:
+            yield f"{queries:,} {part} queries are few: the figures will be uncertain; widen data.split.{part}"
+
+
+def _days(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
+    days = [date.fromisoformat(day) for day in profile["per_day"]["day"]]
+    if days and (missing := (days[-1] - days[0]).days + 1 - len(days)):
+        present = set(days)
+        first = next(day for n in range(missing + len(days)) if (day := days[0] + timedelta(n)) not in present)
+        yield f"days without any event: {missing:,}, the first is {first}"
+
+
+REMARKS: tuple[Callable[["Prepared", dict[str, Any], Config], Iterator[str]], ...] = (
+    _noted,
+    _unavailable,
+    _tables,
+    _queries,
+    _days,
+)
