@@ -22,7 +22,7 @@ def remarks(prepared: Prepared, profile: dict[str, Any], config: Config) -> list
 def _noted(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
     from two_tower.data import in_sentences
 
-    yield from in_sentences(prepared.summary["rows"]["noted"])
+    yield from in_sentences(prepared.summary["noted"])
 
 
 def _unavailable(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
@@ -57,7 +57,7 @@ def _days(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterat
         yield f"days without any event: {missing:,}, the first is {first}"
 
 
-REMARKS: tuple[Callable[["Prepared", dict[str, Any], Config], Iterator[str]], ...] = (
+REMARKS: tuple[Callable[[Prepared, dict[str, Any], Config], Iterator[str]], ...] = (
     _noted,
     _unavailable,
     _tables,

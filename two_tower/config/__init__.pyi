@@ -22,6 +22,7 @@ from .models import (
     BigQuery as BigQuery,
     Columns as Columns,
     Config as Config,
+    Csv as Csv,
     Data as Data,
     Embedding as Embedding,
     Evaluation as Evaluation,

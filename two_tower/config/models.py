@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from two_tower.config.search import Searched, canonical_search
@@ -42,6 +43,77 @@ class BigQuery(Settings):
         return self
 
 
+def _delimiter(value: Any) -> Any:
+    r"""YAML leaves a \t that is not in double quotes as two characters."""
+    return "\t" if value == r"\t" else value
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+        "".encode(name)
+    except (LookupError, ValueError) as error:
+        raise PydanticCustomError("encoding", "no text encoding {name}", {"name": repr(name)}) from error
+    return name
+
+
+class Csv(Settings):
+    """How delimited text is written (format csv)."""
+
+    delimiter: Annotated[str, BeforeValidator(_delimiter)] = Field(
+        "auto",
+        min_length=1,
+        max_length=8,
+        description="What separates the fields, such as ';', '\\t' or '::'; `auto`: a tab in .tsv files, else a comma.",
+    )
+    quoting: Literal["double", "single", "none"] = Field(
+        "double",
+        description="The quotes around values that hold delimiters or line breaks; `none` where quotes are characters "
+        "like others.",
+    )
+    escape: str | None = Field(
+        None, min_length=1, max_length=1, description="What makes the character behind it ordinary, such as '\\'."
+    )
+    header: bool = Field(True, description="Whether the first line names the columns; if not, `names` does.")
+    names: list[str] = Field([], description="The columns' names, for a file without a header or instead of it.")
+    skip_lines: int = Field(0, ge=0, le=1_000_000, description="Lines before the header, such as a title.")
+    comment: str | None = Field(None, min_length=1, max_length=8, description="What lines begin with that are no rows.")
+    skip_initial_space: bool = Field(False, description="Whether blanks behind a delimiter belong to no value.")
+    decimal: Literal[".", ","] = Field(
+        ".", description="The decimal mark; with ',' 19,90 and 1.234,50 are read as numbers in every column."
+    )
+    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field(
+        "utf-8", description="The text's encoding, such as latin-1, cp1252 or utf-16."
+    )
+    types: dict[str, Literal["text", "integer", "number", "boolean"]] = Field(
+        {},
+        description="The types of columns, all of which are text if not given. A row with a value of another type is "
+        "malformed.",
+    )
+
+    @property
+    def quote(self) -> str | None:
+        """The quoting character, if there is one."""
+        return {"double": '"', "single": "'", "none": None}[self.quoting]
+
+    @model_validator(mode="after")
+    def _characters_differ(self) -> Csv:
+        if self.delimiter != "auto" and (set(self.delimiter) & {"\n", "\r", self.quote, self.escape}):
+            raise PydanticCustomError("delimiter", "delimiter: a line break, the quote or the escape cannot separate")
+        if self.delimiter == self.decimal:
+            raise PydanticCustomError("decimal", "decimal: {mark} is the delimiter", {"mark": repr(self.decimal)})
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_given(self) -> Csv:
+        if not self.header and not self.names:
+            raise PydanticCustomError("no_names", "names: a file without a header needs the names of its columns")
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise PydanticCustomError("name_twice", "names: {name} stands there twice", {"name": repr(name)})
+        return self
+
+
 class Source(Settings):
     """Files of one table."""
 
@@ -55,6 +127,7 @@ class Source(Settings):
     format: Literal["auto", "parquet", "csv", "jsonl"] = Field(
         "auto", description="`auto` goes by the file name's ending."
     )
+    csv: Csv = Field(Csv(), description="How the files are written, where they are delimited text.")
 
     @model_validator(mode="after")
     def _path_or_bigquery(self) -> Self:

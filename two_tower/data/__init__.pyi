@@ -1,8 +1,8 @@
 from .days import incomplete_days as incomplete_days
 from .drift import compare_profiles as compare_profiles
 from .incremental import choose_earlier as choose_earlier
-from .notes import in_sentences as in_sentences
 from .news import news_in_words as news_in_words, news_since as news_since
+from .notes import in_sentences as in_sentences
 from .prepare import prepare as prepare
 from .prepared import (
     PROFILE as PROFILE,

@@ -37,5 +37,11 @@ def in_sentences(noted: Mapping[str, int]) -> list[str]:
     return said
 
 
-SENTENCES: dict[str, Callable[[str, int], str | None]] = {}
+SENTENCES: dict[str, Callable[[str, int], str | None]] = {
+    "swallowed": lambda where, lines: (
+        f"{where}: a quote opens here and closes lines below; {lines:,} lines that look like rows would be one value "
+        "and are malformed. Where quotes are characters like others, set data.interactions.csv: {quoting: none}"
+    ),
+    "extra_lines": lambda _, lines: f"quoted values hold line breaks: there are {lines:,} more lines than rows",
+}
 """By kind: what is said of a subject and its count, or None where there is nothing to say."""

@@ -22,7 +22,7 @@ from two_tower.data.incremental import STATE, EarlierRun, display_names, find_ea
 from two_tower.data.prepared import KIND, PROFILE, PROFILE_KIND
 from two_tower.data.profile import Sketch, describe, merge, sketch
 from two_tower.data.reading import Unit, plan_units, require_columns
-from two_tower.data.rows import BAD_ROWS, REASONS, source_columns
+from two_tower.data.rows import BAD_ROWS, REASONS, expected_of, source_columns
 from two_tower.data.sources import SourceFile
 from two_tower.data.tables import EntityTable, Numbering, available, load_entities, number
 from two_tower.data.values import column_hashes, row_digests, row_keys
@@ -128,7 +128,7 @@ class _Preparation:
     def run(self) -> None:
         """All the stages."""
         started = time.monotonic()
-        require_columns(self.logs, source_columns(self.data))
+        require_columns(self.logs, source_columns(self.data), self.data.interactions.csv)
         items = load_entities(self.sources["items"], self.data.items, key="data.items")
         users = load_entities(self.sources["users"], self.data.users, key="data.users")
         self.work.write("known-item.arrow", pa.table({"id": items.ids}))
@@ -137,7 +137,7 @@ class _Preparation:
         merged = self._reports("merged")
         rows, all_filtered = self._check_rows(merged)
         noted = self._noted()
-        rows["noted"] = dict(sorted(notes.summed([noted, items.noted, users.noted]).items()))
+        said = dict(sorted(notes.summed([noted, items.noted, users.noted]).items()))
         end = max(report["last"] for report in merged)
         windows = splits.Windows.of(self.data, end=end)
         log.info("prepare_data: %s of %s rows kept", f"{rows['kept']:,}", f"{rows['read']:,}")
@@ -165,9 +165,9 @@ class _Preparation:
             state = state_of(self.sources, read=rows["read"], filtered=all_filtered, noted=noted)
             self.writer.write_json(STATE, state)
         self._write_summary(
-            rows, per_day, encoded, windows, counts, items=items, users=users, known=(item_numbers, user_numbers)
+            rows, said, per_day, encoded, windows, counts, items=items, users=users, known=(item_numbers, user_numbers)
         )
-        for sentence in notes.in_sentences(rows["noted"]):
+        for sentence in notes.in_sentences(said):
             log.info("prepare_data: note: %s", sentence)
         log.info("prepare_data: done in %s", human_seconds(time.monotonic() - started))
 
@@ -177,7 +177,7 @@ class _Preparation:
 
         from two_tower.beam import spread
 
-        units = plan_units(self.logs)
+        units = plan_units(self.logs, self.data.interactions.csv, expected_of(self.data))
         known = set(self.earlier.files) if self.earlier else set()
         new = [unit for unit in units if unit.file not in known]
         log.info("prepare_data: reading %d files in %d parts", len(self.logs) - len(known), len(new))
@@ -463,6 +463,7 @@ class _Preparation:
     def _write_summary(
         self,
         rows: dict[str, Any],
+        noted: dict[str, int],
         per_day: dict[str, list[Any]],
         encoded: list[dict[str, Any]],
         windows: splits.Windows,
@@ -480,6 +481,7 @@ class _Preparation:
         is_cold = counts["train_count"].to_numpy() == 0
         summary = {
             "rows": rows,
+            "noted": noted,
             "tables": {
                 name: {"rows": table.rows, "without_id": table.without_id, "distinct": len(table.ids)}
                 for name, table in (("items", items), ("users", users))

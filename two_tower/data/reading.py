@@ -7,7 +7,7 @@ import difflib
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import unquote
@@ -15,15 +15,20 @@ from urllib.parse import unquote
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
+from two_tower.config import Csv
 from two_tower.contracts import Int64
+from two_tower.data.delimited import QUOTING_HINT, line_blocks, parse_text, pieces_of, read_header
+from two_tower.data.headers import data_hint, header_hint
+from two_tower.data.records import Syntax
 from two_tower.data.sources import COMPRESSIONS, SourceFile, denied
+from two_tower.data.swallowed import Expected, Swallowed
 from two_tower.errors import DataError
 
 BATCH_ROWS = 1 << 18
-BLOCK_BYTES = 32 << 20
+HEAD_BYTES = 1 << 16
+"""So much of a file is looked at for a hint."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Unit:
     """The columns that folders named KEY=VALUE give."""
     row_group: int | None = None
     first_row: int = 0
+    csv: Csv = field(default_factory=Csv)
+    expected: Expected = field(default_factory=Expected)
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,19 @@ class Batch:
     """`[rows]`: each row's number in its file, from 0; a CSV file's header and empty lines are not counted."""
     malformed: list[tuple[int, str]]
     """Row numbers and the text of rows that do not parse."""
+    swallowed: list[Swallowed] = field(default_factory=list)
+    """Lines that a stray quote has joined; they are among the malformed ones, too."""
+    extra_lines: int = 0
+    """How many more lines than rows there are, because values have line breaks."""
 
 
-def plan_units(files: list[SourceFile]) -> list[Unit]:
+def plan_units(files: list[SourceFile], csv: Csv | None = None, expected: Expected | None = None) -> list[Unit]:
     """The units of the files, in the order of the files and the rows.
+
+    Args:
+        files: The files of one table.
+        csv: How delimited ones are written.
+        expected: The columns by which a row of a delimited file can be told from other text.
 
     Raises:
         DataError: A file cannot be read as its format.
@@ -63,7 +79,8 @@ def plan_units(files: list[SourceFile]) -> list[Unit]:
     units: list[Unit] = []
     for number, file in enumerate(files):
         facts = {"file": number} | {key: file[key] for key in ("path", "format", "name")}
-        facts["folders"] = tuple(folder_columns(file["path"]).items())
+        facts |= {"folders": tuple(folder_columns(file["path"]).items())}
+        facts |= {"csv": csv or Csv(), "expected": expected or Expected()}
         if file["format"] != "parquet":
             units.append(Unit(number=len(units), **facts))
             continue
@@ -76,7 +93,7 @@ def plan_units(files: list[SourceFile]) -> list[Unit]:
     return units
 
 
-def require_columns(files: list[SourceFile], columns: dict[str, str]) -> None:
+def require_columns(files: list[SourceFile], columns: dict[str, str], csv: Csv | None = None) -> None:
     """Checks that every file has the columns, given as {column: the config key that names it}.
 
     Of a JSON Lines file only the first block is looked at: a key may be left out where it has no value.
@@ -84,8 +101,11 @@ def require_columns(files: list[SourceFile], columns: dict[str, str]) -> None:
     Raises:
         DataError: One is missing; the message names the file, the columns that are there and the nearest one.
     """
+    csv = csv or Csv()
     for file in files:
-        present = _columns_of(file)
+        if csv != Csv() and file["format"] != "csv":
+            raise DataError(f"{file['path']}: csv says how delimited text is written, but this is {file['format']}")
+        present = _columns_of(file, csv)
         present += [name for name in folder_columns(file["path"]) if present and name not in present]
         missing = [column for column in columns if column not in present]
         if missing and (present or file["format"] == "parquet"):
@@ -93,7 +113,7 @@ def require_columns(files: list[SourceFile], columns: dict[str, str]) -> None:
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise DataError(
                 f"{file['path']}: no column {missing[0]!r}, which {columns[missing[0]]} names{hint} "
-                f"(columns that are there: {', '.join(present)})"
+                f"(columns that are there: {', '.join(present)}){_header_hint(file, csv, columns)}"
             )
 
 
@@ -121,15 +141,18 @@ def read_batches(unit: Unit) -> Iterator[Batch]:
         yield from reader(unit)
 
 
-def read_table(files: list[SourceFile], columns: list[str]) -> pa.Table:
+def read_table(
+    files: list[SourceFile], columns: list[str], csv: Csv | None = None, expected: Expected | None = None
+) -> pa.Table:
     """The columns of all the files as one table, for the item and user tables.
 
     Raises:
         DataError: A file cannot be read, or a row does not parse: a table, unlike a log, must be whole.
     """
     parts = []
-    for unit in plan_units(files):
+    for unit in plan_units(files, csv, expected):
         for batch in read_batches(unit):
+            _refuse_swallowed(batch, unit)
             if batch.malformed:
                 row, text = batch.malformed[0]
                 raise DataError(f"{unit.path}: row {row} does not parse: {text[:200]!r}; mend or remove it")
@@ -147,18 +170,24 @@ def read_table(files: list[SourceFile], columns: list[str]) -> pa.Table:
         raise DataError(f"{files[0]['path']} and its sisters disagree about a column's type: {error}") from error
 
 
-def _columns_of(file: SourceFile) -> list[str]:
+def _refuse_swallowed(batch: Batch, unit: Unit) -> None:
+    """Raises a DataError where a stray quote has joined lines of a table."""
+    if batch.swallowed:
+        one = batch.swallowed[0]
+        raise DataError(
+            f"{unit.path}: row {one.row}: a quote opens here, and {len(one.lines)} lines become one value: "
+            f"{one.lines[0][:200]!r}; mend it, or {QUOTING_HINT}"
+        )
+
+
+def _columns_of(file: SourceFile, csv: Csv) -> list[str]:
     """The names of the file's columns."""
     with _readable(file["path"], file["format"]):
         if file["format"] == "parquet":
             with _open(file["path"]) as source:
                 return _distinct(list(pq.ParquetFile(source).schema_arrow.names), "schema", file["path"])
         if file["format"] == "csv":
-            with _open(file["path"]) as source:
-                header = _first_line(source)
-            if header and not header.strip():
-                raise DataError(f"{file['path']}: the first line is empty; it must name the columns")
-            return list(_csv_names(header, file["path"])) if header else []
+            return _csv_names(file["path"], csv) or []
         batch = next(_read_jsonl(Unit(0, 0, file["path"], "jsonl")), None)
         if batch is not None and batch.malformed and not batch.table.num_rows:
             raise DataError(
@@ -174,6 +203,8 @@ def _readable(path: str, format: str) -> Iterator[None]:
     """Turns what the parsers raise into errors that name the file."""
     try:
         yield
+    except DataError as error:
+        raise error if path in str(error) else DataError(f"{path}: {error}") from error.__cause__
     except FileNotFoundError as error:
         raise DataError(f"{path}: the file is gone; run the step that lists the inputs again") from error
     except (UnicodeDecodeError, pa.ArrowException, OSError, EOFError, pl.exceptions.PolarsError) as error:
@@ -189,8 +220,11 @@ def _readable(path: str, format: str) -> Iterator[None]:
             ) from error
         if isinstance(error, UnicodeDecodeError) or "utf-8" in text.lower() or "utf8" in text.lower():
             known = "UTF-16" if is_utf16 else "LATIN1"
+            if isinstance(error, UnicodeDecodeError) and error.encoding.replace("-", "").lower() != "utf8":
+                raise DataError(f"{path}: not {error.encoding} text ({text}); change csv.encoding") from error
             raise DataError(
-                f"{path}: not UTF-8 text ({text}); convert it, such as with `iconv -f {known} -t UTF-8`"
+                f"{path}: not UTF-8 text ({text}); convert it, such as with `iconv -f {known} -t UTF-8`, or name the "
+                "encoding of delimited text in csv.encoding"
             ) from error
         raise DataError(f"{path}: cannot be read as {names[format]}: {text}") from error
     except Exception as error:  # a store's own kind
@@ -232,13 +266,6 @@ def _read_parquet(unit: Unit) -> Iterator[Batch]:
             row += batch.num_rows
 
 
-def _csv_names(header: bytes, path: str) -> list[str]:
-    """The column names of a CSV file's header line."""
-    parse = pa.csv.ParseOptions(delimiter=_delimiter(path))
-    names: list[str] = pa.csv.read_csv(io.BytesIO(header.rstrip(b"\r\n") + b"\n"), parse_options=parse).column_names
-    return _distinct(names, "header", path)
-
-
 def _distinct(names: list[str], where: str, path: str) -> list[str]:
     """The names, if each is there once."""
     if len(set(names)) < len(names):
@@ -247,80 +274,40 @@ def _distinct(names: list[str], where: str, path: str) -> list[str]:
     return names
 
 
-def _delimiter(path: str) -> str:
-    return "\t" if ".tsv" in PurePath(path).name.lower() else ","
+def _csv_names(path: str, csv: Csv) -> list[str] | None:
+    """The columns of a delimited file, None where it is empty."""
+    with _open(path) as source:
+        names = read_header(source, Syntax.of(csv, path))
+    try:
+        return None if names is None else _distinct(names, "header", path)
+    except DataError as error:
+        raise DataError(f"{error}{data_hint(names or [])}") from error
 
 
-def _first_line(source: Any) -> bytes:
-    """The bytes up to the first line break, with it."""
-    line = b""
-    while b"\n" not in line and (block := source.read(1 << 16)):
-        line += block
-    head, newline, _ = line.partition(b"\n")
-    return bytes(head + newline)
+def _header_hint(file: SourceFile, csv: Csv, columns: dict[str, str]) -> str:
+    """What to set so that a delimited file has the columns that are wanted; empty where nothing helps."""
+    if file["format"] != "csv":
+        return ""
+    with _open(file["path"]) as source:
+        key = ".".join(next(iter(columns.values())).split(".")[:2])
+        return header_hint(source.read(HEAD_BYTES), Syntax.of(csv, file["path"]), [*columns], key=key)
 
 
 def _read_csv(unit: Unit) -> Iterator[Batch]:
-    with _open(unit.path) as source:
-        header = _first_line(source)
-    if not header.strip():
+    if (names := _csv_names(unit.path, unit.csv)) is None:
         return
-    names = _csv_names(header, unit.path)
-    malformed: list[tuple[int, str]] = []
-
-    def skip(row: Any) -> str:
-        malformed.append((row.number - 2, row.text))  # numbers start at 1, with the header
-        return "skip"
-
-    reading = pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)  # with threads, no row numbers
     with _open(unit.path) as source:
-        try:
-            reader = pa.csv.open_csv(
-                source,
-                read_options=reading,
-                parse_options=pa.csv.ParseOptions(
-                    delimiter=_delimiter(unit.path), newlines_in_values=True, invalid_row_handler=skip
-                ),
-                convert_options=pa.csv.ConvertOptions(
-                    column_types={name: pa.string() for name in names}, null_values=[""], strings_can_be_null=True
-                ),
-            )
-        except pa.ArrowInvalid as error:
-            if "Empty CSV file" in str(error):  # a header without a line break
-                return
-            raise
-        done = reported = 0
-        for batch in reader:
-            # The k-th malformed row p[k] has p[k] - k good rows before it.
-            gaps = np.array([row - k for k, (row, _) in enumerate(malformed)], dtype=np.int64)
-            good = np.arange(done, done + batch.num_rows, dtype=np.int64)
-            rows = good + np.searchsorted(gaps, good, side="right")
-            yield Batch(pa.Table.from_batches([batch]), rows, malformed[reported:])
-            done, reported = done + batch.num_rows, len(malformed)
-        if reported < len(malformed):
-            empty = pa.table({name: pa.array([], pa.string()) for name in names})
-            yield Batch(empty, np.empty(0, np.int64), malformed[reported:])
+        for parsed in parse_text(source, names, Syntax.of(unit.csv, unit.path), unit.expected):
+            yield Batch(parsed.table, parsed.rows, parsed.malformed, parsed.swallowed, parsed.extra_lines)
 
 
 def _read_jsonl(unit: Unit) -> Iterator[Batch]:
     row = 0
     with _open(unit.path) as source:
-        for block in _line_blocks(source):
+        for block in line_blocks(pieces_of(source)):
             lines = block.count(b"\n") + (not block.endswith(b"\n"))
             yield _parse_lines(block, first_row=row, lines=lines)
             row += lines
-
-
-def _line_blocks(source: Any) -> Iterator[bytes]:
-    """The file in blocks of whole lines, without a byte order mark."""
-    rest = source.read(3).removeprefix(b"\xef\xbb\xbf")
-    while block := source.read(BLOCK_BYTES):
-        head, newline, tail = (rest + block).rpartition(b"\n")
-        if newline:
-            yield head + newline
-        rest = tail
-    if rest.strip():
-        yield rest
 
 
 def _parse_lines(block: bytes, *, first_row: int, lines: int) -> Batch:

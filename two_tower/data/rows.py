@@ -13,9 +13,11 @@ import pyarrow as pa
 
 from two_tower.config import Data, Given, Interactions
 from two_tower.contracts import ROLES, FeatureType, Float32, Int64
+from two_tower.data import notes
 from two_tower.data.notes import Noted
 from two_tower.data.reading import Batch, Unit
 from two_tower.data.splits import TEST, TRAIN, VALIDATION, Int8
+from two_tower.data.swallowed import Expected
 from two_tower.data.values import (
     UInt64,
     column_hashes,
@@ -90,6 +92,14 @@ def source_columns(data: Data) -> dict[str, str]:
     for name, feature in data.query.context.items():
         found.setdefault(feature.column or name, f"data.query.context.{name}")
     return found
+
+
+def expected_of(data: Data) -> Expected:
+    """The log's columns by which a row can be told from other text."""
+    log = data.interactions
+    measured = [log.columns.order, log.columns.weight, *(name for name in log.ranges if name != log.columns.time)]
+    times = (log.columns.time,) if log.columns.time else ()
+    return Expected(times, tuple(name for name in measured if name), log.timezone)
 
 
 def check_rows(
@@ -174,11 +184,22 @@ def check_rows(
         bad=pa.concat_tables([broken, bad]),
         read=read,
         filtered=filtered,
-        noted=Noted(),
+        noted=_noted(batch, unit),
         used=frame,
         hashes=hashes,
         keys=keys,
     )
+
+
+def _noted(batch: Batch, unit: Unit) -> Noted:
+    """What is odd about the batch."""
+    noted: Noted = Noted()
+    if batch.extra_lines:
+        noted[notes.key("extra_lines")] += batch.extra_lines
+    if batch.swallowed:
+        first = f"{unit.name} row {batch.swallowed[0].row}"
+        noted[notes.key("swallowed", first)] += sum(len(one.lines) for one in batch.swallowed)
+    return noted
 
 
 def bad_rows(frame: pl.DataFrame, rows: Int64, reasons: list[str], *, file: int) -> pa.Table:

@@ -15,6 +15,7 @@ from two_tower.contracts import FeatureType
 from two_tower.data.notes import Noted
 from two_tower.data.reading import read_table, require_columns
 from two_tower.data.sources import SourceFile
+from two_tower.data.swallowed import Expected
 from two_tower.data.values import id_text, meets
 from two_tower.errors import DataError
 
@@ -62,8 +63,8 @@ def load_entities(files: list[SourceFile], settings: ItemTable | UserTable | Non
     filters = settings.available if isinstance(settings, ItemTable) else []
     for condition in filters:
         wanted.setdefault(condition.column, f"{key}.available")
-    require_columns(files, wanted)
-    table = read_table(files, list(wanted))
+    require_columns(files, wanted, settings.csv)
+    table = read_table(files, list(wanted), settings.csv, _expected(settings))
     ids = id_text(pl.Series(settings.id, table[settings.id]), untyped=files[0]["format"] == "csv")
     columns = {}
     for name, feature in settings.features.items():
@@ -75,6 +76,16 @@ def load_entities(files: list[SourceFile], settings: ItemTable | UserTable | Non
     for condition in filters:
         columns[f"raw.{condition.column}"] = table[condition.column]
     return _merge(ids, columns)
+
+
+def _expected(settings: ItemTable | UserTable) -> Expected:
+    """The table's columns by which a row can be told from other text."""
+    of_type: dict[str, list[str]] = {"numbers": [], "times": []}
+    for name, feature in settings.features.items():
+        kind = {"numeric": "numbers", "bucketized": "numbers", "timestamp": "times"}.get(feature.type)
+        if kind:
+            of_type[kind].append(feature.column or name)
+    return Expected(tuple(of_type["times"]), tuple(of_type["numbers"]))
 
 
 def available(table: EntityTable, ids: pa.Array, settings: ItemTable | None, *, timezone: str) -> pa.Array:

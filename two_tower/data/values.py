@@ -19,6 +19,8 @@ from two_tower.errors import DataError
 SHORT_WORDS = 16
 """Texts of so many words of 8 bytes are hashed side by side."""
 UInt64 = npt.NDArray[np.uint64]
+TRUE = ("true", "t", "yes", "y", "on", "1", "1.0")
+FALSE = ("false", "f", "no", "n", "off", "0", "0.0")
 
 _SPACED = r"^(\d{4}-\d{1,2}-\d{1,2})[Tt]"
 _ZONE = r"(?:[+-]\d{2}(?::?\d{2})?)$"
@@ -154,6 +156,27 @@ def numbers(column: pl.Series) -> pl.Series:
     if column.dtype.is_nested() or column.dtype.is_temporal():
         raise DataError(f"the column {column.name!r} of type {column.dtype} cannot hold numbers")
     return column.cast(pl.Float64, strict=False).fill_nan(None)
+
+
+def with_points(texts: pl.Series, *, are_numbers: bool = False) -> pl.Series:
+    """The texts, of which numbers with a decimal comma (19,90 and 1.234,50) have a point instead.
+
+    Where all `are_numbers`, 1.234 is one without decimals; else it stays, since it may be something else.
+    """
+    decimals = r"(?:,\d+)?" if are_numbers else r",\d+"
+    is_number = texts.str.contains(rf"^\s*[+-]?(?:\d+|\d{{1,3}}(?:\.\d{{3}})+){decimals}\s*$").fill_null(False)
+    return texts.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True).zip_with(is_number, texts)
+
+
+def integers(texts: pl.Series) -> pl.Series:
+    """The texts as int64, null where there is no whole number that fits; 12.0 is one."""
+    return texts.cast(pl.Int64, strict=False).fill_null(whole_numbers(texts))
+
+
+def booleans(texts: pl.Series) -> pl.Series:
+    """The texts as true and false in their usual spellings, null where there is neither."""
+    spelled = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
+    return texts.str.to_lowercase().replace_strict(spelled, default=None, return_dtype=pl.Boolean)
 
 
 def whole_numbers(column: pl.Series) -> pl.Series:

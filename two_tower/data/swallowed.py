@@ -1,0 +1,122 @@
+"""Lines that a stray quote has swallowed, told from values that legally have line breaks.
+
+A quote that opens by mistake (`7,"The Inch,2024-01-17`) makes one value of everything up to the next quote, which may
+stand hundreds of lines below.  A parser cannot tell such a value from a review of many lines, but a look at the lines
+can: if they read like rows themselves, they are rows, and are reported one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from two_tower.contracts import Bool
+from two_tower.data.records import Records, Syntax, is_regular
+from two_tower.data.values import is_missing, microseconds, numbers, with_points
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The columns by which a row can be told from other text, and how their values are written."""
+
+    times: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    timezone: str = "UTC"
+
+    def tells(self, names: list[str]) -> bool:
+        """Whether any of the columns is one of these."""
+        return not {*self.times, *self.numbers}.isdisjoint(names)
+
+    def read(self, column: pl.Series, *, decimal: str) -> pl.Series | None:
+        """A column's texts `[rows]` as times or numbers, null where they are not; None if anything may stand there."""
+        if column.name in self.times:
+            return microseconds(column, timezone=self.timezone)
+        if column.name in self.numbers:
+            return numbers(with_points(column, are_numbers=True) if decimal == "," else column)
+        return None
+
+
+@dataclass(frozen=True)
+class Swallowed:
+    """A quote that opens in one line and closes lines below."""
+
+    row: int
+    """The number of the line that it opens in, counted like a row."""
+    lines: list[str]
+    """All that are one record for the parser."""
+
+
+def find_swallowing(records: Records, names: list[str], syntax: Syntax, expected: Expected) -> list[int]:
+    """The numbers of the records whose lines are rows that a stray quote has joined."""
+    several = records.lines > 1
+    if records.is_regular and several.any():
+        several &= _may_hold_rows(records, len(names), syntax)
+    found = {len(records) - 1} if records.is_open else set()
+    for number in np.flatnonzero(several).tolist():
+        if number not in found and _is_swallowing(records.bytes_of(number), names, syntax, expected):
+            found.add(number)
+    return sorted(found)
+
+
+def lines_of(record: bytes) -> list[str]:
+    """The lines of a record, empty ones left out."""
+    return [line for line in re.split("\r\n|\r|\n", record.decode()) if line]
+
+
+def rows_alike(record: bytes, names: list[str], syntax: Syntax, expected: Expected) -> Bool:
+    """Which of the lines after a record's first read like rows: as many fields, times and numbers in their columns."""
+    return _alike([_fields(line, len(names), syntax) for line in lines_of(record)[1:]], names, syntax, expected)
+
+
+def _alike(fields: list[list[str]], names: list[str], syntax: Syntax, expected: Expected) -> Bool:
+    """Which of several lists of fields may be a row: none of a blank time, or without any number."""
+    alike = np.array([len(each) == len(names) for each in fields], dtype=bool)
+    places = np.flatnonzero(alike)
+    says_something = np.zeros(len(places), dtype=bool)
+    for place, name in enumerate(names):
+        values = pl.Series(name, [fields[row][place] for row in places], dtype=pl.String)
+        if (read := expected.read(values, decimal=syntax.settings.decimal)) is not None:
+            is_read = read.is_not_null().to_numpy()
+            alike[places] &= is_read if name in expected.times else is_read | is_missing(values).to_numpy()
+            says_something |= is_read
+    if expected.tells(names):
+        alike[places] &= says_something
+    return alike
+
+
+def _is_swallowing(record: bytes, names: list[str], syntax: Syntax, expected: Expected) -> bool:
+    """Whether a record over several lines is better read as a row a line.
+
+    Where its quotes are regular, only if *every* line reads like a row, the first without its quote: a review may hold
+    a table.  Where they are not, as when text follows a closing quote, one such line is enough, or that the record is
+    no row.
+    """
+    alike, fields = rows_alike(record, names, syntax, expected), syntax.fields(record.decode())
+    if not is_regular(record, syntax):
+        return bool(alike.any() or not _alike([fields], names, syntax, expected).all())
+    if not alike.all() or (len(fields) == len(names) and not expected.tells(names)):
+        return False
+    return bool(_alike(_without_a_quote(lines_of(record)[0], syntax), names, syntax, expected).any())
+
+
+def _without_a_quote(line: str, syntax: Syntax) -> list[list[str]]:
+    """The fields of a line without each of its quotes in turn."""
+    places = [place for place, character in enumerate(line) if character == syntax.quote]
+    return [syntax.fields(line[:place] + line[place + 1 :]) for place in places]
+
+
+def _may_hold_rows(records: Records, columns: int, syntax: Syntax) -> Bool:
+    """Which records `[records]` have enough delimiters for a row in their first and in their last line."""
+    delimiters = records.count_by_line(syntax.delimiter)
+    behind = np.cumsum(records.lines)
+    enough: Bool = (delimiters[behind - records.lines] >= columns - 1) & (delimiters[behind - 1] >= columns - 1)
+    return enough
+
+
+def _fields(line: str, columns: int, syntax: Syntax) -> list[str]:
+    """The fields of a line by itself, in which quotes may be ordinary characters."""
+    plain = line.split(syntax.delimiter)
+    return plain if len(plain) == columns else syntax.fields(line)
