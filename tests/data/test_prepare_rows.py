@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from prepared_logs import START, event, ordinary_log, run, run_rows, settings, write_rows
 
-from two_tower.config import Filter
-from two_tower.data.values import column_hashes, id_text, meets, microseconds, row_digests, stable_hash, stable_order
+from two_tower.data.values import column_hashes, id_text, microseconds, row_digests, stable_hash, stable_order
 from two_tower.errors import DataError
 
 NOON = int(datetime(2020, 3, 1, 12, tzinfo=UTC).timestamp()) * 1_000_000
@@ -134,31 +133,6 @@ def test_filters_and_unknown_events_are_counted_and_not_set_aside(tmp_path: Path
     }
     weights = {weight for row in prepared.sequences()["weights"].to_pylist() for weight in row}
     assert weights == {0.5, 3.0}
-
-
-@pytest.mark.parametrize(
-    ("values", "op", "value", "expected"),
-    [
-        ([1, 2, None], "==", 2, [False, True, False]),
-        ([1, 2, None], "!=", 2, [True, False, True]),
-        (["1.0", "2", "x", None], ">=", 2, [False, True, False, False]),
-        (["C1", "1", None], "not_starts_with", "C", [False, True, True]),
-        ([17850.0, None], "==", "17850", [True, False]),
-        ([17850, 3], "starts_with", "178", [True, False]),
-        (["a", "b", None], "in", ["a", "z"], [True, False, False]),
-        (["a", "b", None], "not_in", ["a", "z"], [False, True, True]),
-        ([True, False, None], "==", True, [True, False, False]),
-        (["true", "False", None], "==", False, [False, True, False]),
-        ([float("nan"), 1.0, None], "not_null", None, [False, True, False]),
-        (["", "x", None], "not_null", None, [False, True, False]),
-        ([date(2020, 1, 1), date(2021, 1, 1)], ">", "2020-06-01", [False, True]),
-        ([datetime(2020, 1, 1), datetime(2021, 1, 1)], "<", "2020-01-01T00:00:01", [True, False]),
-        (["2020-01-01", "2021-01-01"], "<", "2020-06", [True, False]),
-    ],
-)
-def test_filter_conditions(values: list[Any], op: str, value: Any, expected: list[bool]) -> None:
-    found = meets(pl.Series("c", values), Filter(column="c", op=op, value=value), timezone="UTC")
-    assert found.to_list() == expected
 
 
 @pytest.mark.parametrize(

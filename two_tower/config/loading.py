@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,38 @@ from two_tower.errors import ConfigError
 from two_tower.settings import did_you_mean
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+CONDITION = re.compile(
+    r"(?:^|\.)data\.(?:(?:interactions\.filters|items\.available)\.\d+\.value(?:\.\d+)?"
+    r"|interactions\.ranges\..+\.(?:min|max))$"
+)
+"""The dotted keys, in a configuration or in the `set` of an environment, where a scalar is what stands in the file.
+
+YAML takes `NO` for false, `1e6` for a text and `0120` for 80; what is meant only the column can tell.
+"""
+
+
+@dataclass(frozen=True)
+class _Scalar:
+    """What YAML takes for no text, with the text that it is written as."""
+
+    value: Any
+    text: str
+
+
+class _Loader(yaml.SafeLoader):
+    """As PyYAML's safe loader, but with a `_Scalar` for every truth value, number and time."""
+
+
+def _scalar(loader: _Loader, node: yaml.ScalarNode) -> _Scalar:
+    try:
+        return _Scalar(yaml.SafeLoader.yaml_constructors[node.tag](loader, node), node.value)
+    except ValueError:  # such as 2024-02-31
+        return _Scalar(node.value, node.value)
+
+
+for _tag in ("bool", "int", "float", "timestamp"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _scalar)
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -74,7 +107,7 @@ def _read(path: Path, overrides: Iterable[str], model: type[BaseModel]) -> tuple
         raise ConfigError(f"{path}: cannot read the configuration: {error}") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=_Loader)
         _refuse_duplicate_keys(node, path)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
@@ -84,7 +117,19 @@ def _read(path: Path, overrides: Iterable[str], model: type[BaseModel]) -> tuple
         raise ConfigError(f"{path}: expected a mapping with the keys {', '.join(model.model_fields)}")
     for override in overrides:
         _apply_override(data, override)
-    return node, data
+    return node, _plain(data)
+
+
+def _plain(value: Any, place: str = "") -> Any:
+    """The content with plain scalars: the text as written where a condition stands, else what YAML takes it for."""
+    if isinstance(value, _Scalar):
+        return value.text if CONDITION.search(place) else value.value
+    if isinstance(value, list):
+        return [_plain(inner, f"{place}.{number}") for number, inner in enumerate(value)]
+    if isinstance(value, dict):
+        names = {name: name.value if isinstance(name, _Scalar) else name for name in value}
+        return {names[name]: _plain(inner, f"{place}.{names[name]}") for name, inner in value.items()}
+    return value
 
 
 def parse_section(model: type[ModelT], text: str) -> ModelT:
@@ -189,7 +234,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise ConfigError(f"--set {override!r}: expected key=value, such as training.epochs=3")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override!r}: the value is not valid YAML: {error}") from error
     *parents, last = key.strip().split(".")

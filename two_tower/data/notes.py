@@ -18,6 +18,12 @@ def key(kind: str, subject: str = "") -> str:
     return f"{kind}:{subject}"
 
 
+def parts_of(one: str) -> tuple[str, str]:
+    """The kind and the subject of a key."""
+    kind, _, subject = one.partition(":")
+    return kind, subject
+
+
 def summed(parts: list[Mapping[str, int]]) -> Noted:
     """The counts of several batches, units or tables together."""
     total: Noted = Counter()
@@ -31,7 +37,7 @@ def in_sentences(noted: Mapping[str, int]) -> list[str]:
     said = []
     for kind, sentence in SENTENCES.items():
         for one in sorted(noted):
-            name, _, subject = one.partition(":")
+            name, subject = parts_of(one)
             if name == kind and (text := sentence(subject, noted[one])):
                 said.append(text)
     return said
@@ -43,5 +49,11 @@ SENTENCES: dict[str, Callable[[str, int], str | None]] = {
         "and are malformed. Where quotes are characters like others, set data.interactions.csv: {quoting: none}"
     ),
     "extra_lines": lambda _, lines: f"quoted values hold line breaks: there are {lines:,} more lines than rows",
+    "equals": lambda said, count: None if count else f"{said}: no row has this value",
+    "begins": lambda said, count: None if count else f"{said}: no row has a value that begins so",
+    "no_number": lambda said, count: (
+        f"{said}: {count:,} values are no numbers, so it leaves them out" if count else None
+    ),
+    "no_time": lambda said, count: f"{said}: {count:,} values are no times, so it leaves them out" if count else None,
 }
 """By kind: what is said of a subject and its count, or None where there is nothing to say."""

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from two_tower.artifacts import ArtifactWriter, write_artifact
 from two_tower.config import Beam, Data
 from two_tower.data import encode, notes, shards, splits
+from two_tower.data.conditions import refuse_unfit
 from two_tower.data.incremental import STATE, EarlierRun, display_names, find_earlier, state_of
 from two_tower.data.prepared import KIND, PROFILE, PROFILE_KIND
 from two_tower.data.profile import Sketch, describe, merge, sketch
@@ -129,8 +130,9 @@ class _Preparation:
         """All the stages."""
         started = time.monotonic()
         require_columns(self.logs, source_columns(self.data), self.data.interactions.csv)
-        items = load_entities(self.sources["items"], self.data.items, key="data.items")
-        users = load_entities(self.sources["users"], self.data.users, key="data.users")
+        timezone = self.data.interactions.timezone
+        items = load_entities(self.sources["items"], self.data.items, key="data.items", timezone=timezone)
+        users = load_entities(self.sources["users"], self.data.users, key="data.users", timezone=timezone)
         self.work.write("known-item.arrow", pa.table({"id": items.ids}))
         self.work.write("known-user.arrow", pa.table({"id": users.ids}))
         units = self._read()
@@ -273,6 +275,7 @@ class _Preparation:
         for report in reports:
             if report["error"]:
                 raise DataError(report["error"])
+        refuse_unfit(self._noted())
         read = sum(report["read"] for report in reports)
         filtered = _sum(report["filtered"] for report in reports)
         set_aside = _sum(report["set_aside"] for report in reports)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from two_tower.config import Data, Given, Interactions
 from two_tower.contracts import ROLES, FeatureType, Float32, Int64
 from two_tower.data import notes
+from two_tower.data.conditions import in_words, meets, within
 from two_tower.data.notes import Noted
 from two_tower.data.reading import Batch, Unit
 from two_tower.data.splits import TEST, TRAIN, VALIDATION, Int8
@@ -22,9 +23,7 @@ from two_tower.data.values import (
     UInt64,
     column_hashes,
     id_text,
-    in_range,
     is_missing,
-    meets,
     microseconds,
     row_digests,
     row_keys,
@@ -119,7 +118,7 @@ def check_rows(
     """
     log, known = data.interactions, known or {}
     frame = _frame(batch, source_columns(data), unit)
-    wanted, filtered = _filter(frame, log)
+    wanted, filtered, noted = _filter(frame, log)
     frame = frame.filter(wanted)
     rows = batch.rows[wanted.to_numpy()]
     untyped = unit.format == "csv"
@@ -129,6 +128,9 @@ def check_rows(
     time = _times(frame, log)
     weight = _weights(frame, log)
     part = _given_parts(frame, data.split, unit, user, item) if isinstance(data.split, Given) else None
+    out_of_range, noted_of_ranges = _out_of_range(frame, log)
+    noted.update(noted_of_ranges)
+    noted.update(_noted_lines(batch, unit))
     never = pl.Series([False]).new_from_index(0, frame.height)
     reason = _reasons(
         {
@@ -138,7 +140,7 @@ def check_rows(
             "bad_time": time.is_null(),
             "future_time": (time > newest).fill_null(False) if log.columns.time else never,
             "bad_weight": pl.Series(~np.isfinite(weight)),
-            "out_of_range": _out_of_range(frame, log) if log.ranges else never,
+            "out_of_range": out_of_range,
             "bad_split": pl.Series(part < 0) if part is not None else never,
             "unknown_user": _unknown(user, known["user"]) if "user" in known and user is not None else never,
             "unknown_item": _unknown(item, known["item"]) if "item" in known else never,
@@ -184,16 +186,16 @@ def check_rows(
         bad=pa.concat_tables([broken, bad]),
         read=read,
         filtered=filtered,
-        noted=_noted(batch, unit),
+        noted=noted,
         used=frame,
         hashes=hashes,
         keys=keys,
     )
 
 
-def _noted(batch: Batch, unit: Unit) -> Noted:
-    """What is odd about the batch."""
-    noted: Noted = Noted()
+def _noted_lines(batch: Batch, unit: Unit) -> Noted:
+    """What is odd about the lines of delimited text."""
+    noted = Noted()
     if batch.extra_lines:
         noted[notes.key("extra_lines")] += batch.extra_lines
     if batch.swallowed:
@@ -220,17 +222,22 @@ def _frame(batch: Batch, needed: dict[str, str], unit: Unit) -> pl.DataFrame:
     return frame.with_columns(pl.lit(None).alias(name) for name in needed if name not in frame.columns)
 
 
-def _filter(frame: pl.DataFrame, log: Interactions) -> tuple[pl.Series, dict[str, int]]:
-    """Which rows to use, and how many each filter took out of what the ones before it had left."""
+def _filter(frame: pl.DataFrame, log: Interactions) -> tuple[pl.Series, dict[str, int], Noted]:
+    """Which rows to use, how many each filter took out of what the ones before it had left, and the filters' notes."""
     wanted = pl.Series([True]).new_from_index(0, frame.height)
     filtered: dict[str, int] = {}
+    noted = Noted()
     for condition in log.filters:
-        value = "" if condition.op == "not_null" else f" {json.dumps(condition.value, default=str, ensure_ascii=False)}"
-        left = wanted & meets(frame[condition.column], condition, timezone=log.timezone)
-        filtered[f"{condition.column} {condition.op}{value}"] = int(
-            np.count_nonzero(wanted.to_numpy() & ~left.to_numpy())
+        met, counts = meets(
+            frame[condition.column],
+            condition,
+            key="data.interactions.filters",
+            timezone=log.timezone,
+            is_time=condition.column == log.columns.time,
         )
-        wanted = left
+        filtered[in_words(condition)] = int(np.count_nonzero(wanted.to_numpy() & ~met.to_numpy()))
+        noted.update(counts)
+        wanted &= met
     if log.columns.event and log.events:
         events = id_text(frame[log.columns.event])
         known = events.is_in(list(log.events)).fill_null(False)
@@ -238,7 +245,7 @@ def _filter(frame: pl.DataFrame, log: Interactions) -> tuple[pl.Series, dict[str
         for name, count in others.iter_rows():
             filtered[f"event {name}"] = count
         wanted &= known
-    return wanted, filtered
+    return wanted, filtered, noted
 
 
 def _times(frame: pl.DataFrame, log: Interactions) -> pl.Series:
@@ -273,13 +280,20 @@ def _roles(kept: pl.DataFrame, log: Interactions) -> Int8:
     return numbers
 
 
-def _out_of_range(frame: pl.DataFrame, log: Interactions) -> pl.Series:
-    """Which rows have a value that its column's range does not allow."""
-    outside = pl.Series([False]).new_from_index(0, frame.height)
+def _out_of_range(frame: pl.DataFrame, log: Interactions) -> tuple[pl.Series, Noted]:
+    """Which rows have a value that its column's range does not allow, and the ranges' notes."""
+    outside, noted = pl.Series([False]).new_from_index(0, frame.height), Noted()
     for column, bounds in log.ranges.items():
-        are_times = column == log.columns.time
-        outside |= ~in_range(frame[column], bounds, timezone=log.timezone, are_times=are_times)
-    return outside
+        inside, counts = within(
+            frame[column],
+            bounds,
+            key="data.interactions.ranges",
+            timezone=log.timezone,
+            is_time=column == log.columns.time,
+        )
+        outside |= ~inside
+        noted.update(counts)
+    return outside, noted
 
 
 def _unknown(ids: pl.Series, known: pa.Array) -> pl.Series:

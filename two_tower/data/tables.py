@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from two_tower.config import ItemTable, UserTable
+from two_tower.config import Filter, ItemTable, UserTable
 from two_tower.contracts import FeatureType
+from two_tower.data.conditions import meets, refuse_unfit
 from two_tower.data.notes import Noted
 from two_tower.data.reading import read_table, require_columns
 from two_tower.data.sources import SourceFile
 from two_tower.data.swallowed import Expected
-from two_tower.data.values import id_text, meets
+from two_tower.data.values import id_text
 from two_tower.errors import DataError
 
 
@@ -41,13 +42,16 @@ class EntityTable:
         return {name: column.take(places) for name, column in self.columns.items() if name.startswith(prefix)}
 
 
-def load_entities(files: list[SourceFile], settings: ItemTable | UserTable | None, *, key: str) -> EntityTable:
+def load_entities(
+    files: list[SourceFile], settings: ItemTable | UserTable | None, *, key: str, timezone: str
+) -> EntityTable:
     """The merged table of `data.items` or `data.users` (`key`); an empty one without settings.
 
     Of several rows with one id, each column takes its first value that is not missing.
 
     Raises:
-        DataError: A file cannot be read, or a column is missing or does not fit its feature type.
+        DataError: A file cannot be read, or a column is missing, does not fit its feature type or cannot be what a
+            condition compares it with.
     """
     if settings is None:
         return EntityTable(pa.array([], pa.string()))
@@ -73,9 +77,12 @@ def load_entities(files: list[SourceFile], settings: ItemTable | UserTable | Non
         columns[f"display.{column}"] = _readable_text(table[column])
     for column in attributes:
         columns[f"attribute.{column}"] = _attribute(table[column], f"{key}.attributes (column {column!r})")
+    noted = Noted()
     for condition in filters:
         columns[f"raw.{condition.column}"] = table[condition.column]
-    return _merge(ids, columns)
+        noted.update(_met(table[condition.column], condition, timezone=timezone)[1])
+    refuse_unfit(noted)
+    return replace(_merge(ids, columns), noted=noted)
 
 
 def _expected(settings: ItemTable | UserTable) -> Expected:
@@ -93,8 +100,12 @@ def available(table: EntityTable, ids: pa.Array, settings: ItemTable | None, *, 
     kept = pl.Series([True]).new_from_index(0, len(ids))
     raw = table.rows_of(ids, "raw.")
     for condition in settings.available if settings else []:
-        kept &= meets(pl.Series(condition.column, raw[f"raw.{condition.column}"]), condition, timezone=timezone)
+        kept &= _met(raw[f"raw.{condition.column}"], condition, timezone=timezone)[0]
     return pa.array(kept.to_numpy())
+
+
+def _met(column: pa.ChunkedArray, condition: Filter, *, timezone: str) -> tuple[pl.Series, Noted]:
+    return meets(pl.Series(condition.column, column), condition, key="data.items.available", timezone=timezone)
 
 
 def _cast(feature: FeatureType, column: pa.ChunkedArray, key: str) -> pa.ChunkedArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +11,17 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from two_tower.config import Filter, Range
 from two_tower.contracts import Float32
 from two_tower.errors import DataError
 
 SHORT_WORDS = 16
 """Texts of so many words of 8 bytes are hashed side by side."""
 UInt64 = npt.NDArray[np.uint64]
-TRUE = ("true", "t", "yes", "y", "on", "1", "1.0")
-FALSE = ("false", "f", "no", "n", "off", "0", "0.0")
+SPELLED = {
+    True: r"(?i)^(?:true|t|yes|y|on|1(?:\.0*)?)$",
+    False: r"(?i)^(?:false|f|no|n|off|0(?:\.0*)?)$",
+}
+"""What true and false are written as."""
 
 _SPACED = r"^(\d{4}-\d{1,2}-\d{1,2})[Tt]"
 _ZONE = r"(?:[+-]\d{2}(?::?\d{2})?)$"
@@ -175,8 +176,8 @@ def integers(texts: pl.Series) -> pl.Series:
 
 def booleans(texts: pl.Series) -> pl.Series:
     """The texts as true and false in their usual spellings, null where there is neither."""
-    spelled = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
-    return texts.str.to_lowercase().replace_strict(spelled, default=None, return_dtype=pl.Boolean)
+    is_true, is_false = (texts.str.contains(SPELLED[truth]) for truth in (True, False))
+    return is_true.set(~(is_true | is_false), None)
 
 
 def whole_numbers(column: pl.Series) -> pl.Series:
@@ -192,65 +193,11 @@ def whole_numbers(column: pl.Series) -> pl.Series:
     return values.zip_with(whole, pl.Series([None], dtype=pl.Float64)).cast(pl.Int64)
 
 
-def in_range(column: pl.Series, bounds: Range, *, timezone: str, are_times: bool) -> pl.Series:
-    """True where the value is missing or lies within the bounds, which belong to the range."""
-    inside = is_missing(column)
-    if are_times:
-        column = microseconds(column, timezone=timezone).cast(pl.Datetime("us", "UTC"))
-        inside |= column.is_null()
-    conditions = [
-        Filter(column=column.name, op=op, value=bound)
-        for op, bound in ((">=", bounds.min), ("<=", bounds.max))
-        if bound is not None
-    ]
-    met = [meets(column, condition, timezone=timezone) for condition in conditions]
-    return inside | (met[0] & met[-1])
-
-
 def weights_of(column: pl.Series) -> Float32:
     """Weights float32 `[rows]`, NaN where there is no number from 0 up."""
     with np.errstate(over="ignore"):
         values = numbers(column).fill_null(np.nan).to_numpy().astype(np.float32)
     return np.where(np.isfinite(values) & (values >= 0), values, np.float32(np.nan))
-
-
-def meets(column: pl.Series, condition: Filter, *, timezone: str) -> pl.Series:
-    """True where the value meets the condition.
-
-    `!=`, `not_in` and `not_starts_with` are the opposites of `==`, `in` and `starts_with`; a missing value meets
-    none of the others.
-    """
-    op, value = condition.op, condition.value
-    opposite = {"!=": "==", "not_in": "in", "not_starts_with": "starts_with"}
-    if op in opposite:
-        return ~meets(column, condition.model_copy(update={"op": opposite[op]}), timezone=timezone)
-    if op == "not_null":
-        return ~is_missing(column)
-    if op == "in":
-        found = pl.Series([False]).new_from_index(0, len(column))
-        for one in value:
-            found |= meets(column, condition.model_copy(update={"op": "==", "value": one}), timezone=timezone)
-        return found
-    if op == "starts_with":
-        return id_text(column).str.starts_with(str(value)).fill_null(False)
-    left, right = _comparable(column, value, condition, timezone=timezone)
-    compare = {"==": operator.eq, ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}[op]
-    compared: pl.Series = compare(left, right)
-    return compared.fill_null(False)
-
-
-def _comparable(column: pl.Series, value: Any, condition: Filter, *, timezone: str) -> tuple[pl.Series, Any]:
-    """The column and the filter's value as things that can be compared."""
-    if column.dtype.is_temporal():
-        moment = microseconds(pl.Series([str(value)]), timezone=timezone)[0]
-        if moment is None:
-            raise DataError(f"filter on {condition.column!r}: {value!r} is no time, but the column holds times")
-        return microseconds(column, timezone=timezone), moment
-    if isinstance(value, bool):
-        return column.cast(pl.String, strict=False).str.to_lowercase(), str(value).lower()
-    if isinstance(value, (int, float)):
-        return numbers(column), float(value)
-    return id_text(column), str(value)
 
 
 def stable_hash(texts: pa.Array) -> UInt64:

@@ -47,9 +47,11 @@ def _within(name: str, numbers: pa.Array, bounds: Range) -> Bool:
 
     if not (pa.types.is_integer(numbers.type) or pa.types.is_floating(numbers.type)):
         raise DataError(f"the attribute {name!r} is {numbers.type} and has no range; name the values instead")
-    least, most = -np.inf if bounds.min is None else bounds.min, np.inf if bounds.max is None else bounds.max
-    if isinstance(least, str) or isinstance(most, str):
-        raise DataError(f"the attribute {name!r} is a number; its range goes from {least!r} to {most!r}")
+    first, last = -np.inf if bounds.min is None else bounds.min, np.inf if bounds.max is None else bounds.max
+    try:
+        least, most = float(first), float(last)
+    except ValueError as error:
+        raise DataError(f"the attribute {name!r} is a number; its range goes from {first!r} to {last!r}") from error
     values = numbers.to_numpy(zero_copy_only=False)  # null is NaN, which lies in no range
     with np.errstate(over="ignore"):  # a bound that float32 cannot hold is infinite
         met: Bool = (values >= least) & (values <= most)
