@@ -49,6 +49,16 @@ def _queries(prepared: Prepared, profile: dict[str, Any], config: Config) -> Ite
             yield f"{queries:,} {part} queries are few: the figures will be uncertain; widen data.split.{part}"
 
 
+def _ties(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
+    for part in ("validation", "test"):
+        queries, tied = prepared.summary["queries"][part], prepared.summary["tied"][part]
+        if tied:
+            yield (
+                f"{tied:,} of {queries:,} {part} queries ({tied / queries:.0%}) see other events of their target's own "
+                "moment, as far as these stand before it in the files; data.split.ties: apart keeps them out"
+            )
+
+
 def _days(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
     days = [date.fromisoformat(day) for day in profile["per_day"]["day"]]
     if days and (missing := (days[-1] - days[0]).days + 1 - len(days)):
@@ -62,5 +72,6 @@ REMARKS: tuple[Callable[[Prepared, dict[str, Any], Config], Iterator[str]], ...]
     _unavailable,
     _tables,
     _queries,
+    _ties,
     _days,
 )

@@ -19,6 +19,7 @@ SPLITS: dict[str, dict[str, Any]] = {
     "global_time": {"type": "global_time", "test": "6d", "validation": "6d"},
     "leave_last_out": {"type": "leave_last_out"},
     "leave_last_k": {"type": "leave_last_k", "k": 3},
+    "leave_last_apart": {"type": "leave_last_k", "k": 2, "ties": "apart"},
     "given": {"type": "given", "column": "split", "test": "test", "validation": "validation"},
     "cut": {"type": "given", "column": "split", "test": "test"},
     "unordered": {"type": "given", "column": "split", "test": "test", "validation": "validation"},

@@ -39,8 +39,9 @@ EMPTY_PART = r"window is empty|positive events, so this split|no positive event|
 
 USERS = ["ann", "ann ", "Ç", *(f"u{n}" for n in range(9))]
 ITEMS = ["x", "007", "7", "é", *(f"i{n}" for n in range(16))]
-KINDS = ("global_time", "leave_last", "given", "cut")
-"""The splits; `cut` is a given one whose validation part is cut from training."""
+LEAVE_LAST = ("leave_last", "apart")
+KINDS = ("global_time", *LEAVE_LAST, "given", "cut")
+"""The splits; `apart` is `leave_last` with ties apart, `cut` a given one whose validation part is cut from training."""
 
 
 def random_rows(random: Random) -> list[Row]:
@@ -61,7 +62,7 @@ def random_rows(random: Random) -> list[Row]:
 @st.composite
 def all_rules(draw: st.DrawFn, kind: str) -> Rules:
     """Rules for one of `KINDS`."""
-    moments = {"global_time": ["time"], "leave_last": ["time", "order"]}
+    moments = {"global_time": ["time"]} | {name: ["time", "order"] for name in LEAVE_LAST}
     moment = draw(st.sampled_from(moments.get(kind, ["time", "order", None, None])))
     is_given, is_cut = kind in ("given", "cut"), kind == "cut"
     rate = st.tuples(st.integers(1, 4), st.integers(1, 6).map(lambda hours: hours * HOUR))
@@ -69,10 +70,11 @@ def all_rules(draw: st.DrawFn, kind: str) -> Rules:
     roles = draw(st.sampled_from([None, EVENTS, EVENTS]))
     names = st.sets(st.sampled_from(["positive", "negative", "impression"]), min_size=1)
     return Rules(
-        split="given" if is_given else kind,
+        split="given" if is_given else "leave_last" if kind in LEAVE_LAST else kind,
         test=8 * HOUR if kind == "global_time" else 0,
         validation=7 * HOUR if kind == "global_time" else 0,
-        k=draw(st.integers(1, 3)) if kind == "leave_last" else 1,
+        k=draw(st.integers(1, 3)) if kind in LEAVE_LAST else 1,
+        ties="apart" if kind == "apart" else "order",
         given={"test": "test"} | ({} if is_cut else {"valid": "validation"}) if is_given else {},
         moment=moment,
         roles=roles,
@@ -116,7 +118,8 @@ def settings_for(rules: Rules, *, is_cut: bool, context: bool) -> dict[str, Any]
         log["k_core"] = {"user": rules.core[0], "item": rules.core[1]}
     splits: dict[str, dict[str, Any]] = {
         "global_time": {"test": f"{rules.test // HOUR}h", "validation": f"{rules.validation // HOUR}h"},
-        "leave_last": {"type": "leave_last_k", "k": rules.k} if rules.k > 1 else {"type": "leave_last_out"},
+        "leave_last": {"ties": rules.ties}
+        | ({"type": "leave_last_k", "k": rules.k} if rules.k > 1 else {"type": "leave_last_out"}),
         "given": {"column": "split", "test": "test"}
         | ({"validation_share": 0.4} if is_cut else {"validation": "valid"}),
     }

@@ -1,6 +1,7 @@
 """`two-tower data check`: what it says of good logs, of bad ones, and of none."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,14 @@ def test_what_cannot_be_read_is_an_error(shop):
     result = check(shop, "--set", "data.interactions.columns.item=skuu")
     assert result.returncode == 1
     assert "no column 'skuu'" in result.stderr and "did you mean 'sku'" in result.stderr
+
+
+def test_ties_within_baskets_are_noted_with_the_option_that_keeps_them_apart(shop):
+    log = shop / "data" / "shop" / "orders.csv"
+    log.write_text(re.sub(r" 10:\d\d:00", "", log.read_text()))  # days are left: the orders of a day are one moment
+    result = check(shop, "--set", "data.split={type: leave_last_out}")
+    assert result.returncode == 0, result.stderr
+    assert "of 7 test queries (" in result.stdout and "data.split.ties: apart keeps them out" in result.stdout
+    result = check(shop, "--set", "data.split={type: leave_last_out, ties: apart}")
+    assert result.returncode == 0, result.stderr
+    assert "data.split.ties" not in result.stdout

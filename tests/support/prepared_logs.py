@@ -1,4 +1,4 @@
-"""Small logs, run through the real step, and a plain reference that shares no code with it."""
+"""Small logs, run through the real step, and a plain reference that shares no code with it but a hash."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from two_tower.config import Beam, Data
 from two_tower.contracts import ROLES
 from two_tower.data import Prepared, open_prepared, prepare, resolve_sources
+from two_tower.data.values import share_hash
 
 DAY = 86_400_000_000
 START = 1_600_000_000_000_000
@@ -123,7 +124,8 @@ def by_ids(prepared: Prepared) -> dict[str, Any]:
     columns += ("recent_count_validation", "recent_count_test")
     found["items"] = {row["item_id"]: tuple(row[name] for name in columns) for row in prepared.items().to_pylist()}
     found["item_order"], found["user_order"] = items, users
-    found["rows"], found["events"] = prepared.summary["rows"], prepared.summary["events"]
+    found["rows"] = {name: count for name, count in prepared.summary["rows"].items() if name != "noted"}
+    found["events"], found["tied"] = prepared.summary["events"], prepared.summary["tied"]
     return found
 
 
@@ -148,6 +150,8 @@ class Rules:
     validation: int = 0
     k: int = 1
     """How many last positives are test targets, in the split by order."""
+    ties: Literal["order", "apart"] = "order"
+    """Whether the events of one moment follow each other as in the file, in the split by order."""
     given: dict[str, str] = field(default_factory=dict)
     """The part that a value of the column `split` stands for; others are for training."""
     train_pairs: set[tuple[str, str]] | None = None
@@ -222,6 +226,7 @@ def reference(rows: list[Row], rules: Rules) -> dict[str, Any]:
     used = train + [event for event in everything if event.part != "train"]
 
     found: dict[str, Any] = {"train": {}, "pairs": {}, "validation": {}, "test": {}}
+    found["tied"] = {"validation": 0, "test": 0}
     for user, events in trained.items():
         if not events:
             continue
@@ -238,7 +243,7 @@ def reference(rows: list[Row], rules: Rules) -> dict[str, Any]:
     for split, start in starts.items():
         for user, events in users.items():
             past = [event for event in events if PARTS.index(event.part) < PARTS.index(split)]
-            targets = [event for event in events if event.part == split and event.positive]
+            targets = _targets([event for event in events if event.part == split and event.positive], rules)
             if targets:
                 found[split][user] = {
                     "cutoff": start if rules.split == "global_time" else targets[0].time,
@@ -248,6 +253,8 @@ def reference(rows: list[Row], rules: Rules) -> dict[str, Any]:
                     "new_user": not past,
                     "context": targets[0].context,
                 }
+                shown = [e for e in past if e.role in rules.history_roles or e.role != "impression"]
+                found["tied"][split] += rules.split == "leave_last" and any(e.time == targets[0].time for e in shown)
         if rules.split != "global_time":
             starts[split] = end + 1
     found["items"] = {item: _counts(item, everything, used, starts, rules) for item in {e.item for e in everything}}
@@ -295,11 +302,32 @@ def _parts(events: list[Entry], rules: Rules, end: int) -> list[str]:
     if rules.split == "global_time":
         test, validation = end - rules.test, end - rules.test - rules.validation
         return ["test" if e.time > test else "validation" if e.time > validation else "train" for e in events]
-    positives = [n for n, event in enumerate(events) if event.positive]
-    if len(positives) <= 2 * rules.k:
+    test = _begin(events, rules)
+    validation = _begin(events[:test], rules)
+    if not any(event.positive for event in events[:validation]):
         return ["train"] * len(events)
-    validation, test = positives[-2 * rules.k], positives[-rules.k]
     return ["test" if n >= test else "validation" if n >= validation else "train" for n in range(len(events))]
+
+
+def _begin(events: list[Entry], rules: Rules) -> int:
+    """Where the window begins that ends with the events: at the k-th last positive one, or at its moment; 0 if none."""
+    positives = [n for n, event in enumerate(events) if event.positive]
+    if len(positives) < rules.k:
+        return 0
+    last = positives[-rules.k]
+    return last if rules.ties == "order" else min(n for n, e in enumerate(events) if e.time == events[last].time)
+
+
+def _targets(positives: list[Entry], rules: Rules) -> list[Entry]:
+    """What a query asks for of a window's positive events: with ties apart the k latest, drawn within a moment."""
+    if rules.ties == "order":
+        return positives
+
+    def draw(event: Entry) -> float:
+        return float(share_hash(pa.array([f"{event.user}\0{event.item}\0{event.time}"]))[0])
+
+    drawn = sorted(positives, key=lambda event: (-event.time, draw(event)))[: rules.k]
+    return [event for event in positives if any(event is one for one in drawn)]
 
 
 def _core(train: list[Entry], rules: Rules) -> list[Entry]:
@@ -320,7 +348,7 @@ def _past_of(target: Entry, events: list[Entry], rules: Rules) -> list[Entry]:
     """What a query for the target may see of its user's training events."""
     if rules.moment is None:
         return [event for event in events if event.item != target.item]
-    if rules.split == "leave_last":
+    if rules.split == "leave_last" and rules.ties == "order":
         return events[: events.index(target)]
     return [event for event in events if event.time < target.time]
 

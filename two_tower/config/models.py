@@ -342,7 +342,18 @@ class GlobalTime(Settings):
     validation: Duration
 
 
-class LeaveLastOut(Settings):
+class LeaveLast(Settings):
+    """What splits by the order of a user's events have in common."""
+
+    ties: Literal["order", "apart"] = Field(
+        "order",
+        description="What becomes of a user's events of one moment, such as a basket. `order`: they follow each other "
+        "in the order of the files, as in published protocols. `apart`: a history ends before its target's moment, in "
+        "training too, and a hash draws the target among them.",
+    )
+
+
+class LeaveLastOut(LeaveLast):
     """Each user's last item is the test target, the one before it the validation target."""
 
     type: Literal["leave_last_out"] = "leave_last_out"
@@ -352,10 +363,11 @@ class LeaveLastOut(Settings):
         return 1
 
 
-class LeaveLastK(Settings):
+class LeaveLastK(LeaveLast):
     """Each user's last `k` items are the test targets, the `k` before them the validation targets.
 
-    A user with fewer than 2 k + 1 positive events has neither.
+    A user with fewer than 2 k + 1 positive events has neither; with `ties: apart` nor has one without three moments
+    for training, validation and test to begin at.
     """
 
     type: Literal["leave_last_k"] = "leave_last_k"

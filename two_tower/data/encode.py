@@ -23,10 +23,12 @@ from two_tower.data.splits import (
     Ranges,
     Windows,
     assign,
+    last_drawn,
     query_rows,
     visible_counts,
 )
 from two_tower.data.tables import numbers_of
+from two_tower.data.values import share_hash
 
 POSITIVE, IMPRESSION = ROLES.index("positive"), ROLES.index("impression")
 
@@ -40,6 +42,8 @@ class Shard:
     time: Int64
     role: Int8
     part: Int8
+    target: Bool
+    """Which events are what a query of their part asks for."""
     starts: Int64
     """The groups' first rows, and the number of rows at the end."""
     group_user: Int32
@@ -49,7 +53,7 @@ class Shard:
 
     @property
     def positive(self) -> Bool:
-        """Which events `[rows]` may be targets."""
+        """Which events `[rows]` may be asked for."""
         positive: Bool = self.role == POSITIVE
         return positive
 
@@ -58,7 +62,7 @@ class Shard:
         if kept.all():
             return self
         counts = np.diff(np.concatenate([[0], np.cumsum(kept)])[self.starts])
-        columns = {name: getattr(self, name)[kept] for name in ("item", "time", "role", "part")}
+        columns = {name: getattr(self, name)[kept] for name in ("item", "time", "role", "part", "target")}
         starts = np.concatenate([[0], np.cumsum(counts[counts > 0])]).astype(np.int64)
         users = self.group_user[counts > 0]
         return replace(self, table=self.table.filter(pa.array(kept)), starts=starts, group_user=users, **columns)
@@ -84,7 +88,7 @@ def encode_shard(shard: int, *, job: Job, windows: Windows) -> None:
     events = _load(shard, job, windows)
     in_training = events.part == TRAIN
     trained = events.where(in_training if job.data.interactions.k_core is None else _core(events, job))
-    report: dict[str, Any] = {"events": {}, "span": {}, "queries": {}, "new_users": {}}
+    report: dict[str, Any] = {"events": {}, "span": {}, "queries": {}, "new_users": {}, "tied": {}}
     report["outside_core"] = int(in_training.sum()) - len(trained.time)
     for split, name in enumerate(SPLITS):
         times = trained.time if split == TRAIN else events.time[events.part == split]
@@ -97,6 +101,7 @@ def encode_shard(shard: int, *, job: Job, windows: Windows) -> None:
         job.work.write_parquet(f"{SPLITS[split]}-{shard:05d}.parquet", queries)
         report["queries"][SPLITS[split]] = queries.num_rows
         report["new_users"][SPLITS[split]] = pc.sum(queries["new_user"], min_count=0).as_py() or 0
+        report["tied"][SPLITS[split]] = 0 if windows.targets is None else _tied(events, split, job.data)
     job.work.write(f"counts-{shard:06d}.arrow", _item_counts(events, trained, windows))
     if job.data.interactions.columns.time:
         job.work.write(f"days-{shard:06d}.arrow", _items_of_days(events))
@@ -130,16 +135,37 @@ def _load(shard: int, job: Job, windows: Windows) -> Shard:
         group_user = np.full(len(bounds) - 1, -1, dtype=np.int32)
     time, role = table["time"].to_numpy(), table["role"].to_numpy()
     given = "part" in table.column_names
-    return Shard(
+    events = Shard(
         table=table,
         item=item_of[table["item"].to_numpy()],
         time=time,
         role=role,
         part=table["part"].to_numpy() if given else assign(time, role == POSITIVE, bounds, windows),
+        target=role == POSITIVE,
         starts=bounds,
         group_user=group_user,
         has_users=has_users,
     )
+    return replace(events, target=_drawn(events, shard, job, k=windows.targets)) if windows.apart else events
+
+
+def _drawn(events: Shard, shard: int, job: Job, *, k: int | None) -> Bool:
+    """The targets `[rows]` with ties apart: where a window's first moment has more than are asked for, a hash draws.
+
+    It is of user, item and moment, so neither the order in the source nor an item's number has a say.
+    """
+    assert k is not None
+    rows = np.flatnonzero((events.part != TRAIN) & events.positive)
+    of = (np.searchsorted(events.starts, rows, side="right") - 1) * len(SPLITS) + events.part[rows]
+    ids = [
+        job.work.read(f"{name}s-{shard:06d}.arrow")["id"].cast(pa.string()).take(events.table[name].take(rows))
+        for name in ("user", "item")
+    ]
+    moments = pa.array(events.time[rows]).cast(pa.string())
+    texts = pc.binary_join_element_wise(*(column.combine_chunks() for column in ids), moments, "\0")
+    target: Bool = (events.part == TRAIN) & events.positive
+    target[last_drawn(rows, of=of, time=events.time[rows], draw=share_hash(texts), k=k)] = True
+    return target
 
 
 def _core(events: Shard, job: Job) -> Bool:
@@ -241,9 +267,9 @@ def _context_names(table: pa.Table) -> list[str]:
 def _queries(events: Shard, split: int, data: Data, windows: Windows, users: pa.Table) -> pa.Table:
     """The shard's queries of the split.
 
-    The context is that of the query's first positive event in the window.
+    The context is that of the query's first target in the window.
     """
-    rows = query_rows(events.part, events.positive, events.starts, split=split)
+    rows = query_rows(events.part, events.target, events.starts, split=split)
     if not events.has_users:  # a query text has no past of its own
         rows = QueryRows(rows.group, Ranges(rows.window.start, rows.window.start), rows.window, rows.first)
     user = events.group_user[rows.group]
@@ -253,7 +279,7 @@ def _queries(events: Shard, split: int, data: Data, windows: Windows, users: pa.
     shown, dealt_with = _in_history(events, data), events.role != IMPRESSION
     history = rows.past.within(shown).last(data.query.history_length)
     seen = rows.past.within(dealt_with).distinct(events.item[dealt_with])
-    relevant = rows.window.within(events.positive).distinct(events.item[events.positive])
+    relevant = rows.window.within(events.target).distinct(events.item[events.target])
     features = [name for name in users.column_names if name.startswith("feature.")]
     return pa.table(
         {
@@ -270,6 +296,15 @@ def _queries(events: Shard, split: int, data: Data, windows: Windows, users: pa.
             "new_user": pa.array((rows.past.start == rows.past.stop) & (user >= 0)),
         }
     )
+
+
+def _tied(events: Shard, split: int, data: Data) -> int:
+    """How many queries of the split see events of their own first target's moment."""
+    rows = query_rows(events.part, events.target, events.starts, split=split)
+    visible = _in_history(events, data) | (events.role != IMPRESSION)
+    past, time = rows.past.within(visible), events.time[visible]
+    latest = time[past.stop[past.stop > past.start] - 1]
+    return int((latest == events.time[rows.first][past.stop > past.start]).sum())
 
 
 def _item_counts(events: Shard, trained: Shard, windows: Windows) -> pa.Table:

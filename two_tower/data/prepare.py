@@ -501,7 +501,7 @@ class _Preparation:
                 for split in ("validation", "test")
             },
         }
-        for key in ("queries", "new_users"):
+        for key in ("queries", "new_users", "tied"):
             summary[key] = {split: sum(report[key][split] for report in encoded) for split in ("validation", "test")}
         self.writer.write_json("summary.json", summary)
         manifest = self.writer.manifest

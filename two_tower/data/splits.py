@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from two_tower.config import Data, Given, GlobalTime
-from two_tower.contracts import Bool, Int64
+from two_tower.contracts import Bool, Float64, Int64
 from two_tower.errors import DataError
 
 Int8 = npt.NDArray[np.int8]
@@ -36,6 +36,8 @@ class Windows:
     test_from: int | None = None
     targets: int | None = None
     """In a split by order: how many of a group's last positive events are test targets, and as many validate."""
+    apart: bool = False
+    """In a split by order: whether events of one moment do not see each other (`ties: apart`)."""
     unordered: bool = False
     """Whether the events of a group have no order at all."""
 
@@ -49,7 +51,7 @@ class Windows:
             return cls(end, recent, validation_from=test_from - span(split.validation), test_from=test_from)
         if isinstance(split, Given):
             return cls(end, recent, unordered=not (columns.time or columns.order))
-        return cls(end, recent, targets=split.k)
+        return cls(end, recent, targets=split.k, apart=split.ties == "apart")
 
     def cutoff(self, split: int) -> int:
         """The moment before which a query of the split sees, or, in a split not by time, the end of the logs."""
@@ -68,40 +70,57 @@ def span(duration: object) -> int:
 def assign(time: Int64, positive: Bool, starts: Int64, windows: Windows) -> Int8:
     """The split `[rows]` of each event, of a split that is not given: `TRAIN`, `VALIDATION` or `TEST`.
 
-    By order, a group's last `targets` positive events are the test's and as many before them validation's, with what
-    lies between; a group with no further positive event has neither.
+    By order, the test begins with the first of a group's last `targets` positive events and ends with the group;
+    validation begins with the first of as many before it.  With ties apart both begin with that event's moment.  A
+    group without a positive event before all that has neither.
     """
     if windows.validation_from is not None and windows.test_from is not None:
         return ((time >= windows.validation_from).astype(np.int8) + (time >= windows.test_from)).astype(np.int8)
+    moment = _moments(time, starts) if windows.apart else np.arange(len(time))
     k = windows.targets or 1
-    part = np.zeros(len(time), dtype=np.int8)
     rows = np.flatnonzero(positive)
-    ends = np.searchsorted(rows, starts[1:])
-    large = ends - np.searchsorted(rows, starts[:-1]) > 2 * k
-    for targets in (2 * k, k):  # everything from the first target on, so that a part has no gaps
-        first, stop = rows[ends[large] - targets], starts[1:][large]
-        part += np.bincount(first, minlength=len(time) + 1).cumsum()[:-1].astype(np.int8)
-        part -= np.bincount(stop, minlength=len(time) + 1).cumsum()[:-1].astype(np.int8)
+    first, left = np.searchsorted(rows, starts[:-1]), np.searchsorted(rows, starts[1:])
+    group = np.flatnonzero(left - first > 2 * k)
+    first, left = first[group], left[group]
+    begins = []
+    for _ in (TEST, VALIDATION):
+        begins.append(moment[rows[np.maximum(left - k, first)]])
+        left = np.searchsorted(rows, begins[-1])
+    has_both = left > first
+    part = np.zeros(len(time), dtype=np.int8)
+    ends = np.bincount(starts[1:][group[has_both]], minlength=len(time) + 1)
+    for begin in begins:  # everything from the first target on, so that a part has no gaps
+        part += (np.bincount(begin[has_both], minlength=len(time) + 1) - ends).cumsum()[:-1].astype(np.int8)
     return part
+
+
+def last_drawn(rows: Int64, *, of: Int64, time: Int64, draw: Float64, k: int) -> Int64:
+    """Of the `rows`, the `k` latest of each list (`of`); between equal times the smaller `draw` counts as later."""
+    order = np.lexsort((draw, -time, of))
+    new = np.flatnonzero(np.diff(of[order], prepend=-1))
+    place = np.arange(len(order)) - np.repeat(new, np.diff(np.append(new, len(order))))
+    return rows[order[place < k]]
+
+
+def _moments(time: Int64, starts: Int64) -> Int64:
+    """The first row `[rows]` of the same group with the same time."""
+    changes = np.ones(len(time), dtype=bool)
+    changes[1:] = time[1:] != time[:-1]
+    changes[starts[:-1]] = True
+    return np.maximum.accumulate(np.where(changes, np.arange(len(time), dtype=np.int64), 0))
 
 
 def visible_counts(time: Int64, starts: Int64, windows: Windows) -> Int64:
     """How many of the group's preceding events `[rows]` are strictly earlier in time; -1 for all but itself.
 
-    In a split by order every preceding one counts: there the source's order decides, also between equal times,
-    for training as for the targets.
+    In a split by order whose ties are not apart every preceding one counts: there the source's order decides between
+    equal times, for training as for the targets.
     """
-    rows = np.arange(len(time), dtype=np.int64)
-    first_of_group = np.repeat(starts[:-1], np.diff(starts))
     if windows.unordered:
         return np.full(len(time), -1, dtype=np.int64)
-    if windows.targets is not None:
-        return rows - first_of_group
-    changes = np.ones(len(time), dtype=bool)
-    changes[1:] = time[1:] != time[:-1]
-    changes[starts[:-1]] = True
-    first_of_moment = np.maximum.accumulate(np.where(changes, rows, 0))
-    return first_of_moment - first_of_group
+    by_order = windows.targets is not None and not windows.apart
+    seen = np.arange(len(time), dtype=np.int64) if by_order else _moments(time, starts)
+    return seen - np.repeat(starts[:-1], np.diff(starts))
 
 
 @dataclass(frozen=True)
@@ -150,14 +169,14 @@ class QueryRows:
     past: Ranges
     window: Ranges
     first: Int64
-    """`[queries]`: the row of the first positive event of the window."""
+    """`[queries]`: the row of the first target of the window."""
 
 
-def query_rows(part: Int8, positive: Bool, starts: Int64, *, split: int) -> QueryRows:
-    """One query for each group with positive events in the split; its past is what precedes the split's events."""
+def query_rows(part: Int8, target: Bool, starts: Int64, *, split: int) -> QueryRows:
+    """One query for each group with targets in the split; its past is what precedes the split's events."""
     before = np.concatenate([[0], np.cumsum(part < split)])
     inside = np.concatenate([[0], np.cumsum(part == split)])
-    targets = np.flatnonzero((part == split) & positive)
+    targets = np.flatnonzero((part == split) & target)
     place = np.searchsorted(targets, starts)
     group = np.flatnonzero(np.diff(place))
     first = starts[:-1] + (before[starts[1:]] - before[starts[:-1]])
@@ -176,9 +195,10 @@ def require_events(events: dict[str, int], windows: Windows, *, first: int) -> N
         if events[name]:
             continue
         if windows.targets is not None:
+            moments, order = (" in three moments or more", ", ties: order") if windows.apart else ("", "")
             raise DataError(
-                f"data.split: no user has {2 * windows.targets + 1} positive events, so this split leaves no targets; "
-                "use a smaller k, or global_time"
+                f"data.split: no user has {2 * windows.targets + 1} positive events{moments}, so this split leaves no "
+                f"targets; use a smaller k{order}, or global_time"
             )
         if windows.test_from is None:
             raise DataError(f"data.split: no positive event is given to {name}; check the section against the logs")
