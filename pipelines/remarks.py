@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from two_tower.data import Prepared
 
 FEW_QUERIES = 200
+MANY_DUPLICATES = 0.01
+"""Such a share of the rows is hardly an accident."""
 
 
 def remarks(prepared: Prepared, profile: dict[str, Any], config: Config) -> list[str]:
@@ -23,6 +25,17 @@ def _noted(prepared: Prepared, profile: dict[str, Any], config: Config) -> Itera
     from two_tower.data import in_sentences
 
     yield from in_sentences(prepared.summary["noted"])
+
+
+def _duplicates(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
+    rows = prepared.summary["rows"]
+    duplicates = rows["set_aside"].get("duplicate", 0)
+    if duplicates > MANY_DUPLICATES * (used := rows["kept"] + duplicates):
+        yield (
+            f"{duplicates:,} of {used:,} good rows ({duplicates / used:.1%}) equal an earlier one in every column and are "
+            "set aside; where each is an event of its own, such as one of several units, "
+            "data.interactions.duplicates: keep"
+        )
 
 
 def _unavailable(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
@@ -69,6 +82,7 @@ def _days(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterat
 
 REMARKS: tuple[Callable[[Prepared, dict[str, Any], Config], Iterator[str]], ...] = (
     _noted,
+    _duplicates,
     _unavailable,
     _tables,
     _queries,

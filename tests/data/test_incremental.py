@@ -135,6 +135,10 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "given files": {"log": {"max_bad_share": 0.5}, "split": {"type": "given", "test": "day-4*"}},
     "one shard": {"log": {"max_bad_share": 0.5}, "shards": 1},
+    "duplicates stay, ties apart": {
+        "log": {"max_bad_share": 0.5, "duplicates": "keep"},
+        "split": {"type": "leave_last_k", "k": 2, "ties": "apart"},
+    },
 }
 
 

@@ -213,6 +213,15 @@ def test_identical_rows_are_duplicates_only_when_every_column_is_equal(tmp_path:
     assert prepared.summary["rows"]["kept"] == len(rows) + 1
 
 
+def test_identical_rows_stay_where_they_are_quantities(tmp_path: Path) -> None:
+    rows = ordinary_log()
+    prepared = run_rows(tmp_path, [*rows, rows[0], rows[0]], log={"duplicates": "keep"})
+    assert prepared.summary["rows"]["set_aside"] == {} and not prepared.set_aside().num_rows
+    assert prepared.summary["rows"]["kept"] == len(rows) + 2
+    events = [time for times in prepared.sequences()["times"].to_pylist() for time in times]
+    assert max(events.count(time) for time in events) == 3
+
+
 def test_duplicates_are_found_across_files_and_blocks_with_other_columns(tmp_path: Path) -> None:
     rows = [{key: row[key] for key in ("user", "item", "time")} for row in ordinary_log()]
     write_rows(tmp_path / "logs" / "a.jsonl", [row | {"note": None, "n": 1} for row in rows])

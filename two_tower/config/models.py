@@ -265,6 +265,11 @@ class Interactions(Source):
     ranges: dict[str, Range] = Field({}, description="The values that columns may have.")
     timezone: TimeZone = Field("UTC", description="The time zone of times that carry none.")
     max_rate: Rate | None = Field(None, description="Against bots: the events of a user beyond it are set aside.")
+    duplicates: Literal["set_aside", "keep"] = Field(
+        "set_aside",
+        description="What becomes of a row that equals an earlier one in every column of the file: `keep` where each "
+        "is an event of its own, such as one of several units.",
+    )
     repeats: Literal["keep", "first"] = Field(
         "keep", description="`first`: of a user's events with one item in one role only the first is used."
     )

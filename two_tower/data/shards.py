@@ -103,7 +103,7 @@ def merge_shard(shard_and_files: tuple[int, list[str]], *, job: Job) -> None:
     shard, files = shard_and_files
     log = job.data.interactions
     table = _gathered(shard, files, job)
-    first = pl.Series(table["digest"]).is_first_distinct().to_numpy()
+    first = _first_of_duplicates(table, log)
     aside = [_listed(table, ~first, "duplicate")]
     table = _sorted(table if first.all() else table.filter(pa.array(first)))
     if job.data.incremental:
@@ -227,6 +227,14 @@ def _listed(table: pa.Table, chosen: Bool, reason: str) -> pa.Table:
     """Where the chosen rows lie in the source, and the reason for which they are set aside."""
     rows = table.select(["file", "row"]).filter(pa.array(chosen))
     return rows.append_column("reason", pa.array([reason] * rows.num_rows, pa.string()))
+
+
+def _first_of_duplicates(table: pa.Table, log: Interactions) -> Bool:
+    """Which of the events `[rows]`, in the order of the source, are not to be set aside as duplicates."""
+    if log.duplicates == "keep":
+        return np.ones(table.num_rows, dtype=bool)
+    first: Bool = pl.Series(table["digest"]).is_first_distinct().to_numpy()
+    return first
 
 
 def _within_rate(table: pa.Table, log: Interactions) -> Bool:
