@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +29,11 @@ def check_data(config: Config, console: Console) -> bool:
     Raises:
         DataError: The logs cannot be read at all, or a window of the split is empty.
     """
-    from two_tower.data import open_prepared, prepare, read_profile, resolve_sources
+    from pipelines.local import data_root
+    from two_tower.data import open_prepared, prepare, read_profile, resolve_run
 
+    config, sources = resolve_run(config, datetime.now(UTC), data_root=data_root())
     log = config.data.interactions
-    sources = resolve_sources(config.data, dataset=config.dataset or config.name)
     for name, files in sources.items():
         if files:
             size = sum(file["bytes"] for file in files)

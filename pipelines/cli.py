@@ -782,7 +782,7 @@ def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool) -
 
     from pipelines.console import watching
     from pipelines.dag import compile_pipeline
-    from pipelines.local import run_pipeline
+    from pipelines.local import data_root, run_pipeline
     from pipelines.runs import Run, prepared_folders
 
     console = _console()
@@ -794,7 +794,7 @@ def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool) -
     console.print(f"[bold]{config.name}[/] run {record.run_id} in {_shown(record.folder)}", highlight=False)
     arguments = {
         "registry": str(registry),
-        "data_root": str(Path("data").resolve()),
+        "data_root": data_root(),
         "earlier": json.dumps(prepared_folders(workdir, config.name) if config.data.incremental else []),
     }
     with watching(record, console) as watcher:

@@ -73,6 +73,11 @@ def run_pipeline(run: Run, pipeline_file: Path, arguments: Mapping[str, str], *,
     return run.state == "finished"
 
 
+def data_root() -> str:
+    """Where a run on this machine looks relative paths up first: the folder `data` in the working folder."""
+    return str(Path("data").resolve())
+
+
 def _with_times(pipeline: str) -> str:
     """The compiled pipeline without the times of a job, which Vertex AI fills in and kfp.local does not know.
 

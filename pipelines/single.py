@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from pipelines.console import watching
-from pipelines.local import run_pipeline
+from pipelines.local import data_root, run_pipeline
 from pipelines.runs import Run, prepared_folders
 from two_tower.config import STEPS, Config, at_time, canonical_json
 from two_tower.errors import ConfigError, UserError
@@ -30,7 +30,7 @@ def prepare_only(config: Config, workdir: Path, *, config_file: str, console: Co
     compiler.Compiler().compile(build_preparation(config), str(file))
     arguments = {
         "registry": str(workdir / "registry"),
-        "data_root": str(Path("data").resolve()),
+        "data_root": data_root(),
         "earlier": json.dumps(prepared_folders(workdir, config.name) if config.data.incremental else []),
     }
     with watching(record, console) as watcher:
@@ -84,7 +84,7 @@ def _one_step_pipeline(name: str, config: Config, record: Run, upstream: Run) ->
         **parameters_of(config),
         "registry": str(record.folder.parent / "registry"),
         "run_id": record.run_id,
-        "data_root": str(Path("data").resolve()),
+        "data_root": data_root(),
         "earlier": "[]",
         "run_time": record.started,
         "time_zone": "UTC",

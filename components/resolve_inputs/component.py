@@ -46,15 +46,16 @@ def resolve_inputs(
     import json
 
     from components.runtime import running
-    from two_tower.config import Config, at_time, canonical_json, first_time, parse_section
-    from two_tower.data import choose_earlier, news_in_words, news_since, resolve_sources
+    from two_tower.config import Config, canonical_json, first_time, parse_section
+    from two_tower.data import choose_earlier, news_in_words, news_since, resolve_run
     from two_tower.progress import log
     from two_tower.registry import Registry
 
     with running("resolve_inputs", run_id=run_id):
         moment = first_time(run_time, scheduled, created)
-        settings = at_time(parse_section(Config, config), moment, zone=time_zone)
-        sources = resolve_sources(settings.data, dataset=settings.dataset or settings.name, data_root=data_root or None)
+        settings, sources = resolve_run(
+            parse_section(Config, config), moment, data_root=data_root or None, zone=time_zone
+        )
         versions = Registry(registry, settings.name)
         champion = versions.champion()
         warm = versions.warm_start() if settings.training.warm_start else None

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,22 @@ def test_good_logs_are_profiled_and_split_without_a_trace(shop):
     for said in ("c5 1", "filtered by status", "2024-01-26 10:", "events each day", "7 users, 11 items", "fine: 266"):
         assert said in result.stdout
     assert sorted(path.name for path in shop.iterdir()) == ["data", "shop.yaml"]
+
+
+def test_the_files_are_those_of_a_run(shop):
+    """Its time is filled in, and the folder's name, in which a pattern could be seen, is none."""
+    folder = shop / "[team] work"
+    (folder / "data").mkdir(parents=True)
+    (shop / "data" / "shop").rename(folder / "data" / "shop")
+    (folder / "shop.yaml").write_text(CONFIG.replace("path: orders.csv", 'path: ["ord*.csv", "{date:%Y}-[0-9]*.csv"]'))
+    orders = folder / "data" / "shop" / "orders.csv"
+    header, *lines = orders.read_text().split("\n")
+    orders.write_text("\n".join([header, *lines[:100]]))
+    (orders.parent / f"{date.today():%Y}-1.csv").write_text("\n".join([header, *lines[100:]]))
+    result = check(folder)
+    assert result.returncode == 0, result.stderr
+    assert f"interactions: 2 files, 0.0 MB, the first is {folder}/data/shop/" in result.stdout
+    assert "fine: 266" in result.stdout
 
 
 def test_bad_rows_are_shown_with_their_reason_and_too_many_end_with_1(shop):

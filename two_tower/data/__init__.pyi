@@ -11,5 +11,5 @@ from .prepared import (
     read_profile as read_profile,
 )
 from .profile import in_words as in_words, moment_text as moment_text
-from .sources import resolve_sources as resolve_sources
+from .sources import resolve_run as resolve_run, resolve_sources as resolve_sources
 from .work import Work as Work, located as located, work_of as work_of

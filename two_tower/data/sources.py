@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from glob import glob, has_magic
+from fnmatch import fnmatchcase
+from glob import escape, glob, has_magic
 from pathlib import Path, PurePath
 from typing import Any
 
-from two_tower.config import Data, Source
+from two_tower.config import Config, Data, Source, at_time
 from two_tower.data.bigquery import export_table
 from two_tower.errors import DataError
+from two_tower.progress import log
 
 FORMATS = {
     ".parquet": "parquet",
@@ -29,6 +31,25 @@ MADE_BY_COMMAND = ("complete_journey", "ml_100k", "synthetic", "text_search", "t
 SourceFile = dict[str, Any]
 """`path`, `name` (the path below the configured folder), `format`, `bytes`, `generation` (changes whenever the content
 may have) and `modified` (microseconds)."""
+
+
+def resolve_run(
+    config: Config, moment: datetime, *, data_root: str | None = None, zone: str = "UTC"
+) -> tuple[Config, dict[str, list[SourceFile]]]:
+    """What a run at this moment works with: the configuration with the time filled in, and its files.
+
+    Args:
+        config: The whole configuration, whose texts below `data` may hold placeholders.
+        moment: The run's time.
+        data_root: As for `resolve_sources`.
+        zone: The zone in which the time is filled in.
+
+    Raises:
+        ConfigError: The section `data` does not validate with the time in it.
+        DataError: As `resolve_sources` does.
+    """
+    config = at_time(config, moment, zone=zone)
+    return config, resolve_sources(config.data, dataset=config.dataset or config.name, data_root=data_root)
 
 
 def resolve_sources(config_data: Data, *, dataset: str, data_root: str | None = None) -> dict[str, list[SourceFile]]:
@@ -71,16 +92,32 @@ def _resolve(source: Source, *, key: str, roots: list[str], dataset: str) -> lis
             f"{key}.path: files of several formats ({', '.join(formats)}), such as {' and '.join(examples)}; "
             "narrow the path with a glob like '*.parquet'"
         )
-    return [found[path] for path in sorted(found)]
+    return _each_once([found[path] for path in sorted(found)], key)
+
+
+def _each_once(files: list[SourceFile], key: str) -> list[SourceFile]:
+    """The files less those that a link leads to as well; each stays under the path at which it really lies."""
+    places: dict[str, list[SourceFile]] = {}
+    for file in files:
+        place = file["path"] if "://" in file["path"] else os.path.realpath(file["path"])
+        places.setdefault(place, []).append(file)
+    if twice := [same for same in places.values() if len(same) > 1]:
+        first, second, *_ = (file["path"] for file in twice[0])
+        log.info("%s.path: %d files are there by several paths, such as %s and %s; each is read once",
+                 key, len(twice), first, second)  # fmt: skip
+    kept = [next((file for file in same if file["path"] == place), same[0]) for place, same in places.items()]
+    return sorted(kept, key=lambda file: str(file["path"]))
 
 
 def _find(pattern: str, source: Source, *, key: str, roots: list[str], dataset: str) -> Iterable[SourceFile]:
     """The files of one path of the configuration."""
     pattern = _normalised(pattern)
     is_whole = "://" in pattern or Path(pattern).is_absolute()
-    places = [pattern] if is_whole else [_joined(root, pattern) for root in roots]
+    above = [""] if is_whole else roots
+    places = [_joined(root, pattern) for root in above]
     looked_in = " and ".join(place if "://" in place else str(Path(place).absolute()) for place in places)
-    files, folder = next((hit for hit in map(_list, places) if hit is not None), (None, False))
+    hits = (_list(root, pattern) for root in above)
+    files, folder = next((hit for hit in hits if hit is not None), (None, False))
     if files is None:
         hint = f"; `two-tower data {dataset}` fetches or makes this data set" if dataset in MADE_BY_COMMAND else ""
         raise DataError(
@@ -121,8 +158,8 @@ def _format_of(path: str) -> str | None:
     return FORMATS.get(PurePath(name).suffix)
 
 
-def _is_hidden(path: str) -> bool:
-    return any(part.startswith((".", "_")) for part in Path(path).parts)
+def _is_hidden(names: Iterable[str]) -> bool:
+    return any(name.startswith((".", "_")) for name in names)
 
 
 def _normalised(path: str) -> str:
@@ -132,26 +169,106 @@ def _normalised(path: str) -> str:
 
 def _joined(root: str, path: str) -> str:
     """A path below a folder or a URL."""
-    return f"{root.rstrip('/')}/{path}" if "://" in root else str(Path(root) / path)
+    return f"{root.rstrip('/')}/{path}" if root else path
 
 
-def _list(place: str) -> tuple[list[SourceFile], bool] | None:
-    """The files at a path, a glob or a folder, and whether it is a folder; None if nothing is there."""
-    return _list_remote(place) if "://" in place else _list_local(Path(place))
+def _list(root: str, pattern: str) -> tuple[list[SourceFile], bool] | None:
+    """The files at a path, a glob or a folder below `root`, and whether it is a folder; None if nothing is there."""
+    is_url = "://" in _joined(root, pattern)
+    return _list_remote(root, pattern) if is_url else _list_local(root, pattern)
 
 
-def _list_local(place: Path) -> tuple[list[SourceFile], bool] | None:
+def _as_written(root: str, pattern: str, is_there: Callable[[str], bool]) -> tuple[str, list[str]]:
+    """The path as far as it is there as it is written, and the names of the pattern behind it.
+
+    What is there under its very name is no pattern, whatever its name could be read as; `root` never is one.
+    """
+    place, names = root.rstrip("/"), pattern.split("/")
+    for number, name in enumerate(names):
+        further = f"{place}/{name}" if root or number else name
+        if has_magic(name) and not is_there(further):
+            return place, names[number:]
+        place = further
+    return place, []
+
+
+def _list_local(root: str, pattern: str) -> tuple[list[SourceFile], bool] | None:
     """`_list` of a local path."""
+    written, names = _as_written(root, pattern, os.path.lexists)
+    place = Path(written or "/")
+    if names:
+        files = [_describe(path) for path in _matching(place, names)]
+        return (files, False) if files else None
     if place.is_dir():
-        inside = [path for path in place.rglob("*") if not _is_hidden(str(path.relative_to(place)))]
-        if broken := [path for path in inside if path.is_symlink() and not path.exists()]:
-            raise DataError(f"{broken[0]}: a link to {broken[0].readlink()}, which is not there; mend or remove it")
-        return [_describe(path) for path in inside if path.is_file()], True
-    if place.is_file():
-        return [_describe(place)], False
-    matches = [Path(match) for match in glob(str(place), recursive=True)]  # noqa: PTH207 (Path.glob takes no absolute one)
-    files = [_describe(match) for match in matches if match.is_file()]
-    return (files, False) if files else None
+        return [_describe(path) for path in _files_below(place)], True
+    return ([_describe(place)], False) if place.is_file() else None
+
+
+def _matching(place: Path, pattern: Sequence[str]) -> Iterator[Path]:
+    """The files below a folder that a pattern meets; its first `**` stands for what `_files_below` gives."""
+    if "**" not in pattern:
+        yield from (path for path in _globbed(place, pattern) if path.is_file())
+        return
+    first = pattern.index("**")
+    for folder in _globbed(place, pattern[:first]):
+        if folder.is_dir():
+            inside = _files_below(folder)
+            yield from (path for path in inside if _meets(path.relative_to(folder).parts, pattern[first:]))
+
+
+def _globbed(place: Path, pattern: Sequence[str]) -> list[Path]:
+    """What a pattern without `**` meets below a folder; the folder itself where there is none."""
+    found = glob("/".join(pattern), root_dir=place)  # noqa: PTH207 (Path.glob takes names that begin with a dot)
+    paths = [place / name for name in found] if pattern else [place]
+    for path in paths:
+        _refuse_dangling(path)
+    return paths
+
+
+def _meets(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the names of a path meet those of a pattern, in which `**` stands for any number of folders."""
+    if not pattern:
+        return not names
+    if pattern[0] == "**":
+        return len(pattern) == 1 or any(_meets(names[skipped:], pattern[1:]) for skipped in range(len(names)))
+    return bool(names) and fnmatchcase(names[0], pattern[0]) and _meets(names[1:], pattern[1:])
+
+
+def _files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The files in a folder and its subfolders, also those that are links, less what is hidden.
+
+    Args:
+        folder: The folder.
+        above: Where the folders that led to it really lie.
+
+    Raises:
+        DataError: A link leads nowhere, or to a folder that it is in; a folder cannot be listed.
+    """
+    above = (*above, folder.resolve())
+    try:
+        inside = sorted(path for path in folder.iterdir() if not _is_hidden([path.name]))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot list it: {error.strerror}") from error
+    for path in inside:
+        _refuse_dangling(path)
+        if path.is_dir():
+            if path.is_symlink():
+                _refuse_cycle(path, above)
+            yield from _files_below(path, above)
+        elif path.is_file():
+            yield path
+
+
+def _refuse_dangling(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path}: a link to {path.readlink()}, which is not there; mend or remove it")
+
+
+def _refuse_cycle(link: Path, above: Iterable[Path]) -> None:
+    """Raises a DataError if one of the folders that led to a link is the folder that it leads to, or lies in it."""
+    target = link.resolve()
+    if any(folder.is_relative_to(target) for folder in above):
+        raise DataError(f"{link}: a link to {target}, the folder that it is in; remove the link")
 
 
 def _describe(path: Path) -> SourceFile:
@@ -165,7 +282,7 @@ def _describe(path: Path) -> SourceFile:
     }
 
 
-def _list_remote(url: str) -> tuple[list[SourceFile], bool] | None:
+def _list_remote(root: str, pattern: str) -> tuple[list[SourceFile], bool] | None:
     """`_list` of a URL; a store has no folders, so whatever is no single file counts as one.
 
     Raises:
@@ -173,10 +290,16 @@ def _list_remote(url: str) -> tuple[list[SourceFile], bool] | None:
     """
     import fsspec
 
+    url = _joined(root, pattern)
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, _ = fsspec.core.url_to_fs(url)
         filesystem.invalidate_cache()
-        listed = filesystem.glob(path, detail=True) if has_magic(path) else filesystem.find(path, detail=True)
+        place, names = _as_written(root, pattern, lambda path: filesystem.isdir(path) or filesystem.isfile(path))
+        path = filesystem._strip_protocol(place)
+        if names:
+            listed = filesystem.glob("/".join([escape(path), *names]), detail=True)
+        else:
+            listed = filesystem.find(path, detail=True)
     except FileNotFoundError as error:
         bucket = url.split("/")[2]
         raise DataError(f"{url}: cannot list it: there is no bucket {bucket}") from error
@@ -184,7 +307,9 @@ def _list_remote(url: str) -> tuple[list[SourceFile], bool] | None:
         raise DataError(f"{url}: cannot list it: {denied(error) or error}") from error
     files = []
     for name, facts in listed.items():
-        inside = "" if has_magic(path) else name.removeprefix(path).strip("/")
+        inside = name.removeprefix(path).strip("/").split("/")
+        if names:  # as of a local folder, what `**` stands for is not hidden
+            inside = inside[names.index("**") :] if "**" in names else []
         if facts["type"] == "file" and not _is_hidden(inside):
             files.append(_describe_remote(filesystem.unstrip_protocol(name), facts))
     return (files, [*listed] != [path]) if files else None
