@@ -6,7 +6,7 @@ from pathlib import Path
 import google_crc32c
 import pytest
 
-from two_tower.artifacts import crc32c_of, locked, replace_file, write_json
+from two_tower.artifacts import crc32c_of, locked, plain_path, replace_file, write_json
 
 
 def test_crc32c_is_the_published_one(tmp_path: Path) -> None:
@@ -69,3 +69,15 @@ with locked(sys.argv[1]):
     taker.wait()
     with locked(lock):
         pass
+
+
+@pytest.mark.parametrize("name", ["plain", "[team] work", "a*b", "what?", "back\\slash"])
+def test_a_plain_path_leads_to_the_folder_and_is_no_pattern(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "file").write_text("here")
+    with plain_path(folder) as path:
+        assert Path(path, "file").read_text() == "here"
+        assert (path == str(folder)) == (name == "plain")
+        assert not set(path) & set("*?[\\")
+    assert (folder / "file").exists() and (name == "plain") == Path(path).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from two_tower.artifacts import open_artifact
 from two_tower.errors import ArtifactError
 from two_tower.index import ExactIndex, Index, build_index, load_index
 from two_tower.lists import padded
-from two_tower.retrievers import QueryTower, TwoTowerRetriever, query_features, refuse_mix
+from two_tower.retrievers import QueryTower, StoredVersion, TwoTowerRetriever, query_features, refuse_mix
 
 ITEMS = 60
 IDS = item_ids(ITEMS)
@@ -68,6 +69,16 @@ def test_queries_are_fed_by_the_signature(
     found = retriever(tower, load_index(world / "index")).embed(queries)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, embedded_by_hand(queries, vectors), rtol=1e-4, atol=1e-5)
+
+
+def test_a_towers_folder_is_no_pattern(world: Path, tower: QueryTower, queries: pa.Table, tmp_path: Path) -> None:
+    for part in ("query_tower", "index"):
+        shutil.copytree(world / part, tmp_path / "[team] work" / part)
+    moved = QueryTower.load(tmp_path / "[team] work" / "query_tower")
+    index = load_index(tmp_path / "[team] work" / "index")
+    expected = retriever(tower, load_index(world / "index")).embed(queries)
+    np.testing.assert_array_equal(retriever(moved, index).embed(queries), expected)
+    StoredVersion(tmp_path / "[team] work")
 
 
 def test_results_are_the_best_by_brute_force(

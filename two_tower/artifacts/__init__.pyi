@@ -17,6 +17,7 @@ from .bucket import (
 from .files import (
     crc32c_of as crc32c_of,
     locked as locked,
+    plain_path as plain_path,
     replace_file as replace_file,
     sync_folder as sync_folder,
     write_json as write_json,

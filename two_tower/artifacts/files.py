@@ -7,6 +7,8 @@ import fcntl
 import json
 import logging
 import os
+import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,21 @@ def sync_folder(path: str | Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def plain_path(folder: str | Path) -> Iterator[str]:
+    """A path to the folder for readers that take a path for a pattern, as TensorFlow's of variables does.
+
+    Where the folder's own path could be read as a pattern it is that of a link, which goes with the context.
+    """
+    if not re.search(r"[*?\[\\]", str(folder)):
+        yield str(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="two-tower-") as place:
+        link = Path(place, "link")
+        link.symlink_to(Path(folder).absolute())
+        yield str(link)
 
 
 @contextlib.contextmanager

@@ -878,6 +878,22 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _slices_are_columns(self) -> Config:
+        data = self.data
+        of_items = [*data.items.features, *data.items.attributes, *data.items.display] if data.items else []
+        of_users = data.users.features if data.users else {}
+        sides = {"item": of_items, "user": of_users, "context": data.query.context}
+        there = list(dict.fromkeys(f"{side}.{name}" for side, names in sides.items() for name in names))
+        for column in self.evaluation.slices:
+            if column not in there:
+                raise PydanticCustomError(
+                    "no_slice",
+                    "evaluation.slices: there is no feature, attribute or displayed column {column}{hint} ({there})",
+                    {"column": column, "hint": did_you_mean(column, there), "there": ", ".join(there) or "none"},
+                )
+        return self
+
+    @model_validator(mode="after")
     def _searched_settings_exist(self) -> Config:
         if self.tune:
             object.__setattr__(self, "tune", canonical_search(self.model_copy(update={"tune": {}}), self.tune))

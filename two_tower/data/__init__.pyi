@@ -1,6 +1,7 @@
 from .days import incomplete_days as incomplete_days
 from .drift import compare_profiles as compare_profiles
 from .incremental import choose_earlier as choose_earlier
+from .inputs import resolve_run as resolve_run
 from .news import news_in_words as news_in_words, news_since as news_since
 from .notes import in_sentences as in_sentences
 from .prepare import prepare as prepare
@@ -11,5 +12,5 @@ from .prepared import (
     read_profile as read_profile,
 )
 from .profile import in_words as in_words, moment_text as moment_text
-from .sources import resolve_run as resolve_run, resolve_sources as resolve_sources
+from .sources import resolve_sources as resolve_sources
 from .work import Work as Work, located as located, work_of as work_of

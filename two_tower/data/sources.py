@@ -10,7 +10,7 @@ from glob import escape, glob, has_magic
 from pathlib import Path, PurePath
 from typing import Any
 
-from two_tower.config import Config, Data, Source, at_time
+from two_tower.config import Data, Source
 from two_tower.data.bigquery import export_table
 from two_tower.errors import DataError
 from two_tower.progress import log
@@ -31,25 +31,6 @@ MADE_BY_COMMAND = ("complete_journey", "ml_100k", "synthetic", "text_search", "t
 SourceFile = dict[str, Any]
 """`path`, `name` (the path below the configured folder), `format`, `bytes`, `generation` (changes whenever the content
 may have) and `modified` (microseconds)."""
-
-
-def resolve_run(
-    config: Config, moment: datetime, *, data_root: str | None = None, zone: str = "UTC"
-) -> tuple[Config, dict[str, list[SourceFile]]]:
-    """What a run at this moment works with: the configuration with the time filled in, and its files.
-
-    Args:
-        config: The whole configuration, whose texts below `data` may hold placeholders.
-        moment: The run's time.
-        data_root: As for `resolve_sources`.
-        zone: The zone in which the time is filled in.
-
-    Raises:
-        ConfigError: The section `data` does not validate with the time in it.
-        DataError: As `resolve_sources` does.
-    """
-    config = at_time(config, moment, zone=zone)
-    return config, resolve_sources(config.data, dataset=config.dataset or config.name, data_root=data_root)
 
 
 def resolve_sources(config_data: Data, *, dataset: str, data_root: str | None = None) -> dict[str, list[SourceFile]]:

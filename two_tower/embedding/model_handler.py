@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
+from two_tower.artifacts import plain_path
 from two_tower.data import Work
 from two_tower.features import FittedFeature, load_features, raw_text
 
@@ -65,7 +66,8 @@ class TowerHandler(ModelHandler):  # type: ignore[misc]
             folder = f"{copy.name}/saved_model"
             root, _, name = self._model.rpartition("/")
             Work(root).bring(name, Path(folder))
-        module = tf.saved_model.load(folder)
+        with plain_path(folder) as path:
+            module = tf.saved_model.load(path)
         root, _, name = self._features.rpartition("/")
         entries = Work(root).read_json(name)["item"]
         return LoadedTower(module, module.signatures["serving_default"], load_features(entries), copy)

@@ -14,6 +14,7 @@ from two_tower.errors import ConfigError
 from two_tower.evaluation.popularity import GROUPS, ItemPopularity
 from two_tower.evaluation.queries import Queries, QueryBlock
 from two_tower.evaluation.sets import ItemSets
+from two_tower.features import holds_categories
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -124,8 +125,7 @@ def _values(values: pa.ChunkedArray, column: str) -> dict[str, Bool]:
     if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
         parents, values = pc.list_parent_indices(values).to_numpy(), pc.list_flatten(values)
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    if not any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer,
-                                         pa.types.is_boolean)):  # fmt: skip
+    if not holds_categories(kind):
         raise ConfigError(f"evaluation.slices: {column} is of the type {kind}; slices are made of categories")
     texts = pc.fill_null(values.cast(kind).cast(pa.string()), "")
     counted = sorted((-row["counts"], row["values"]) for row in pc.value_counts(texts).to_pylist() if row["values"])

@@ -4,6 +4,7 @@ from .base import (
     OOV as OOV,
     FittedFeature as FittedFeature,
     fit_features as fit_features,
+    holds_categories as holds_categories,
     load_features as load_features,
     lookup as lookup,
     lookup_tensor as lookup_tensor,

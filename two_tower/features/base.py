@@ -28,6 +28,14 @@ CHUNK = 65536
 """Strings that are given to TensorFlow at once."""
 
 
+def holds_categories(kind: pa.DataType) -> bool:
+    """Whether a column of this type has values that can be counted one by one: no fractions, no moments."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_dictionary(kind):
+        return holds_categories(kind.value_type)
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean)
+    return any(check(kind) for check in checks)
+
+
 @dataclass(frozen=True)
 class FittedFeature:
     """A feature's settings with the statistics fitted on a data set; its methods are those of `FeatureType`."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from two_tower import config
 from two_tower.contracts import Float32, Int64
 from two_tower.errors import ArtifactError
+from two_tower.restricts import Restricts, restricts_of, valid_utf8
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,22 +31,18 @@ class Datapoints:
 
     ids: pa.StringArray
     vectors: Float32
-    tokens: dict[str, pa.ListArray]
-    """By namespace, lists of text without null or empty elements; an empty list is no restrict."""
-    numbers: dict[str, pa.Array]
-    """By namespace, finite int64, float32 or float64; null is no restrict."""
-    crowding: pa.StringArray | None
+    restricts: Restricts
 
     @property
     def bytes(self) -> int:
         """The size of the content: 4 bytes a vector component, 8 a number, and the text."""
         import pyarrow.compute as pc
 
-        text = [self.ids, *(lists.values for lists in self.tokens.values())]
-        if self.crowding is not None:
-            text.append(self.crowding)
+        text = [self.ids, *(lists.values for lists in self.restricts.tokens.values())]
+        if self.restricts.crowding is not None:
+            text.append(self.restricts.crowding)
         characters = sum(pc.sum(pc.binary_length(values)).as_py() or 0 for values in text)
-        numbers = sum(len(values) - values.null_count for values in self.numbers.values())
+        numbers = sum(len(values) - values.null_count for values in self.restricts.numbers.values())
         return int(self.vectors.nbytes + characters + 8 * numbers)
 
     @property
@@ -59,13 +56,7 @@ class Datapoints:
         import pyarrow as pa
 
         indices = pa.array(rows)
-        return Datapoints(
-            self.ids.take(indices),
-            self.vectors[rows],
-            {name: lists.take(indices) for name, lists in self.tokens.items()},
-            {name: values.take(indices) for name, values in self.numbers.items()},
-            None if self.crowding is None else self.crowding.take(indices),
-        )
+        return Datapoints(self.ids.take(indices), self.vectors[rows], self.restricts.take(indices))
 
     def blocks(self) -> Iterator[Datapoints]:
         """The records, a block at a time."""
@@ -86,15 +77,7 @@ def datapoints_of(
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise ArtifactError(f"the vector of item {ids[int(bad[0])].as_py()!r} is not finite")
-    columns = _columns(attributes)
-    tokens, numeric = _namespaces(settings, columns)
-    return Datapoints(
-        ids,
-        vectors,
-        {name: _tokens(name, columns[name]) for name in tokens},
-        {name: _numbers(name, columns[name], ids) for name in numeric},
-        None if settings.crowding is None else _text(settings.crowding, columns[settings.crowding]),
-    )
+    return Datapoints(ids, vectors, restricts_of(ids, attributes, settings))
 
 
 def json_lines(points: Datapoints) -> pa.Buffer:
@@ -116,43 +99,12 @@ def json_attributes(points: Datapoints) -> pa.StringArray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    restricts = [_json_restrict(name, lists) for name, lists in points.tokens.items()]
-    numeric = [_json_numeric_restrict(name, values) for name, values in points.numbers.items()]
+    restricts = [_json_restrict(name, lists) for name, lists in points.restricts.tokens.items()]
+    numeric = [_json_numeric_restrict(name, values) for name, values in points.restricts.numbers.items()]
     members = [_json_member("restricts", restricts), _json_member("numeric_restricts", numeric)]
-    if points.crowding is not None:
-        members.append(pc.fill_null(_concatenated(',"crowding_tag":', _quoted(points.crowding)), ""))
+    if points.restricts.crowding is not None:
+        members.append(pc.fill_null(_concatenated(',"crowding_tag":', _quoted(points.restricts.crowding)), ""))
     return _concatenated(pc.fill_null(pa.nulls(len(points.ids), pa.string()), ""), *members)
-
-
-def _columns(attributes: pa.Table | None) -> dict[str, pa.Array]:
-    if attributes is None:
-        return {}
-    return {name: attributes[name].combine_chunks() for name in attributes.column_names}
-
-
-def _namespaces(settings: config.VectorSearch, columns: dict[str, pa.Array]) -> tuple[list[str], list[str]]:
-    """The names of the token restricts and of the numeric restricts.
-
-    Raises:
-        ArtifactError: A name is empty, stands twice, or names no column.
-    """
-    import pyarrow as pa
-
-    is_number = (pa.types.is_integer, pa.types.is_floating)
-    numbers = {name for name, values in columns.items() if any(check(values.type) for check in is_number)}
-    tokens, numeric, crowding = settings.restricts, settings.numeric_restricts, settings.crowding
-    if tokens is None:
-        tokens = [name for name in columns if name not in numbers]
-    if numeric is None:
-        numeric = [name for name in columns if name in numbers and name not in tokens]
-    names = [*tokens, *numeric]
-    for name in names if crowding is None else [*names, crowding]:
-        if name not in columns:
-            there = ", ".join(map(repr, columns)) or "none"
-            raise ArtifactError(f"there is no attribute {name!r} to restrict by; there are: {there}")
-        if not name or names.count(name) > 1:
-            raise ArtifactError(f"the restrict {name!r} has no name or stands twice; a namespace is written once")
-    return tokens, numeric
 
 
 def _checked_ids(item_ids: pa.StringArray) -> pa.StringArray:
@@ -160,7 +112,7 @@ def _checked_ids(item_ids: pa.StringArray) -> pa.StringArray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    ids = _valid_utf8(item_ids.cast(pa.string()), "an item id")
+    ids = valid_utf8(item_ids.cast(pa.string()), "an item id")
     if isinstance(ids, pa.ChunkedArray):
         ids = ids.combine_chunks()
     empty = np.flatnonzero(pc.fill_null(pc.equal(ids, ""), True).to_numpy(zero_copy_only=False))
@@ -171,83 +123,6 @@ def _checked_ids(item_ids: pa.StringArray) -> pa.StringArray:
         twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py()
         raise ArtifactError(f"the item id {twice!r} stands twice; an index holds an id once")
     return ids
-
-
-def _valid_utf8(values: pa.Array, what: str) -> pa.Array:
-    import pyarrow as pa
-
-    try:
-        values.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise ArtifactError(f"{what} is not UTF-8: {error}") from None
-    return values
-
-
-def _tokens(name: str, values: pa.Array) -> pa.ListArray:
-    """A column as lists of text: those of a list column, else of one element, less what is null or empty."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    rows = len(values)
-    parents: Any = np.arange(rows)
-    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or pa.types.is_fixed_size_list(values.type):
-        parents = pc.list_parent_indices(values).to_numpy(zero_copy_only=False)
-        values = pc.list_flatten(values)
-    text = _text(name, values)
-    kept = pc.is_valid(text).to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(parents[kept], minlength=rows))]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), text.drop_null())
-
-
-def _text(name: str, values: pa.Array) -> pa.StringArray:
-    """Values as text, null where they are empty.
-
-    Raises:
-        ArtifactError: The type is none that a token or a crowding tag can be made of, or a text is not UTF-8.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    checks = ("is_string", "is_large_string", "is_string_view", "is_integer", "is_boolean", "is_null")
-    if not any(getattr(pa.types, check)(kind) for check in checks):
-        raise ArtifactError(
-            f"the attribute {name!r} is {values.type}; a restrict or a crowding tag takes text, whole numbers, truth "
-            "values or (a restrict) lists of them: name the columns to restrict by, or cast this one"
-        )
-    text = _valid_utf8(values.cast(pa.string()), f"a value of the attribute {name!r}")
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
-
-
-def _numbers(name: str, values: pa.Array, ids: pa.StringArray) -> pa.Array:
-    """A column as int64, float32 or float64.
-
-    Raises:
-        ArtifactError: The column is not numeric, or a number is not finite or above int64; the message names the item.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_integer(values.type):
-        if pa.types.is_uint64(values.type):
-            above = pc.greater(values, pa.scalar((1 << 63) - 1, pa.uint64()))
-            _refuse(name, values, above, ids, "does not fit into 64 bits with a sign")
-        return values.cast(pa.int64())
-    if not pa.types.is_floating(values.type):
-        raise ArtifactError(f"the attribute {name!r} is {values.type}; a numeric restrict takes a number")
-    if pa.types.is_float16(values.type):
-        values = values.cast(pa.float32())
-    _refuse(name, values, pc.invert(pc.is_finite(values)), ids, "is not finite; leave it null for no restrict")
-    return values
-
-
-def _refuse(name: str, values: pa.Array, wrong: pa.BooleanArray, ids: pa.StringArray, why: str) -> None:
-    """Raises ArtifactError on the first item whose value is wrong."""
-    import pyarrow.compute as pc
-
-    row = pc.index(wrong, True).as_py()
-    if row >= 0:
-        raise ArtifactError(f"item {ids[row].as_py()!r}, attribute {name!r}: {values[row].as_py()!r} {why}")
 
 
 def _json_member(key: str, objects: list[pa.StringArray]) -> pa.StringArray | str:

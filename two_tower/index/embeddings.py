@@ -11,6 +11,7 @@ import numpy as np
 from two_tower.artifacts import Manifest, content_hash, open_artifact
 from two_tower.contracts import Float32
 from two_tower.errors import ArtifactError
+from two_tower.restricts import without_nan
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +61,7 @@ def load_embeddings(folder: str | Path) -> CandidateEmbeddings:
     if item_ids.null_count or pc.count_distinct(item_ids).as_py() != len(item_ids):
         raise ArtifactError(f"{reader.folder}: an item id is missing or stands twice; run embed_candidates again")
     made_from = {**reader.manifest.made_from, KIND: content_hash(folder)}
-    vectors, attributes = _vectors(table, reader.folder), _without_nan(attributes_in(table))
+    vectors, attributes = _vectors(table, reader.folder), without_nan(attributes_in(table))
     available = table["available"].to_numpy()
     if not available.all():
         mask = pa.array(available)
@@ -72,18 +73,6 @@ def attributes_in(table: pa.Table) -> pa.Table:
     """The columns whose names begin with `attribute.`, named without it."""
     names = [name for name in table.column_names if name.startswith(PREFIX)]
     return table.select(names).rename_columns([name.removeprefix(PREFIX) for name in names])
-
-
-def _without_nan(table: pa.Table) -> pa.Table:
-    """The table, null in the place of NaN."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    for number, column in enumerate(table.columns):
-        if pa.types.is_floating(column.type):
-            known = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-            table = table.set_column(number, table.field(number), known)
-    return table
 
 
 def _vectors(table: pa.Table, folder: Path) -> Float32:

@@ -85,8 +85,10 @@ def write_vector_search_input(
         "bytes": points.bytes,
         "files": [f"data/{path.name}" for path in files],
         "namespaces": {
-            "restricts": list(points.tokens),
-            "numeric_restricts": {name: VALUE_KEYS[str(values.type)] for name, values in points.numbers.items()},
+            "restricts": list(points.restricts.tokens),
+            "numeric_restricts": {
+                name: VALUE_KEYS[str(values.type)] for name, values in points.restricts.numbers.items()
+            },
             "crowding": settings.crowding,
         },
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from two_tower.artifacts import open_artifact
+from two_tower.artifacts import open_artifact, plain_path
 from two_tower.contracts import Float32, Int32
 from two_tower.errors import ArtifactError
 from two_tower.features import FittedFeature, load_features
@@ -44,7 +44,8 @@ class QueryTower:
         import tensorflow as tf
 
         reader = open_artifact(folder, KIND)
-        model = tf.saved_model.load(str(reader.path("saved_model")))
+        with plain_path(reader.path("saved_model")) as path:
+            model = tf.saved_model.load(path)
         return cls(model, reader.json("signature.json")["inputs"], made_from=reader.manifest.made_from)
 
     def embed(self, queries: pa.Table, *, items: pa.StringArray, features: Mapping[str, FittedFeature]) -> Float32:

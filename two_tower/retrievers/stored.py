@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from two_tower.artifacts import open_artifact
+from two_tower.artifacts import open_artifact, plain_path
 from two_tower.contracts import Float32, Int32
 from two_tower.errors import ArtifactError, DataError
 from two_tower.retrievers.query_tower import KIND
@@ -61,7 +61,8 @@ class StoredVersion:
         from two_tower.index import load_index
 
         tower = open_artifact(Path(folder) / "query_tower", KIND)
-        self._model = tf.saved_model.load(str(tower.path("saved_model")))
+        with plain_path(tower.path("saved_model")) as path:
+            self._model = tf.saved_model.load(path)
         self._inputs: dict[str, dict[str, Any]] = tower.json("signature.json")["inputs"]
         self.index = load_index(Path(folder) / "index")
         refuse_mix(tower.manifest.made_from, self.index.made_from)
