@@ -16,7 +16,7 @@ import re
 import zoneinfo
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -31,14 +31,30 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 
+MANY = 2**31 - 1
+"""The largest count: TensorFlow, ScaNN and the compiled parts of other libraries count in 32 bits."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What random numbers begin from: NumPy and TensorFlow take these numbers, and no others."""
+
+
 def did_you_mean(given: str, valid: Iterable[str]) -> str:
     """A hint at the nearest valid name, to stand behind an error's first words; empty where none is near."""
     close = difflib.get_close_matches(given, sorted(valid), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def _takes(annotation: Any, kinds: tuple[Any, ...]) -> bool:
+    """Whether one of the kinds stands in an annotation."""
+    return annotation in kinds or any(_takes(inner, kinds) for inner in get_args(annotation))
+
+
 class Settings(BaseModel):
-    """A frozen settings model that refuses unknown keys and names the nearest valid one."""
+    """A frozen settings model that refuses unknown keys and names the nearest valid one.
+
+    Every number has bounds, within which no library refuses it and beyond which none could use it; a test goes through
+    all of them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
@@ -54,6 +70,20 @@ class Settings(BaseModel):
                     "unknown_key",
                     "unknown key{hint} (valid keys: {valid})",
                     {"key": str(key), "hint": did_you_mean(str(key), valid), "valid": ", ".join(sorted(valid))},
+                )
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_truth_for_a_number(cls, data: Any) -> Any:
+        """Python takes true for 1; who writes `epochs: yes` has meant something else."""
+        for name, field in cls.model_fields.items() if isinstance(data, dict) else ():
+            value = data.get(name)
+            given = value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]
+            is_number = _takes(field.annotation, (int, float)) and not _takes(field.annotation, (bool, Any))
+            if is_number and any(isinstance(one, bool) for one in given):
+                raise PydanticCustomError(
+                    "truth", "expected a number, got true or false (which yes, no, on and off are too)", {"key": name}
                 )
         return data
 

@@ -81,7 +81,10 @@ class Schedule(Settings):
         "1h", description="With `catch_up: none`: how late a run may start and still be on time."
     )
     max_concurrent_runs: int = Field(
-        1, ge=1, description="How many of its runs may go on at the same time on Vertex AI or Kubeflow; here, one."
+        1,
+        ge=1,
+        le=10_000,
+        description="How many of its runs may go on at the same time on Vertex AI or Kubeflow; here, one.",
     )
     when_busy: Literal["skip", "wait"] = Field(
         "skip", description="What becomes of a time that comes while another run goes on in the working folder."
@@ -241,11 +244,13 @@ class Prices(Settings):
     """What the machines cost, for an estimate before a run is submitted; from the provider's price list."""
 
     currency: str = Field(pattern=r"^[A-Z]{3}$")
-    run: float = Field(0.0, ge=0, description="The fee for one run of a pipeline.")
-    cpu_hour: float = Field(ge=0, description="An hour of one virtual CPU of a step.")
-    memory_gb_hour: float = Field(ge=0, description="An hour of one gigabyte of a step's memory.")
-    accelerator_hour: dict[str, Annotated[float, Field(ge=0)]] = Field({}, description="An hour of one accelerator.")
-    worker_hour: float = Field(0.0, ge=0, description="An hour of one Dataflow worker.")
+    run: float = Field(0.0, ge=0, le=1e12, description="The fee for one run of a pipeline.")
+    cpu_hour: float = Field(ge=0, le=1e12, description="An hour of one virtual CPU of a step.")
+    memory_gb_hour: float = Field(ge=0, le=1e12, description="An hour of one gigabyte of a step's memory.")
+    accelerator_hour: dict[str, Annotated[float, Field(ge=0, le=1e12)]] = Field(
+        {}, description="An hour of one accelerator."
+    )
+    worker_hour: float = Field(0.0, ge=0, le=1e12, description="An hour of one Dataflow worker.")
 
 
 class Environment(Settings):
@@ -272,7 +277,7 @@ class Environment(Settings):
     promotion: Literal["registry"] = Field("registry", description="What becomes of a version that passes the gate.")
     set: dict[str, Any] = Field({}, description="Settings of the configuration that are replaced, by dotted key.")
     prices: Prices | None = Field(None, description="For the estimate of a run's cost.")
-    minutes: dict[Literal[STEPS], Annotated[float, Field(ge=0)]] = Field(  # type: ignore[valid-type]
+    minutes: dict[Literal[STEPS], Annotated[float, Field(ge=0, le=1e9)]] = Field(  # type: ignore[valid-type]
         {}, description="How long steps take, for the estimate; of the others it is taken from the latest run."
     )
     schedules: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Schedule] = Field(

@@ -171,12 +171,14 @@ def _explain(error: ValidationError, data: Any) -> list[tuple[tuple[Any, ...], s
                 value = value[part]
             elif i == len(loc) - 1 and item["type"] == "missing":
                 place.append(part)
-        if item["type"] == "unknown_key":
+        if item["type"] in ("unknown_key", "truth"):
             place.append(item["ctx"]["key"])
         if item["type"] == "tune":
             place += ["tune", item["ctx"]["key"]]
         if item["type"] == "no_attribute":
             place += ["index", "vector_search", item["ctx"]["key"]]
+        if item["type"] == "no_slice":
+            place += ["evaluation", "slices"]
         if item["type"].startswith("union_tag"):
             place.append("type")
         message = _message(item)

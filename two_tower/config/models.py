@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from two_tower.config.search import Searched, canonical_search
 from two_tower.contracts import SLICES, FeatureType, GateCheck, Loss, RetrieverSettings, Role
-from two_tower.settings import Duration, Settings, TimeZone, did_you_mean, one_of
+from two_tower.settings import MANY, Duration, Seed, Settings, TimeZone, did_you_mean, one_of
 
 if TYPE_CHECKING:
     AnyFeature = FeatureType
@@ -209,11 +209,14 @@ class Filter(Settings):
         return self.value if isinstance(self.value, list) else [self.value] if self.value is not None else []
 
 
+EventWeight = Annotated[float, Field(ge=0, le=1e18)]
+
+
 class Event(Settings):
     """What one kind of event means. Only positive events are targets and counted as popularity."""
 
     role: Role = "positive"
-    weight: float = Field(1.0, ge=0)
+    weight: EventWeight = 1.0
 
 
 Bound = Annotated[str | None, BeforeValidator(_as_written, json_schema_input_type=Scalar | None)]
@@ -236,15 +239,15 @@ class Range(Settings):
 class Rate(Settings):
     """A rate that no person reaches: the events of a user beyond it are set aside."""
 
-    events: int = Field(ge=1)
+    events: int = Field(ge=1, le=MANY)
     per: Duration = "1d"  # type: ignore[assignment]
 
 
 class KCore(Settings):
     """Only users and items with so many training events, both counted after the other was cut, are trained on."""
 
-    user: int = Field(1, ge=1)
-    item: int = Field(1, ge=1)
+    user: int = Field(1, ge=1, le=MANY)
+    item: int = Field(1, ge=1, le=MANY)
 
 
 def _event(value: Any) -> Any:
@@ -257,7 +260,7 @@ class Interactions(Source):
 
     columns: Columns
     filters: list[Filter] = []
-    events: dict[str, Annotated[Event, BeforeValidator(_event, json_schema_input_type=Event | float)]] = Field(
+    events: dict[str, Annotated[Event, BeforeValidator(_event, json_schema_input_type=Event | EventWeight)]] = Field(
         {},
         description="What each value of the event column means: {role: ..., weight: ...}, or just the weight of a "
         "positive event. Rows of other events are filtered out.",
@@ -376,7 +379,7 @@ class LeaveLastK(LeaveLast):
     """
 
     type: Literal["leave_last_k"] = "leave_last_k"
-    k: int = Field(ge=1)
+    k: int = Field(ge=1, le=1_000_000)
 
 
 class Given(Settings):
@@ -406,7 +409,10 @@ class Examples(Settings):
         "positive with its history at that moment, which takes as many times the room as a history is long.",
     )
     max_per_user: int | None = Field(
-        None, ge=1, description="At most this many of a user's latest positives are targets, against heavy users."
+        None,
+        ge=1,
+        le=MANY,
+        description="At most this many of a user's latest positives are targets, against heavy users.",
     )
 
 
@@ -461,8 +467,10 @@ class Data(Settings):
 class Tower(Settings):
     """One tower: what enters it beside its features, and its layers."""
 
-    hidden: list[Annotated[int, Field(ge=1)]] = Field([], description="Widths of the hidden layers, relu between.")
-    cross: int = Field(0, ge=0, description="Cross layers (deep & cross, version 2) before the hidden layers.")
+    hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(
+        [], description="Widths of the hidden layers, relu between."
+    )
+    cross: int = Field(0, ge=0, le=100, description="Cross layers (deep & cross, version 2) before the hidden layers.")
     linear: bool = Field(
         True,
         description="Whether the tower ends with a linear map. Wide id embeddings learn faster without: the map bears "
@@ -532,7 +540,7 @@ class Model(Settings):
         description="Whether a candidate has a bias, a number added to its score, learned from its log popularity on. "
         "It takes one of the `dim` coordinates, and no normalisation touches it.",
     )
-    temperature: float = Field(0.05, gt=0, description="What the scores are divided by in the loss.")
+    temperature: float = Field(0.05, ge=1e-6, le=1e6, description="What the scores are divided by in the loss.")
     learn_temperature: bool = Field(False, description="Whether the temperature is trained, from `temperature` on.")
 
     @model_validator(mode="after")
@@ -552,23 +560,31 @@ class Mining(Settings):
     Xiong et al., "Approximate Nearest Neighbor Negative Contrastive Learning for Dense Text Retrieval", 2021.
     """
 
-    after: int = Field(2, ge=1, description="Epochs before the first mining; an untrained model's mistakes say little.")
-    every: int = Field(1, ge=1, description="Epochs between two minings.")
-    top: int = Field(100, ge=1, description="Negatives are drawn from this many best of a query.")
-    skip: int = Field(0, ge=0, description="How many of the very best are passed over: they may well be right.")
-    per_query: int = Field(8, ge=1, description="How many are drawn for a query in a step.")
+    after: int = Field(
+        2, ge=1, le=MANY, description="Epochs before the first mining; an untrained model's mistakes say little."
+    )
+    every: int = Field(1, ge=1, le=MANY, description="Epochs between two minings.")
+    top: int = Field(100, ge=1, le=100_000, description="Negatives are drawn from this many best of a query.")
+    skip: int = Field(
+        0, ge=0, le=100_000, description="How many of the very best are passed over: they may well be right."
+    )
+    per_query: int = Field(8, ge=1, le=10_000, description="How many are drawn for a query in a step.")
 
 
 class Training(Settings):
     """How the towers are trained."""
 
     loss: AnyLoss = Field({"type": "auto"}, validate_default=True)
-    epochs: int = Field(5, ge=1)
-    batch_size: int = Field(2048, ge=2, description="About how many positives a step sees.")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's, at its highest; it falls to none along a cosine.")
+    epochs: int = Field(5, ge=1, le=1_000_000)
+    batch_size: int = Field(2048, ge=2, le=MANY, description="About how many positives a step sees.")
+    learning_rate: float = Field(
+        1e-3, ge=1e-10, le=1000, description="Adam's, at its highest; it falls to none along a cosine."
+    )
     warmup: float = Field(0.0, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled, as in AdamW.")
-    clip_norm: float | None = Field(None, gt=0, description="The gradient's largest norm, over all weights together.")
+    weight_decay: float = Field(0.0, ge=0, le=1e6, description="Decoupled, as in AdamW.")
+    clip_norm: float | None = Field(
+        None, ge=1e-10, le=1e10, description="The gradient's largest norm, over all weights together."
+    )
     half_life: Duration | None = Field(
         None, description="A training event this much older than the newest one weighs half; without it all are equal."
     )
@@ -587,6 +603,7 @@ class Training(Settings):
     unordered_groups: int = Field(
         8,
         ge=2,
+        le=10_000,
         description="Where histories have no order, a user's items are dealt into this many groups in each epoch, and "
         "each group is predicted from the others.",
     )
@@ -596,9 +613,15 @@ class Training(Settings):
         "training.",
     )
     mining: Mining | None = None
-    patience: int = Field(2, ge=1, description="Epochs without a better validation recall before training stops.")
-    monitor_k: int = Field(100, ge=1, description="The K of the validation Recall@K that early stopping watches.")
-    validation_queries: int = Field(20000, ge=1, description="At most this many queries, evenly spread, validate.")
+    patience: int = Field(
+        2, ge=1, le=MANY, description="Epochs without a better validation recall before training stops."
+    )
+    monitor_k: int = Field(
+        100, ge=1, le=1_000_000, description="The K of the validation Recall@K that early stopping watches."
+    )
+    validation_queries: int = Field(
+        20000, ge=1, le=MANY, description="At most this many queries, evenly spread, validate."
+    )
     exclude_seen: bool | None = Field(
         None, description="Whether validation leaves out what a user has seen; `evaluation.exclude_seen` if not given."
     )
@@ -609,13 +632,13 @@ class Training(Settings):
     )
     warm_start: bool = Field(False, description="Whether training starts from the champion's weights, if there is one.")
     deterministic: bool = Field(False, description="Whether TensorFlow repeats every operation exactly; slower.")
-    seed: int = 42
+    seed: Seed = 42
 
 
 class Embedding(Settings):
     """Batch embedding of the candidates."""
 
-    batch_size: int = Field(16384, ge=1, description="Candidates of one call of the tower.")
+    batch_size: int = Field(16384, ge=1, le=1 << 24, description="Candidates of one call of the tower.")
     previous: str | None = Field(
         None,
         description="The folder of an earlier `candidate_embeddings` artefact. Candidates whose raw features and id "
@@ -629,11 +652,11 @@ class IndexTarget(Settings):
     recall: float = Field(
         0.98, gt=0, le=1, description="Least share of the first `k` of an exact search that the index finds."
     )
-    k: int = Field(100, ge=1)
+    k: int = Field(100, ge=1, le=1_000_000)
     p99_ms: float | None = Field(
-        None, gt=0, description="Most milliseconds that a single query takes on one thread, 99 times of 100."
+        None, gt=0, le=1e9, description="Most milliseconds that a single query takes on one thread, 99 times of 100."
     )
-    memory_gb: float | None = Field(None, gt=0, description="Most memory for codes and vectors, in 10^9 bytes.")
+    memory_gb: float | None = Field(None, gt=0, le=1e9, description="Most memory for codes and vectors, in 10^9 bytes.")
 
 
 class VectorSearch(Settings):
@@ -653,9 +676,9 @@ class VectorSearch(Settings):
         None, description="The attribute of which a query can limit how many results share a value."
     )
     approximate_neighbors_count: int = Field(
-        1000, ge=1, description="Tree-AH: how many are found before they are scored again exactly."
+        1000, ge=1, le=MANY, description="Tree-AH: how many are found before they are scored again exactly."
     )
-    leaf_node_embedding_count: int = Field(1000, ge=1, description="Tree-AH: vectors on a leaf.")
+    leaf_node_embedding_count: int = Field(1000, ge=1, le=MANY, description="Tree-AH: vectors on a leaf.")
     leaf_nodes_to_search_percent: int = Field(10, ge=1, le=100, description="Tree-AH: leaves that a search visits.")
     index_update_method: Literal["BATCH_UPDATE", "STREAM_UPDATE"] = Field(
         "BATCH_UPDATE", description="Whether the index takes changes in batches, or also point by point."
@@ -688,7 +711,7 @@ class Index(Settings):
         "`target.memory_gb` asks for it.",
     )
     reorder: int = Field(
-        1000, ge=1, description="Without a target: how many of the quantised best are ranked by their vectors."
+        1000, ge=1, le=MANY, description="Without a target: how many of the quantised best are ranked by their vectors."
     )
     leaves_to_search: float = Field(
         0.1, gt=0, le=1, description="Without a target: share of the tree's leaves that a search visits."
@@ -697,7 +720,10 @@ class Index(Settings):
         False, description="Whether each candidate stands in two leaves of the tree: a longer build, more codes."
     )
     shards: int = Field(
-        1, ge=1, description="Parts that are searched in parallel and merged, each of which can be loaded alone."
+        1,
+        ge=1,
+        le=10_000,
+        description="Parts that are searched in parallel and merged, each of which can be loaded alone.",
     )
     vector_search: VectorSearch = Field(
         default_factory=VectorSearch,
@@ -708,7 +734,7 @@ class Index(Settings):
 class Evaluation(Settings):
     """What is measured on the test queries, and what a version has to reach to be promoted."""
 
-    ks: list[Annotated[int, Field(ge=1)]] = Field([10, 100, 1000], min_length=1)
+    ks: list[Annotated[int, Field(ge=1, le=1_000_000)]] = Field([10, 100, 1000], min_length=1)
     exclude_seen: bool = Field(
         False, description="Whether items of the query's past are left out, of the results and of what is relevant."
     )
@@ -718,15 +744,22 @@ class Evaluation(Settings):
         description="Columns whose most frequent values are slices of their own: `user.NAME` and `context.NAME` of the "
         "queries, `item.NAME` of the relevant items.",
     )
-    smallest_slice: int = Field(50, ge=1, description="Queries below which a slice has figures, but no verdict.")
+    smallest_slice: int = Field(
+        50, ge=1, le=MANY, description="Queries below which a slice has figures, but no verdict."
+    )
     exact_queries: int = Field(
-        5000, ge=1, description="Queries, evenly spread, on which exact search is measured where there are more."
+        5000,
+        ge=1,
+        le=MANY,
+        description="Queries, evenly spread, on which exact search is measured where there are more.",
     )
     gate: list[AnyCheck] = []
-    bootstrap_samples: int = Field(1000, ge=100)
+    bootstrap_samples: int = Field(1000, ge=100, le=1_000_000)
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    examples: int = Field(10, ge=0, description="How many queries the report shows with their recommendations.")
-    seed: int = 42
+    examples: int = Field(
+        10, ge=0, le=10_000, description="How many queries the report shows with their recommendations."
+    )
+    seed: Seed = 42
 
     @model_validator(mode="after")
     def _gate_asks_for_what_is_measured(self) -> Evaluation:
@@ -771,11 +804,13 @@ class Retention(Settings):
     keep: int | None = Field(
         10,
         ge=1,
+        le=MANY,
         description="How many versions stay, former champions before refused ones, the latest first; null for all.",
     )
     days: int | None = Field(
         None,
         ge=0,
+        le=365_000,
         description="Versions that were decided about less than so many days ago stay beyond that number.",
     )
 
@@ -791,6 +826,7 @@ class Beam(Settings):
     workers: int = Field(
         0,
         ge=0,
+        le=1024,
         description="Threads or processes of the two local runners; 0 for as many as there are cores, 8 at most.",
     )
     work: str | None = Field(
@@ -811,7 +847,7 @@ class Resources(Settings):
     )
     memory: str | None = Field(None, pattern=r"^[1-9]\d*[KMGTPE]i?$", description="Such as 16G or 16Gi.")
     accelerator: str | None = Field(None, description="Its kind, such as NVIDIA_L4.")
-    accelerator_count: int = Field(1, ge=1, description="How many of them.")
+    accelerator_count: int = Field(1, ge=1, le=1024, description="How many of them.")
 
 
 STEPS = (
@@ -888,7 +924,7 @@ class Config(Settings):
             if column not in there:
                 raise PydanticCustomError(
                     "no_slice",
-                    "evaluation.slices: there is no feature, attribute or displayed column {column}{hint} ({there})",
+                    "there is no feature, attribute or displayed column {column}{hint} ({there})",
                     {"column": column, "hint": did_you_mean(column, there), "there": ", ".join(there) or "none"},
                 )
         return self

@@ -27,9 +27,12 @@ class Bucketized(FeatureType):
     """
 
     type: Literal["bucketized"] = "bucketized"
-    dim: int = Field(8, ge=1, description="Width of the embedding.")
+    dim: int = Field(8, ge=1, le=65_536, description="Width of the embedding.")
     buckets: int = Field(
-        10, ge=2, description="Number of quantile buckets, at most: fewer where frequent values fill several."
+        10,
+        ge=2,
+        le=1_000_000,
+        description="Number of quantile buckets, at most: fewer where frequent values fill several.",
     )
 
     def cast(self, column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -19,8 +19,10 @@ class Hashed(SingleValue):
     """
 
     type: Literal["hashed"] = "hashed"
-    dim: int = Field(16, ge=1, description="Width of the embedding.")
-    buckets: int = Field(10_000, ge=1, description="Number of embeddings that the values are hashed into.")
+    dim: int = Field(16, ge=1, le=65_536, description="Width of the embedding.")
+    buckets: int = Field(
+        10_000, ge=1, le=1_000_000_000, description="Number of embeddings that the values are hashed into."
+    )
 
     def fit(self, column: pa.ChunkedArray) -> Statistics:
         """Nothing: the hash needs no vocabulary."""

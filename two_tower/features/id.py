@@ -15,7 +15,7 @@ class Id(SingleValue):
     """An exact vocabulary: every value that occurs has its own embedding."""
 
     type: Literal["id"] = "id"
-    dim: int = Field(32, ge=1, description="Width of the embedding.")
+    dim: int = Field(32, ge=1, le=65_536, description="Width of the embedding.")
 
     def fit(self, column: pa.ChunkedArray) -> Statistics:
         """The vocabulary."""

@@ -24,6 +24,7 @@ from two_tower.features.base import (
     raw_text,
 )
 from two_tower.lists import list_lengths
+from two_tower.settings import MANY
 
 
 class MultiCategorical(FeatureType):
@@ -31,12 +32,17 @@ class MultiCategorical(FeatureType):
 
     type: Literal["multi_categorical"] = "multi_categorical"
     separator: str | None = Field(None, min_length=1, description="Splits a text column; a list column needs none.")
-    dim: int = Field(16, ge=1, description="Width of the embedding.")
-    min_count: int = Field(1, ge=1, description="Values that occur fewer times than this count as unknown.")
-    max_size: int | None = Field(None, ge=1, description="Only this many of the most frequent values are known.")
-    max_values: int = Field(16, ge=1, description="A row's values beyond this many are left out.")
+    dim: int = Field(16, ge=1, le=65_536, description="Width of the embedding.")
+    min_count: int = Field(1, ge=1, le=MANY, description="Values that occur fewer times than this count as unknown.")
+    max_size: int | None = Field(
+        None, ge=1, le=MANY, description="Only this many of the most frequent values are known."
+    )
+    max_values: int = Field(16, ge=1, le=65_536, description="A row's values beyond this many are left out.")
     hash_buckets: int | None = Field(
-        None, ge=1, description="Number of embeddings that the values are hashed into; a vocabulary if not given."
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="Number of embeddings that the values are hashed into; a vocabulary if not given.",
     )
 
     @model_validator(mode="after")

@@ -22,8 +22,10 @@ class Text(FeatureType):
     """
 
     type: Literal["text"] = "text"
-    dim: int = Field(32, ge=1, description="Width of the embedding.")
-    buckets: int = Field(10_000, ge=1, description="Number of embeddings that the words are hashed into.")
+    dim: int = Field(32, ge=1, le=65_536, description="Width of the embedding.")
+    buckets: int = Field(
+        10_000, ge=1, le=1_000_000_000, description="Number of embeddings that the words are hashed into."
+    )
     ngrams: int = Field(
         1, ge=1, le=5, description="Up to this many neighbouring words are hashed together too: 2 adds the pairs."
     )
@@ -37,6 +39,7 @@ class Text(FeatureType):
     max_tokens: int = Field(
         32,
         ge=1,
+        le=65_536,
         description="A text's tokens beyond this many are left out; words come first, then pairs, triples and so on, "
         "then the characters' n-grams.",
     )

@@ -10,6 +10,7 @@ from pydantic import Field
 from two_tower.contracts import Float32, Int32
 from two_tower.errors import TrainingError
 from two_tower.retrievers.collaborative import Collaborative, Scorer
+from two_tower.settings import Seed
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -23,11 +24,11 @@ class Bpr(Collaborative):
     """
 
     type: Literal["bpr"] = "bpr"
-    factors: int = Field(128, ge=1)
-    learning_rate: float = Field(0.05, gt=0)
-    regularization: float = Field(0.01, ge=0)
-    iterations: int = Field(100, ge=1)
-    seed: int = 42
+    factors: int = Field(128, ge=1, le=10_000)
+    learning_rate: float = Field(0.05, ge=1e-10, le=1000)
+    regularization: float = Field(0.01, ge=0, le=1e9)
+    iterations: int = Field(100, ge=1, le=1_000_000)
+    seed: Seed = 42
 
     def fit(self, matrix: csr_matrix) -> Scorer:
         from implicit.cpu.bpr import BayesianPersonalizedRanking

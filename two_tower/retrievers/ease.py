@@ -26,9 +26,12 @@ class Ease(Weighted):
     """
 
     type: Literal["ease"] = "ease"
-    regularization: float = Field(200.0, gt=0)
+    regularization: float = Field(200.0, gt=0, le=1e9)
     max_items: int = Field(
-        20_000, ge=1, description="Refuse more items with events than this: the memory grows with their square."
+        20_000,
+        ge=1,
+        le=1_000_000,
+        description="Refuse more items with events than this: the memory grows with their square.",
     )
 
     def fit(self, matrix: csr_matrix) -> Scorer:

@@ -10,6 +10,7 @@ from pydantic import Field
 from two_tower.contracts import Float32, Int32
 from two_tower.errors import TrainingError
 from two_tower.retrievers.collaborative import Scorer, Weighted
+from two_tower.settings import Seed
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -23,11 +24,11 @@ class Ials(Weighted):
     """
 
     type: Literal["ials"] = "ials"
-    factors: int = Field(128, ge=1)
-    regularization: float = Field(10.0, ge=0)
-    alpha: float = Field(40.0, gt=0)
-    iterations: int = Field(15, ge=1)
-    seed: int = 42
+    factors: int = Field(128, ge=1, le=10_000)
+    regularization: float = Field(10.0, ge=0, le=1e9)
+    alpha: float = Field(40.0, ge=1e-9, le=1e9)
+    iterations: int = Field(15, ge=1, le=1_000_000)
+    seed: Seed = 42
 
     def fit(self, matrix: csr_matrix) -> Scorer:
         from implicit.cpu.als import AlternatingLeastSquares

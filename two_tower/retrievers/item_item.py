@@ -10,6 +10,7 @@ from pydantic import Field
 from two_tower.contracts import Float32, Int32
 from two_tower.retrievers.collaborative import CELLS, Scorer, Weighted
 from two_tower.retrievers.neighbours import evidence, lengths, nearest
+from two_tower.settings import MANY
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -25,11 +26,14 @@ class ItemItem(Weighted):
 
     type: Literal["item_item"] = "item_item"
     similarity: Literal["cosine", "bm25"] = "cosine"
-    neighbours: int = Field(100, ge=1, description="How many other items each item is near to.")
+    neighbours: int = Field(100, ge=1, le=MANY, description="How many other items each item is near to.")
     shrink: float = Field(
-        10.0, ge=0, description="Added to the cosine's denominator, against likeness from few users; cosine only."
+        10.0,
+        ge=0,
+        le=1e9,
+        description="Added to the cosine's denominator, against likeness from few users; cosine only.",
     )
-    k1: float = Field(1.2, gt=0, description="How soon a weight saturates; bm25 only.")
+    k1: float = Field(1.2, gt=0, le=1e9, description="How soon a weight saturates; bm25 only.")
     b: float = Field(0.25, ge=0, le=1, description="How much an item's popularity is held against it; bm25 only.")
 
     @property

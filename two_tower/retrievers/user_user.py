@@ -9,6 +9,7 @@ from pydantic import Field
 from two_tower.contracts import Float32, Int32
 from two_tower.retrievers.collaborative import Scorer, Weighted
 from two_tower.retrievers.neighbours import evidence, lengths, nearest
+from two_tower.settings import MANY
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -22,7 +23,7 @@ class UserUser(Weighted):
     """
 
     type: Literal["user_user"] = "user_user"
-    neighbours: int = Field(100, ge=1, description="How many users a query is near to.")
+    neighbours: int = Field(100, ge=1, le=MANY, description="How many users a query is near to.")
 
     def fit(self, matrix: csr_matrix) -> Scorer:
         return LikeUsers(matrix, neighbours=self.neighbours)

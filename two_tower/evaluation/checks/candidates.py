@@ -8,15 +8,16 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from two_tower.contracts import CheckResult, GateCheck
+from two_tower.settings import MANY
 
 
 class Candidates(GateCheck):
     """The index has to hold a number of candidates, or a share of as many as the champion's."""
 
     type: Literal["candidates"] = "candidates"
-    at_least: int | None = Field(None, ge=1, description="Least number of available candidates.")
+    at_least: int | None = Field(None, ge=1, le=MANY, description="Least number of available candidates.")
     of_champion: float | None = Field(
-        None, gt=0, description="Least share of the number that the champion's index holds, such as 0.9."
+        None, gt=0, le=1e6, description="Least share of the number that the champion's index holds, such as 0.9."
     )
 
     @property

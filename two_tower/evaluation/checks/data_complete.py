@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from two_tower.contracts import CheckResult, GateCheck
+from two_tower.settings import MANY
 
 SHOWN = 5
 
@@ -16,7 +17,7 @@ class DataComplete(GateCheck):
     """No day of the logs may be without events, or have far fewer, where such days usually have many."""
 
     type: Literal["data_complete"] = "data_complete"
-    at_most: int = Field(0, ge=0, description="How many such days are accepted.")
+    at_most: int = Field(0, ge=0, le=MANY, description="How many such days are accepted.")
     low: bool = Field(True, description="Whether days with less than half of the usual events count as well.")
     closed: list[date] = Field([], description="Days that are known to be without events, such as 2026-12-25.")
 

@@ -13,7 +13,7 @@ class DataDrift(GateCheck):
     """No column may have drifted further from the champion's data, by its population stability index."""
 
     type: Literal["data_drift"] = "data_drift"
-    at_most: float = Field(0.25, gt=0, description="0.1 is a moderate change, 0.25 a large one.")
+    at_most: float = Field(0.25, gt=0, le=1e6, description="0.1 is a moderate change, 0.25 a large one.")
 
     @property
     def name(self) -> str:

@@ -8,13 +8,14 @@ from pydantic import Field
 
 from two_tower.contracts import CheckResult, GateCheck
 from two_tower.evaluation.figures import SliceName, on, slice_queries
+from two_tower.settings import MANY
 
 
 class EnoughQueries(GateCheck):
     """The test window, or a slice of it, has to hold a number of queries."""
 
     type: Literal["enough_queries"] = "enough_queries"
-    at_least: int = Field(ge=1)
+    at_least: int = Field(ge=1, le=MANY)
     slice: SliceName = None
 
     @property

@@ -14,7 +14,7 @@ class Maximum(BoundedFigure):
     """A metric may not be above a value: a recall that nobody reaches tells of a leak, a high Gini of a few hits."""
 
     type: Literal["maximum"] = "maximum"
-    at_most: float = Field(ge=0, description="The ceiling.")
+    at_most: float = Field(ge=0, le=1e9, description="The ceiling.")
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ class Minimum(BoundedFigure):
     """A metric has to reach a value."""
 
     type: Literal["minimum"] = "minimum"
-    at_least: float = Field(ge=0, description="The floor.")
+    at_least: float = Field(ge=0, le=1e9, description="The floor.")
 
     @property
     def name(self) -> str:

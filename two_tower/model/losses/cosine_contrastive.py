@@ -26,7 +26,9 @@ class CosineContrastive(SampledLoss):
     negatives: Negatives = 1024
     popular_share: PopularShare = 0.0
     margin: float = Field(0.5, ge=-1, lt=1, description="Negatives with a cosine below it are left alone.")
-    negative_weight: float = Field(10.0, gt=0, description="Weight of the negatives' mean against the positive.")
+    negative_weight: float = Field(
+        10.0, gt=0, le=1e9, description="Weight of the negatives' mean against the positive."
+    )
 
     def build(self, context: LossContext) -> Any:
         """The loss: a mean over the batch, weighted."""

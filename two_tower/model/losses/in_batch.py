@@ -9,6 +9,7 @@ from pydantic import Field
 
 from two_tower.contracts import Loss, LossBatch, LossContext
 from two_tower.model.losses.sampling import LogQ, embed, hide, known_among, no_mined_negative, weighted_mean
+from two_tower.settings import MANY
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -28,9 +29,14 @@ class InBatch(LogQ, Loss):
 
     type: Literal["in_batch"] = "in_batch"
     hard_negatives: int | None = Field(
-        None, ge=1, description="Only so many negatives of the batch, those with the highest scores; all if not given."
+        None,
+        ge=1,
+        le=MANY,
+        description="Only so many negatives of the batch, those with the highest scores; all if not given.",
     )
-    memory: int = Field(0, ge=0, description="How many candidates of earlier batches are negatives too.")
+    memory: int = Field(
+        0, ge=0, le=100_000_000, description="How many candidates of earlier batches are negatives too."
+    )
 
     def build(self, context: LossContext) -> Any:
         """The loss: a mean over the batch, weighted."""

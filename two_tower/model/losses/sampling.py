@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Candidates = Callable[[Any], Any]
-Negatives = Annotated[int, Field(ge=1, description="How many negatives are drawn for a batch, repeats included.")]
+Negatives = Annotated[
+    int, Field(ge=1, le=100_000_000, description="How many negatives are drawn for a batch, repeats included.")
+]
 PopularShare = Annotated[
     float,
     Field(ge=0, le=1, description="Share of the negatives drawn by popularity: 0 is uniform, 1 has no uniform part."),
@@ -39,7 +41,10 @@ class SampledLoss(Loss, ABC):
     negatives: Negatives = 8192
     popular_share: PopularShare = 0.5
     popularity_exponent: float = Field(
-        1.0, gt=0, description="Popular negatives are drawn in proportion to (share of the positives) ** exponent."
+        1.0,
+        gt=0,
+        le=10,
+        description="Popular negatives are drawn in proportion to (share of the positives) ** exponent.",
     )
 
     def mixture(self, context: LossContext) -> Float64:
@@ -87,6 +92,7 @@ class LogQ(Settings):
     logq_exponent: float = Field(
         1.0,
         gt=0,
+        le=1000,
         description="Factor of log Q. With negatives drawn by popularity, below 1 favours less popular items (scores "
         "tend to log P(item | query) - (1 - factor) * log popularity), above 1 more popular ones.",
     )
