@@ -20,6 +20,8 @@ from two_tower.contracts import Retrieved, RetrieverSettings
 from two_tower.errors import DataError, TrainingError
 from two_tower.lists import padded
 from two_tower.retrievers.collaborative import CollaborativeRanking
+from two_tower.retrievers.ials import FoldedIn
+from two_tower.settings import MANY
 
 Dense = np.ndarray
 Split = Literal["validation", "test"]
@@ -406,3 +408,59 @@ def test_names_tell_retrievers_apart() -> None:
     assert settings("item_item", similarity="bm25", half_life="28d").name == "item_item_bm25_28d"
     assert settings("ease", half_life="12h").name == "ease_0.5d"
     assert settings("bpr").name == "bpr"
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("ials", {"regularization": 0, "factors": 1}),
+        ("ials", {"regularization": 1e9}),
+        ("ials", {"alpha": 1e9}),
+        ("ials", {"alpha": 1e-9}),
+        ("ials", {"factors": 500}),
+        ("ials", {"seed": 2**32 - 1}),
+        ("ials", {"half_life": "1s", "counts": "linear"}),
+        ("bpr", {"seed": 2**32 - 1}),
+        ("bpr", {"factors": 500}),
+        ("bpr", {"learning_rate": 1e-10, "regularization": 0}),
+        ("ease", {"regularization": 1e9}),
+        ("ease", {"regularization": 10, "half_life": "1s"}),
+        ("item_item", {"neighbours": MANY}),
+        ("item_item", {"neighbours": 1, "shrink": 0}),
+        ("item_item", {"shrink": 1e9}),
+        ("item_item", {"similarity": "bm25", "k1": 1e9, "b": 1}),
+        ("item_item", {"similarity": "bm25", "k1": 1e-300, "b": 0}),
+        ("user_user", {"neighbours": MANY}),
+        ("user_user", {"neighbours": 1, "half_life": "52000w", "counts": "log"}),
+    ],
+)
+def test_settings_at_their_bounds_rank_all_the_same(prepared: Path, kind: str, given: dict[str, object]) -> None:
+    found = built(prepared, "test", kind, **given).retrieve(queries(prepared, "test"), 10)
+    assert (found.items >= 0).all() and np.isfinite(found.scores).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message"),
+    [
+        ("ials", {"regularization": 0, "factors": 64}, "ials: at 64 factors and a regularization of 0 a vector's equ"),
+        ("ials", {"regularization": 0, "factors": 500, "alpha": 1e9}, "raise regularization, or lower factors below"),
+        ("bpr", {"learning_rate": 1000}, "bpr: the vectors became NaN at a learning_rate of 1000"),
+        ("bpr", {"regularization": 1e9}, r"NaN at .*: lower it, or the regularization \(1e\+09\)"),
+        ("ease", {"regularization": 1e-300}, "ease: the items' matrix is singular in float32; raise regularization"),
+        ("ease", {"max_items": 1}, "ease: 50 items were taken, more than max_items: 1"),
+    ],
+)
+def test_settings_that_do_not_fit_the_data_are_named(
+    prepared: Path, kind: str, given: dict[str, object], message: str
+) -> None:
+    with pytest.raises((DataError, TrainingError), match=message):
+        built(prepared, "test", kind, **given).retrieve(queries(prepared, "test"), 10)
+
+
+def test_a_past_whose_equations_have_no_solution_is_named(prepared: Path) -> None:
+    """Fitted with more items than factors, asked with items that are all alike."""
+    retriever = built(prepared, "test", "ials", factors=8, regularization=0)
+    assert isinstance(retriever.scorer, FoldedIn)
+    retriever.scorer.model.item_factors[:] = 1
+    with pytest.raises(DataError, match="ials: at 8 factors and a regularization of 0"):
+        retriever.retrieve(queries(prepared, "test"), 10)

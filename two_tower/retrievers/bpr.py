@@ -48,7 +48,8 @@ class Bpr(Collaborative):
                 model.fit(matrix, show_progress=False)
             except ModelFitError as error:
                 raise TrainingError(
-                    f"{self.name}: the vectors became NaN at a learning_rate of {self.learning_rate:g}: lower it"
+                    f"{self.name}: the vectors became NaN at a learning_rate of {self.learning_rate:g}: lower it, or "
+                    f"the regularization ({self.regularization:g})"
                 ) from error
         return UserVectors(model)
 
