@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from embeddings import write_embeddings
 
 from two_tower import config
-from two_tower.artifacts import content_hash, open_artifact, write_artifact
+from two_tower.artifacts import content_hash, open_artifact, seal_artifact, write_artifact
 from two_tower.errors import ArtifactError, DataError
 from two_tower.index import (
     ExactIndex,
@@ -285,6 +287,32 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match=r"hashed_dataset\.npy"):
         load_index(folder)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_pickle_in_the_folder_is_refused_and_not_run(tmp_path: Path, listed: bool) -> None:
+    """Whether somebody put it there afterwards, or it came with an artefact that somebody else made."""
+    folder = built(tmp_path, vectors_of(100), kind="scann", shards=2)
+    assert not list(folder.rglob("*.pkl")), "our own index has none"
+    planted = folder / "shard-00001/index/scann_docids.pkl"
+    planted.write_bytes(pickle.dumps(Planted(tmp_path / "was-run")))
+    if listed:
+        (folder / "manifest.json").unlink()
+        seal_artifact(folder, "index")
+    with pytest.raises(ArtifactError, match=r"shard-00001/index/scann_docids\.pkl: not loaded"):
+        load_index(folder)
+    assert not (tmp_path / "was-run").exists()
+    load_index(folder, shard=0)
+
+
+class Planted:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
 
 
 def test_items_that_are_not_available_are_not_in_the_index(tmp_path: Path) -> None:

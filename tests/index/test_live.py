@@ -684,6 +684,14 @@ def test_an_altered_index_file_is_refused_by_name(tmp_path: Path) -> None:
         LiveIndex.open(folder)
 
 
+def test_a_pickle_in_a_generation_is_refused(tmp_path: Path) -> None:
+    live, _ = make_live(tmp_path, index=config.Index(kind="scann"))
+    live.close()
+    (live.folder / "generation-000001/index/shard-00000/index/scann_docids.pkl").write_bytes(b"")
+    with pytest.raises(ArtifactError, match=r"generation-000001/.*scann_docids\.pkl: not loaded"):
+        LiveIndex.open(live.folder)
+
+
 def test_a_killed_create_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(*_: Any) -> None:
         raise KeyboardInterrupt

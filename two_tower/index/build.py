@@ -72,7 +72,7 @@ def load_index(folder: str | Path, *, shard: int | None = None) -> Index:
         shard: One shard alone, by its number from 0; the other shards' files need not be there.
 
     Raises:
-        ArtifactError: The artefact is incomplete or damaged, or has no such shard.
+        ArtifactError: The artefact is incomplete or damaged, has no such shard, or holds a file that would be run.
     """
     reader = open_artifact(folder, KIND, part=None if shard is None else _shard_name(shard))
     settings = reader.json("settings.json")

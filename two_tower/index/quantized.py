@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from two_tower.contracts import Bool, Float32, Int32
+from two_tower.errors import ArtifactError
 from two_tower.index.base import Effort, IndexKind, Layout, ordered
 from two_tower.index.exact import search_among
 
@@ -28,6 +30,8 @@ SOAR_LAMBDA = 1.5
 """The value of ScaNN's documentation."""
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 """Of a stored coordinate."""
+PICKLED = "scann_docids.pkl"
+"""What ScaNN's loader unpickles if it is there, which runs whatever code is in it; no index of ours has ids there."""
 ROWS_A_STEP = 4
 """A filtered search reads the allowed vectors one by one if they are fewer than this many times the candidates that
 ScaNN would have to go through."""
@@ -140,6 +144,11 @@ class ScannIndex(IndexKind):
 
     @classmethod
     def load(cls, folder: Path, item_ids: pa.StringArray, *, dim: int, parameters: dict[str, Any]) -> ScannIndex:
+        if os.path.lexists(folder / PICKLED):
+            raise ArtifactError(
+                f"{folder / PICKLED}: not loaded, since ScaNN would run what is in it, and no index has such a file of "
+                "its own; find out who put it there, and build the index again"
+            )
         searcher = _scann().load_searcher(str(folder))
         stored = functools.partial(stored_vectors, folder, parameters["storage"])
         return cls(searcher, item_ids, dim=dim, parameters=parameters, vectors_of=stored)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Candidates = Callable[[Any], Any]
 Negatives = Annotated[
-    int, Field(ge=1, le=100_000_000, description="How many negatives are drawn for a batch, repeats included.")
+    int, Field(ge=1, le=10_000_000, description="How many negatives are drawn for a batch, repeats included.")
 ]
 PopularShare = Annotated[
     float,
