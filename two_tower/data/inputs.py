@@ -46,7 +46,9 @@ def resolve_run(
 
 def _try_restricts(files: list[SourceFile], items: ItemTable, search: VectorSearch, *, timezone: str) -> pa.Schema:
     """Makes the restricts of the items that will be candidates, as the index will; the types of the attributes."""
-    table = load_entities(files, items.model_copy(update={"features": {}, "display": []}), key="data.items")
+    table = load_entities(
+        files, items.model_copy(update={"features": {}, "display": []}), key="data.items", timezone=timezone
+    )
     kept = available(table, table.ids, items, timezone=timezone)
     attributes = without_nan(pa.table({name: table.columns[f"attribute.{name}"] for name in items.attributes}))
     for name in search.numeric_restricts or []:
