@@ -32,8 +32,8 @@ def _duplicates(prepared: Prepared, profile: dict[str, Any], config: Config) -> 
     duplicates = rows["set_aside"].get("duplicate", 0)
     if duplicates > MANY_DUPLICATES * (used := rows["kept"] + duplicates):
         yield (
-            f"{duplicates:,} of {used:,} good rows ({duplicates / used:.1%}) equal an earlier one in every column and are "
-            "set aside; where each is an event of its own, such as one of several units, "
+            f"{duplicates:,} of {used:,} good rows ({duplicates / used:.1%}) equal an earlier one in every column and "
+            "are set aside; where each is an event of its own, such as one of several units, "
             "data.interactions.duplicates: keep"
         )
 

@@ -30,7 +30,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-
 MANY = 2**31 - 1
 """The largest count: TensorFlow, ScaNN and the compiled parts of other libraries count in 32 bits."""
 

@@ -15,7 +15,7 @@ from two_tower.config.search import Between
 from two_tower.errors import ConfigError
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
-OF_THE_DATA = {("Range", "min"), ("Range", "max")}
+OF_THE_DATA = {("Range", "min"), ("Range", "max"), ("Filter", "value")}
 """Values of columns, which have no bounds of their own."""
 OF_THE_SEARCHED = {(Between.__name__, name) for name in Between.model_fields}
 """Ranges of other settings: both ends are read as the setting itself."""

@@ -126,6 +126,7 @@ CHECKS = {
     "pattern": _simple(lambda value, rule: not isinstance(value, str) or re.search(rule, value)),
     "format": _simple(lambda value, rule: {"date": date.fromisoformat}[rule](value)),
     "minLength": _simple(lambda value, rule: not isinstance(value, str) or len(value) >= rule),
+    "maxLength": _simple(lambda value, rule: not isinstance(value, str) or len(value) <= rule),
     "minItems": _simple(lambda value, rule: not isinstance(value, list) or len(value) >= rule),
     "minimum": _number(lambda value, rule: value >= rule),
     "maximum": _number(lambda value, rule: value <= rule),
