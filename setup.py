@@ -78,5 +78,5 @@ setup(
         "typer>=0.12",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["two-tower = pipelines.cli:main"]},
+    entry_points={"console_scripts": ["two-tower = pipelines.__main__:program"]},
 )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from components.ending import end_process
 from components.tied import die_with_parent
 from two_tower.artifacts import RUN_ID, STEP, Lineage, Staging, is_remote, staging
 from two_tower.errors import UserError
@@ -25,6 +26,9 @@ RUN_FOLDER = "TWO_TOWER_RUN_FOLDER"
 
 LINE_MARK = "[two-tower] "
 """What the step's own log lines start with, so that they can be told from those of the libraries."""
+
+EXECUTOR = "kfp.dsl.executor_main"
+"""The module that kfp runs a step's body with, in a process of its own."""
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -68,6 +72,8 @@ def running(step: str, *, run_id: str = "") -> Iterator[Step]:
             yield Step(staged)
     except UserError as error:
         log.error("%s failed: %s", step, error)
+        if _is_all_of_the_process():
+            end_process(1)
         sys.exit(1)
     log.info("%s finished in %s", step, human_seconds(time.monotonic() - start))
 
@@ -86,6 +92,12 @@ def _lineage(step: str, run_id: str) -> Iterator[None]:
             os.environ.pop(name, None)
             if text is not None:
                 os.environ[name] = text
+
+
+def _is_all_of_the_process() -> bool:
+    """Whether this process was started for one step, here or in a container."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name == EXECUTOR
 
 
 def _place(artifact: Any) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.console import headed
 from pipelines.remarks import remarks
 from two_tower.config import Config
 
@@ -163,15 +164,12 @@ def _print_verdict(prepared: Prepared, profile: dict[str, Any], config: Config, 
     bad = sum(rows["set_aside"].values())
     console.print()
     for remark in remarks(prepared, profile, config):
-        console.print(f"[yellow]note:[/] {remark}", highlight=False, soft_wrap=True)
+        console.print(headed("note:", f" {remark}", style="yellow"), soft_wrap=True)
     if bad > limit * used:
-        console.print(
-            f"[red]a run would refuse these logs:[/] {bad:,} of {used:,} rows are bad ({bad / used:.1%}), more than "
-            f"data.interactions.max_bad_share allows ({limit:.1%})", highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        why = f" {bad:,} of {used:,} rows are bad ({bad / used:.1%}), more than data.interactions.max_bad_share allows"
+        console.print(headed("a run would refuse these logs:", f"{why} ({limit:.1%})", style="red"), soft_wrap=True)
         return False
-    console.print(
-        f"[green]fine:[/] {rows['kept']:,} of {rows['read']:,} rows would be kept: {summary['users']:,} users, "
-        f"{summary['items_seen']:,} items, and {summary['items']:,} candidates", highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    kept = f" {rows['kept']:,} of {rows['read']:,} rows would be kept: {summary['users']:,} users"
+    found = f", {summary['items_seen']:,} items, and {summary['items']:,} candidates"
+    console.print(headed("fine:", kept + found, style="green"), soft_wrap=True)
     return True

@@ -5,6 +5,7 @@ Every import beyond typer happens inside the command that needs it, so that `--h
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from pipelines.hints import DEFAULT_WORKDIR, command_line, shown
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import timedelta
 
     from rich.console import Console
@@ -31,14 +35,45 @@ app = typer.Typer(
 )
 
 
+def _folder(ctx: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """The folder that an option names, there or to be made.
+
+    Raises:
+        ConfigError: A file is in the way.
+    """
+    from two_tower.errors import ConfigError
+
+    there = next((part for part in (path, *path.parents) if part.exists()), None) if path is not None else None
+    if there is not None and not there.is_dir():
+        raise ConfigError(f"{option.opts[0]} {path}: {there} is a file; name a folder")
+    return path
+
+
 class DataGroup(TyperGroup):
     """The `data` commands, of which `fetch` needs no name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Puts `fetch` in front of anything that is no command."""
+        """Puts `fetch` in front of the name of a data set.
+
+        Raises:
+            ConfigError: There is neither a command nor a data set of that name.
+        """
         if args and args[0] not in (*self.commands, "--help"):
+            if not args[0].startswith("-"):
+                _require_dataset(args[0], self.commands)
             args = ["fetch", *args]
         return super().parse_args(ctx, args)
+
+
+def _require_dataset(name: str, commands: Iterable[str]) -> None:
+    """Refuses a name that is no data set's."""
+    from pipelines.datasets import NAMES
+    from two_tower.errors import ConfigError
+    from two_tower.settings import did_you_mean
+
+    if name not in NAMES:
+        near = did_you_mean(name, [*NAMES, *commands])
+        raise ConfigError(f"data {name}: no such data set or command{near} (data sets: {', '.join(NAMES)})")
 
 
 data_app = typer.Typer(help="Check logs; fetch or make data sets.", no_args_is_help=True, cls=DataGroup)
@@ -55,7 +90,9 @@ app.add_typer(schedule_app, name="schedule")
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="A data set's YAML file, such as configs/tiny.yaml.")
 ]
-Workdir = Annotated[Path, typer.Option(help="Where runs, artefacts, the cache and the registry live.")]
+Workdir = Annotated[
+    Path, typer.Option(help="Where runs, artefacts, the cache and the registry live.", callback=_folder)
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -82,9 +119,10 @@ ScheduleName = Annotated[
 ]
 NameOfSchedule = Annotated[str, typer.Argument(metavar="NAME", help="A schedule of the environment file.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follows the run to its end; the exit code is that of `run`.")]
-DEFAULT_WORKDIR = Path("runs")
 
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of the system that are no wrong usage."""
 
 
 @app.command()
@@ -105,7 +143,7 @@ def run(
     workdir = workdir.resolve()
     try:
         with exclusive(workdir):
-            code = _run_dag(loaded, config, workdir, cache=not no_cache)
+            code = _run_dag(loaded, config, workdir, cache=not no_cache, overridden=bool(overrides))
     except KeyboardInterrupt:
         print("interrupted; the finished steps are kept, the same command goes on from there", file=sys.stderr)
         code = EXIT_INTERRUPTED
@@ -151,7 +189,7 @@ def submit(
     console = _console()
     if config is None:
         assert resume is not None
-        raise typer.Exit(commands.resume(environment, resume, console, kind=kind, host=host, wait=wait))
+        raise typer.Exit(commands.resume(environment, resume, console, file=env, kind=kind, host=host, wait=wait))
     submission = make_submission(
         config,
         environment,
@@ -162,7 +200,7 @@ def submit(
         run_time=first_time(at).isoformat() if at else "",
         cache=not no_cache,
     )
-    raise typer.Exit(commands.submit(submission, console, kind=kind, host=host, wait=wait, dry_run=dry_run))
+    raise typer.Exit(commands.submit(submission, console, file=env, kind=kind, host=host, wait=wait, dry_run=dry_run))
 
 
 @app.command()
@@ -190,8 +228,8 @@ def step(
         _explain_failure(record, console)
         raise typer.Exit(EXIT_FAILED)
     for key, value in record.step(name).outputs.items():
-        console.print(f"{key}: {value}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"recorded as run {record.run_id}; a further step can go on from it", highlight=False)
+        console.print(f"{key}: {value}", soft_wrap=True)
+    console.print(f"recorded as run {record.run_id}; a further step can go on from it")
 
 
 @app.command()
@@ -235,7 +273,7 @@ def tune(
     except KeyboardInterrupt:
         print("interrupted; the finished trials are kept, the same command goes on from there", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    console.print(f"next: {_command()} run {_shown(best)}", highlight=False, markup=False, soft_wrap=True)
+    print(f"next: {command_line('run', best, workdir=workdir)}")
 
 
 @app.command()
@@ -248,7 +286,8 @@ def evaluate(
         str | None, typer.Option(metavar="VERSION", help="A version to compare it with on the same queries.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where evaluation/ and report.html go.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Where evaluation/ and report.html go.", callback=_folder),
     ] = None,
     workdir: Workdir = DEFAULT_WORKDIR,
     overrides: Overrides = None,
@@ -273,6 +312,7 @@ def evaluate(
         raise ConfigError(f"--version {version} and --against {against} are the same version, {asked.id}")
     if out:
         require_free(out)
+        out.mkdir(parents=True, exist_ok=True)
     console = _console()
     try:
         with exclusive(workdir):
@@ -287,9 +327,9 @@ def evaluate(
         print("interrupted; the prepared data are kept", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _print_evaluation(metrics, asked, other, console)
-    console.print(f"evaluation: {_shown(folder / 'evaluation')}", highlight=False, soft_wrap=True)
-    page = _shown(folder / "report.html") if asked.trained_towers else "none: the version was stored without its towers"
-    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"evaluation: {shown(folder / 'evaluation')}", soft_wrap=True)
+    page = shown(folder / "report.html") if asked.trained_towers else "none: the version was stored without its towers"
+    console.print(f"report: {page}", soft_wrap=True)
     raise typer.Exit(EXIT_REFUSED if metrics["gate"]["decision"] == "refuse" else 0)
 
 
@@ -331,7 +371,13 @@ def recommend(
     user: Annotated[
         str | None, typer.Option(help="A user's id; the history is the one that the version's run saw.")
     ] = None,
-    history: Annotated[str | None, typer.Option(metavar="ITEM,ITEM…", help="Item ids, oldest first.")] = None,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ITEM,ITEM…",
+            help="Item ids, oldest first; an id with a comma stands alone, and the option may be given several times.",
+        ),
+    ] = None,
     context: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A context feature, such as search='red mug'.")
     ] = None,
@@ -346,7 +392,13 @@ def recommend(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="The folder for --all; killed, the same command goes on."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="The folder for --all; killed, the same command goes on.",
+            callback=_folder,
+        ),
     ] = None,
     k: Annotated[int | None, typer.Option("--k", min=1, help="How many items: 10, with --all 100.")] = None,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out the items of the past.")] = False,
@@ -359,6 +411,7 @@ def recommend(
     if (config is None) == (version is None):
         raise ConfigError("recommend needs either --config CONFIG (its champion answers) or --version VERSION")
     everyone = everyone or queries is not None
+    history = [given for given in history or [] if given.strip()]
     if everyone and (user or history or context):
         raise ConfigError("--all and --queries answer many queries; leave out --user, --history and --context")
     if everyone != (out is not None):
@@ -367,8 +420,11 @@ def recommend(
         raise ConfigError(
             "recommend needs a query: --user ID, --history ITEM,ITEM… or --context NAME=VALUE; or --all for every user"
         )
-    root = _registry_root(workdir, env)
-    asked = _find_version(root, version)[1] if version else _champion_of(_load(config), root)
+    if version:
+        asked = _find_version(version, workdir, env)[1]
+    else:
+        assert config is not None
+        asked = _champion_of(config, workdir, env)
     prepared = _prepared_by(workdir, env)
     if everyone:
         _recommend_to_all(prepared, out, config, asked, queries, k=k or 100, exclude_seen=exclude_seen)
@@ -380,7 +436,7 @@ def recommend(
         prepared,
         version=asked,
         user=user,
-        history=[item.strip() for item in history.split(",") if item.strip()] if history else None,
+        history=history,
         context=dict(_pairs(context or [], "--context")),
         k=k or 10,
         exclude_seen=exclude_seen,
@@ -393,7 +449,7 @@ def data_fetch(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="complete_journey, ml_100k, synthetic, text_search, tiny …")
     ],
-    out: Annotated[Path, typer.Option(help="The folder that gets a folder NAME.")] = Path("data"),
+    out: Annotated[Path, typer.Option(help="The folder that gets a folder NAME.", callback=_folder)] = Path("data"),
     option: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of a data set that is made, such as users=1000."),
@@ -495,18 +551,18 @@ def runs_show(
         environment, kind = _remote(env, backend)
         commands.show(environment, run_id, _console(), kind=kind, host=host)
         return
-    from pipelines.console import LiveWatcher
+    from pipelines.console import LiveWatcher, headed
     from pipelines.runs import find_run
 
     found = find_run(workdir, run_id)
     console = _console()
-    console.print(f"[bold]{found.name}[/] run {found.run_id}, {found.state}, started {found.started}", highlight=False)
+    console.print(headed(found.name, f" run {found.run_id}, {found.state}, started {found.started}"))
     console.print(LiveWatcher(found))
     _print_figures(found, console)
     if found.metrics:
-        console.print(f"\n{found.metrics['gate']['reason']}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"\n{found.metrics['gate']['reason']}", soft_wrap=True)
     if found.report:
-        console.print(f"report: {_shown(found.report)}", highlight=False, soft_wrap=True)
+        console.print(f"report: {shown(found.report)}", soft_wrap=True)
 
 
 @runs_app.command("compare")
@@ -531,7 +587,7 @@ def runs_compare(
         console.print(part)
     if page:
         write_comparison(comparison, page)
-        console.print(f"page: {_shown(page.resolve())}", highlight=False, soft_wrap=True)
+        console.print(f"page: {shown(page.resolve())}", soft_wrap=True)
 
 
 @registry_app.command("list")
@@ -563,13 +619,12 @@ def registry_show(
     """Show a version's figures, what the gate checked, and what was decided about it."""
     import json
 
-    from pipelines.console import metrics_table
+    from pipelines.console import headed, metrics_table
     from pipelines.versions import checks_table, decisions_table
 
-    registry, found = _find_version(_registry_root(workdir, env), version)
+    registry, found = _find_version(version, workdir, env)
     console = _console()
-    console.print(f"[bold]{registry.name}[/] version {found.id}, {found.status}\n{_shown(found.place)}",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    console.print(headed(registry.name, f" version {found.id}, {found.status}\n{shown(found.place)}"), soft_wrap=True)
     metrics = json.loads((found.evaluation / "metrics.json").read_text(encoding="utf-8"))
     console.print(metrics_table(metrics, width=console.width))
     console.print(checks_table(metrics["gate"]))
@@ -583,7 +638,7 @@ def registry_promote(
     env: OptionalEnvironment = None,
 ) -> None:
     """Make a stored version the champion."""
-    registry, found = _find_version(_registry_root(workdir, env), version)
+    registry, found = _find_version(version, workdir, env)
     print(f"{registry.name}: the champion is {registry.promote_existing(found.id)}")
 
 
@@ -764,23 +819,53 @@ def schedule_run_local(
 
 
 def main() -> None:
-    """Runs the command; errors that are the user's to mend are printed without a traceback."""
+    """Runs the command and exits with its code; errors that are the user's to mend are printed without a traceback.
+
+    Output that cannot be written is no success; output that nobody reads any more is.
+    """
+    from pipelines.streams import lasting_streams
+
+    with lasting_streams() as streams:
+        code = _call()
+        for failure in streams.failures():
+            print(f"error: {failure}", file=sys.stderr)
+            code = code or EXIT_FAILED
+    sys.exit(code)
+
+
+def _call() -> int:
+    """Runs the command; its exit code."""
     from two_tower.errors import UserError
 
     try:
         app()
+    except SystemExit as ended:
+        return int(ended.code or 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: {_in_one_line(error)}", file=sys.stderr)
+        return EXIT_FAILED if error.errno in NO_SPACE else EXIT_USAGE
+    return 0
 
 
-def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool) -> int:
-    """Compiles and runs the DAG, prints how it went; the exit code."""
+def _in_one_line(error: OSError) -> str:
+    """Which file it was about and what the system said."""
+    said = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error) or repr(error)
+    return " ".join(said.split())
+
+
+def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool, overridden: bool) -> int:
+    """Compiles and runs the DAG, prints how it went; the exit code.
+
+    With `overridden`, the configuration is not that of the file alone.
+    """
     import json
 
     import yaml
 
-    from pipelines.console import watching
+    from pipelines.console import headed, watching
     from pipelines.dag import compile_pipeline
     from pipelines.local import data_root, run_pipeline
     from pipelines.runs import Run, prepared_folders
@@ -791,7 +876,7 @@ def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool) -
     pipeline = record.folder / "pipeline.yaml"
     (record.folder / "config.yaml").write_text(yaml.safe_dump(record.config, sort_keys=False), encoding="utf-8")
     compile_pipeline(config, pipeline)
-    console.print(f"[bold]{config.name}[/] run {record.run_id} in {_shown(record.folder)}", highlight=False)
+    console.print(headed(config.name, f" run {record.run_id} in {shown(record.folder)}"), soft_wrap=True)
     arguments = {
         "registry": str(registry),
         "data_root": data_root(),
@@ -803,27 +888,28 @@ def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool) -
         _explain_failure(record, console)
         return EXIT_FAILED
     _print_figures(record, console)
-    return _print_verdict(record, registry, config_file, console)
+    return _print_verdict(record, None if overridden else config_file, console)
 
 
-def _print_verdict(record: Run, registry: Path, config_file: Path, console: Console) -> int:
-    """Says what became of the version and what to try next; the exit code."""
+def _print_verdict(record: Run, config_file: Path | None, console: Console) -> int:
+    """Says what became of the version and what to try next, by the file whose champion it is; the exit code."""
     from two_tower.registry import Registry
 
-    metrics = record.metrics
-    console.print(f"\n{metrics['gate']['reason']}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"report: {_shown(record.report)}", highlight=False, soft_wrap=True)
+    metrics, workdir = record.metrics, record.folder.parent
+    console.print(f"\n{metrics['gate']['reason']}", soft_wrap=True)
+    console.print(f"report: {shown(record.report)}", soft_wrap=True)
     if record.decision == "refuse":
         return EXIT_REFUSED
-    champion = Registry(registry, record.name).champion()
+    champion = Registry(workdir / "registry", record.name).champion()
     if champion is None or champion.id != record.version:
-        console.print(f"[red]the registry's champion is not {record.version}[/]", highlight=False)
+        console.print(f"the registry's champion is not {record.version}", style="red")
         return EXIT_FAILED
-    console.print(f"champion: {record.version}", highlight=False)
+    console.print(f"champion: {record.version}")
     from pipelines.recommend import example_query
 
-    console.print(f"next: {_command()} recommend --config {config_file} {example_query(record)}", highlight=False,
-                  markup=False, soft_wrap=True)  # fmt: skip
+    asked = {"config": config_file} if config_file else {"version": champion.id}
+    if query := example_query(record):
+        print(f"next: {command_line('recommend', **asked, **query, workdir=workdir)}")
     return 0
 
 
@@ -839,15 +925,16 @@ def _print_figures(record: Run, console: Console) -> None:
 
 def _print_evaluation(metrics: dict[str, Any], version: Version, against: Version | None, console: Console) -> None:
     """The figures of a version on a window, what the gate would say, and why."""
-    from pipelines.console import gate_table, metrics_table
+    from pipelines.console import gate_table, headed, metrics_table
     from pipelines.evaluate import differences_table, named, slices_table, window_in_words
 
     beside = f" against {against.id} ({against.status})" if against else ""
-    console.print(f"\n[bold]two_tower is version {version.id}[/] ({version.status}){beside}", highlight=False)
-    console.print(window_in_words(metrics["window"]), highlight=False, soft_wrap=True)
+    console.print(headed(f"\ntwo_tower is version {version.id}", f" ({version.status}){beside}"))
+    console.print(window_in_words(metrics["window"]), soft_wrap=True)
     if metrics["champion_error"]:
-        console.print(f"{metrics['champion']} cannot be measured: {metrics['champion_error']}", style="red",
-                      highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+        console.print(
+            f"{metrics['champion']} cannot be measured: {metrics['champion_error']}", style="red", soft_wrap=True
+        )
         against = None
     console.print(metrics_table(named(metrics, against=against), width=console.width))
     if against and metrics["comparisons"]:
@@ -855,24 +942,24 @@ def _print_evaluation(metrics: dict[str, Any], version: Version, against: Versio
     if metrics["slices"]:
         console.print(slices_table(metrics, against=against))
     console.print(gate_table(metrics["gate"]))
-    console.print(f"\n{metrics['gate']['reason']} Nothing has been promoted.", highlight=False, markup=False,
-                  soft_wrap=True)  # fmt: skip
+    console.print(f"\n{metrics['gate']['reason']} Nothing has been promoted.", soft_wrap=True)
 
 
 def _explain_failure(record: Run, console: Console) -> None:
     """Names the failed step and prints the last lines of its log."""
     from components.runtime import LINE_MARK
+    from pipelines.console import headed
 
     failed = next((step for step in record.steps if step.state == "failed"), None)
     log = record.folder / "logs" / f"{failed.name if failed else 'runner'}.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    console.print(f"[bold red]{failed.name if failed else 'the run'} failed[/]; the end of {_shown(log)}:",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    what = headed(f"{failed.name if failed else 'the run'} failed", f"; the end of {shown(log)}:", style="bold red")
+    console.print(what, soft_wrap=True)
     said = next((i for i, line in enumerate(lines) if line.startswith(LINE_MARK) and " ERROR " in line), None)
     for line in lines[-15:] if said is None else lines[said:]:  # from the step's own word on, where it had one
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {line}", soft_wrap=True)
     if record.report:
-        console.print(f"page: {_shown(record.report)}", highlight=False, soft_wrap=True)
+        console.print(f"page: {shown(record.report)}", soft_wrap=True)
 
 
 def _prepared_by(workdir: Path, env: Path | None) -> PreparedOf:
@@ -970,7 +1057,10 @@ def _console() -> Console:
     from rich.console import Console
 
     # Bound to today's standard output, which is redirected while kfp.local runs. A log has no width of its own.
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+    # Names, paths and values are printed as they are, brackets and colons included.
+    return Console(
+        file=sys.stdout, width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False
+    )
 
 
 def _pairs(texts: list[str], option: str) -> list[tuple[str, str]]:
@@ -995,45 +1085,32 @@ def _registry_root(workdir: Path, env: Path | None) -> str:
     return places(environment, kind)[1]
 
 
-def _champion_of(config: Config, root: str) -> Version:
+def _champion_of(config: Path, workdir: Path, env: Path | None) -> Version:
     from two_tower.errors import RegistryError
     from two_tower.registry import Registry
 
-    champion = Registry(root, config.name).champion()
+    root = _registry_root(workdir, env)
+    registry = Registry(root, _load(config).name)
+    champion = registry.champion()
     if champion is None:
-        raise RegistryError(f"{config.name} has no champion in {root} yet; `two-tower run` makes one")
+        makes = command_line("submit", config, env=env) if env else command_line("run", config, workdir=workdir)
+        raise RegistryError(f"{registry.name} has no champion in {root} yet; `{makes}` makes one")
     return champion
 
 
-def _find_version(root: str, version: str) -> tuple[Registry, Version]:
+def _find_version(version: str, workdir: Path, env: Path | None) -> tuple[Registry, Version]:
     """The version with this id, or the one whose id starts so, and its registry."""
     from two_tower.errors import RegistryError
     from two_tower.registry import list_registries
 
     found = [
         (registry, stored)
-        for registry in list_registries(root)
+        for registry in list_registries(_registry_root(workdir, env))
         for stored in registry.versions()
         if stored.id.startswith(version)
     ]
     if len(found) != 1:
         problem = "no stored version starts with" if not found else "several stored versions start with"
-        raise RegistryError(f"{problem} {version!r}; `two-tower registry list` shows them")
+        lists = command_line("registry", "list", workdir=workdir, env=env)
+        raise RegistryError(f"{problem} {version!r}; `{lists}` shows them")
     return found[0]
-
-
-def _command() -> str:
-    """How this command is called from here: by its name where it is on the PATH, else by its path."""
-    import shutil
-
-    return "two-tower" if shutil.which("two-tower") else _shown(Path(sys.executable).parent / "two-tower")
-
-
-def _shown(path: str | Path | None) -> str:
-    """A path as a person would type it: relative to here where that is shorter."""
-    if path is None:
-        return ""
-    try:
-        return str(Path(path).relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -110,6 +110,11 @@ def showing_progress(console: Console) -> Iterator[None]:
         yield
 
 
+def headed(head: str, rest: str, *, style: str = "bold") -> Text:
+    """`head` in a style, and the rest as it is."""
+    return Text.assemble((head, style), rest)
+
+
 def metrics_table(metrics: Mapping[str, Any], *, width: int) -> Table:
     """The recall table of a metrics.json: one row a system, recall with its interval at every K.
 

@@ -48,7 +48,8 @@ def recommend_items(
         prepared_of: Finds what the version's run knew, for a user's history and features.
         version: Who is asked.
         user: A user's id.
-        history: Item ids, oldest first; replaces the user's own.
+        history: Item ids, oldest first; replaces the user's own. A single text that is no item's id is a list with
+            commas.
         context: Context features by name.
         k: How many items.
         exclude_seen: Whether the history's items are left out.
@@ -60,14 +61,14 @@ def recommend_items(
 
     from two_tower.retrievers import StoredVersion
 
+    items = pq.read_table(version.items)
     query: dict[str, Any] = {f"context.{name}": value for name, value in context.items()}
     if user is not None:
         query.update(_user_query(_required(prepared_of, version), user))
-    if history is not None:
-        query |= {"history": list(history), "seen": None}
+    if history:
+        query |= {"history": _item_ids(history, items["item_id"]), "seen": None}
     found = StoredVersion(version.folder).recommend(query, k, exclude_seen=exclude_seen)
 
-    items = pq.read_table(version.items)
     display = [name for name in items.column_names if name.startswith("display.")]
     table = Table(title=f"{PurePath(version.place).parts[-3]} version {version.id}", title_justify="left")
     for name in ("#", "item", *[name.removeprefix("display.") for name in display], "score"):
@@ -124,19 +125,17 @@ def in_words(found: Recommendations, *, k: int) -> str:
     )
 
 
-def example_query(run: Run) -> str:
-    """The option that asks `recommend` for what a run's first test query would get."""
+def example_query(run: Run) -> dict[str, Any]:
+    """The option of `recommend` that asks for what a run's first test query would get; none where it says nothing."""
     from two_tower.data import open_prepared
 
     prepared = open_prepared(run.step("prepare_data").outputs["prepared"])
     query = prepared.queries("test").slice(0, 1).to_pylist()[0]
     if query["user_id"] is not None:
-        return f"--user {query['user_id']}"
-    return " ".join(
-        f"--context {name.removeprefix('context.')}={value!r}"
-        for name, value in query.items()
-        if name.startswith("context.")
-    )
+        return {"user": query["user_id"]}
+    context = {name.removeprefix("context."): value for name, value in query.items() if name.startswith("context.")}
+    given = [f"{name}={value}" for name, value in context.items() if value is not None]
+    return {"context": given} if given else {}
 
 
 def find_prepared(workdir: Path, version: Version) -> Prepared | None:
@@ -160,6 +159,15 @@ def _required(prepared_of: PreparedOf, version: Version) -> Prepared:
             "--queries with a column history"
         )
     return prepared
+
+
+def _item_ids(given: Sequence[str], known: Any) -> list[str]:
+    """The ids of a history: each text given is one, but a single one that is not `known` may be several with commas."""
+    import pyarrow.compute as pc
+
+    if len(given) == 1 and pc.index(known, given[0]).as_py() < 0:
+        return [item.strip() for item in given[0].split(",") if item.strip()]
+    return list(given)
 
 
 def _user_query(prepared: Prepared, user: str) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
+from components.ending import end_with
 from components.runtime import LINE_MARK, running
 
 EPOCH = "epoch "
@@ -30,4 +32,4 @@ def main(file: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    end_with(partial(main, sys.argv[1]))

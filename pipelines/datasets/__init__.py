@@ -30,6 +30,7 @@ MAKERS: dict[str, Callable[..., None]] = {
     "tiny": make_tiny,
 }
 """Each fills an empty folder; its keyword arguments are the options of `two-tower data NAME`."""
+NAMES = sorted([*MAKERS, "online_retail"])
 
 
 def make_dataset(name: str, out_root: str | Path, *, force: bool = False, **options: Any) -> Path:
@@ -46,16 +47,17 @@ def make_dataset(name: str, out_root: str | Path, *, force: bool = False, **opti
     Raises:
         ConfigError: There is no such data set or option.
         DataError: The data set cannot be fetched, or another stands in its place.
+        OSError: `out_root` cannot be made.
     """
     out_root = Path(out_root)
     if name == "online_retail":
         return find_online_retail(out_root)
     if name not in MAKERS:
-        raise ConfigError(f"no data set {name!r}; there are: {', '.join(sorted([*MAKERS, 'online_retail']))}")
+        raise ConfigError(f"no data set {name!r}; there are: {', '.join(NAMES)}")
     options = _checked_options(name, options)
     folder = out_root / name
+    out_root.mkdir(parents=True, exist_ok=True)
     try:
-        out_root.mkdir(parents=True, exist_ok=True)
         with locked(out_root / f".{name}.lock"):
             if not force and _is_there(folder, options):
                 log.info("%s is there already and left as it is (--force makes it again)", folder)

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.console import gate_table, metrics_table
+from pipelines.console import gate_table, headed, metrics_table
+from pipelines.hints import command_line
 from pipelines.remote.runs import Backend, RemoteRun
 from pipelines.remote.submission import Submission, make_submission, new_run_id, shown
 from two_tower.artifacts import staging
@@ -116,8 +117,13 @@ def check(
         raise ConfigError(f"{blocking} problem{'s' * (blocking > 1)} to mend first; nothing has been submitted")
 
 
-def submit(submission: Submission, console: Console, *, kind: str, host: str | None, wait: bool, dry_run: bool) -> int:
-    """Checks a run and starts it; with `wait` follows it to its end. The exit code."""
+def submit(
+    submission: Submission, console: Console, *, file: Path, kind: str, host: str | None, wait: bool, dry_run: bool
+) -> int:
+    """Checks a run and starts it; with `wait` follows it to its end. The exit code.
+
+    `file` is the environment's, for the command that is named next.
+    """
     if dry_run:
         console.print(shown(submission), highlight=False, markup=False, soft_wrap=True)
         check([submission], console, kind=kind, host=host, offline=True)
@@ -127,16 +133,18 @@ def submit(submission: Submission, console: Console, *, kind: str, host: str | N
     backend = backend_of(submission.environment, kind, host=host)
     _print_estimate(submission, backend, console)
     run = backend.submit(submission)
-    return _started(backend, run, console, wait=wait)
+    return _started(backend, run, console, then=_shows(submission.environment, run, file, kind, host), wait=wait)
 
 
-def resume(environment: Environment, run_id: str, console: Console, *, kind: str, host: str | None, wait: bool) -> int:
+def resume(
+    environment: Environment, run_id: str, console: Console, *, file: Path, kind: str, host: str | None, wait: bool
+) -> int:
     """Starts a failed run anew from its last good steps; the exit code."""
     backend = backend_of(environment, kind, host=host)
     found = backend.find(run_id)
     run = backend.resume(found.run_id, new_id=new_run_id(found.name or "resumed"))
     console.print(f"resumes {found.run_id}; its finished steps are not run again", highlight=False)
-    return _started(backend, run, console, wait=wait)
+    return _started(backend, run, console, then=_shows(environment, run, file, kind, host), wait=wait)
 
 
 def plan_schedules(
@@ -173,7 +181,7 @@ def run_schedule_now(
         run_time=datetime.now(UTC).isoformat(timespec="seconds"), time_zone=schedule.time_zone,
         labels={"schedule": name, "environment": owner_of(file)},
     )  # fmt: skip
-    return submit(submission, console, kind=kind, host=host, wait=wait, dry_run=False)
+    return submit(submission, console, file=file, kind=kind, host=host, wait=wait, dry_run=False)
 
 
 def show(environment: Environment, run_id: str, console: Console, *, kind: str, host: str | None) -> None:
@@ -182,7 +190,7 @@ def show(environment: Environment, run_id: str, console: Console, *, kind: str, 
 
     run = backend_of(environment, kind, host=host).find(run_id)
     when = f", started {run.started.astimezone():%Y-%m-%d %H:%M:%S %Z}" if run.started else ""
-    console.print(f"[bold]{run.name}[/] run {run.run_id}, {run.state}{when}", highlight=False)
+    console.print(headed(run.name, f" run {run.run_id}, {run.state}{when}"))
     console.print(LiveWatcher(run))
     _print_end(run, console)
 
@@ -225,10 +233,16 @@ def find_prepared(backend: Backend, version: Version) -> Prepared | None:
     return None
 
 
-def _started(backend: Backend, run: RemoteRun, console: Console, *, wait: bool) -> int:
-    console.print(f"[bold]{run.name}[/] run {run.run_id}\n{run.link}", highlight=False, soft_wrap=True)
+def _shows(environment: Environment, run: RemoteRun, file: Path, kind: str, host: str | None) -> str:
+    """The command that shows a run."""
+    both = environment.vertex is not None and environment.kubeflow is not None
+    return command_line("runs", "show", run.run_id, env=file, backend=kind if both else None, host=host)
+
+
+def _started(backend: Backend, run: RemoteRun, console: Console, *, then: str, wait: bool) -> int:
+    console.print(headed(run.name, f" run {run.run_id}\n{run.link}"), soft_wrap=True)
     if not wait:
-        console.print("next: two-tower runs show RUN --env FILE", highlight=False)
+        print(f"next: {then}")
         return DONE
     from pipelines.remote.follow import follow
 
@@ -244,7 +258,7 @@ def _print_end(run: RemoteRun, console: Console) -> None:
         console.print(gate_table(run.metrics["gate"]))
         console.print(f"\n{run.metrics['gate']['reason']}", highlight=False, markup=False, soft_wrap=True)
     for step, said in run.errors.items():
-        console.print(f"[bold red]{step or 'the run'} failed[/]:", highlight=False)
+        console.print(f"{step or 'the run'} failed:", style="bold red")
         console.print(said, highlight=False, markup=False, soft_wrap=True)
     if run.report:
         console.print(f"report: {run.report}", highlight=False, soft_wrap=True)
@@ -266,7 +280,7 @@ def _code_of(run: RemoteRun, console: Console) -> int:
     champion = Registry(run.registry, run.name).champion() if run.registry else None
     if champion is None or champion.id != run.version:
         now = champion.id if champion else "none"
-        console.print(f"[red]the registry's champion is not {run.version} but {now}[/]", highlight=False)
+        console.print(f"the registry's champion is not {run.version} but {now}", style="red")
         return FAILED
     console.print(f"champion: {champion.id}", highlight=False)
     return DONE

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -392,7 +393,8 @@ class KubeflowBackend:
             if one.error and one.error.message:
                 return str(one.error.message)
         pods = [one.pod_name for one in (*inner, *(task.child_tasks or []), task) if one.pod_name]
-        where = f"kubectl logs --namespace {self.settings.namespace or 'kubeflow'} {pods[0]}" if pods else "its page"
+        command = ["kubectl", "logs", "--namespace", self.settings.namespace or "kubeflow", *pods[:1]]
+        where = shlex.join(command) if pods else "its page"
         return f"Kubeflow gives no reason; see {where}"
 
 

@@ -38,7 +38,17 @@ class _Scalar:
 
 
 class _Loader(yaml.SafeLoader):
-    """As PyYAML's safe loader, but with a `_Scalar` for every truth value, number and time."""
+    """As PyYAML's safe loader, but with a `_Scalar` for every truth value, number and time, and with texts for keys.
+
+    The keys `yes` and `0` name kinds of events, not true and a number.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = self.DEFAULT_SCALAR_TAG
+        return super().construct_mapping(node, deep)
 
 
 def _scalar(loader: _Loader, node: yaml.ScalarNode) -> _Scalar:
@@ -127,8 +137,7 @@ def _plain(value: Any, place: str = "") -> Any:
     if isinstance(value, list):
         return [_plain(inner, f"{place}.{number}") for number, inner in enumerate(value)]
     if isinstance(value, dict):
-        names = {name: name.value if isinstance(name, _Scalar) else name for name in value}
-        return {names[name]: _plain(inner, f"{place}.{names[name]}") for name, inner in value.items()}
+        return {name: _plain(inner, f"{place}.{name}") for name, inner in value.items()}
     return value
 
 

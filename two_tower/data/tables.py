@@ -74,7 +74,7 @@ def load_entities(
     for name, feature in settings.features.items():
         columns[f"feature.{name}"] = _cast(feature, table[feature.column or name], f"{key}.features.{name}")
     for column in display:
-        columns[f"display.{column}"] = _readable_text(table[column])
+        columns[f"display.{column}"] = _readable_text(pl.Series(column, table[column]), f"{key}.display")
     for column in attributes:
         columns[f"attribute.{column}"] = _attribute(table[column], f"{key}.attributes (column {column!r})")
     noted = Noted()
@@ -115,12 +115,25 @@ def _cast(feature: FeatureType, column: pa.ChunkedArray, key: str) -> pa.Chunked
         raise DataError(f"{key} (column {feature.column or key.rpartition('.')[2]!r}): {error}") from error
 
 
-def _readable_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The values as people read them; lists with commas."""
-    series = pl.Series("text", column)
-    if isinstance(series.dtype, (pl.List, pl.Array)):
-        series = series.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
-    text = series.cast(pl.String, strict=False) if series.dtype.is_temporal() else id_text(series)
+def _readable_text(series: pl.Series, key: str) -> pa.ChunkedArray:
+    """The values as people read them; lists with commas.
+
+    Raises:
+        DataError: They are of a type that has no readable form.
+    """
+    kind, where = series.dtype, f"{key} (column {series.name!r})"
+    value = kind.inner if isinstance(kind, (pl.List, pl.Array)) else kind
+    if value.is_nested():
+        raise DataError(
+            f"{where}: values of type {kind} cannot be displayed, only text, numbers, times, true and false, and lists "
+            "of them; write the part that people read as a column of its own"
+        )
+    try:
+        if value is not kind:
+            series = series.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
+        text = series.cast(pl.String, strict=False) if series.dtype.is_temporal() else id_text(series)
+    except (DataError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{where}: cannot be displayed: {error}") from error
     return pa.chunked_array([text.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())])
 
 

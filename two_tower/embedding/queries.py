@@ -197,8 +197,9 @@ class EveryUser:
 class QueryFile:
     """The queries of a Parquet or JSON Lines file.
 
-    Its columns are `user_id`, `history`, `seen`, `user.NAME` and `context.NAME`; rows are counted from 0.  Without a
-    column `history` the users' known histories are taken, and without a column `user.NAME` what is known of them.
+    Its columns are `user_id`, `history`, `seen`, `user.NAME` and `context.NAME`; rows are counted from 0, blank lines
+    of JSON Lines are passed over and not counted.  Without a column `history` the users' known histories are taken, and
+    without a column `user.NAME` what is known of them.
     """
 
     def __init__(self, path: str | Path, users: EveryUser | None = None) -> None:
@@ -241,10 +242,10 @@ class QueryFile:
     def _rows(self) -> Iterator[dict[str, Any]]:
         """The rows of a JSON Lines file."""
         with self._path.open("rb") as lines:
-            for number, line in enumerate(lines):
+            for number, line in enumerate(line for line in lines if line.strip()):
                 try:
                     row = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise DataError(f"{self._path} row {number}: not JSON: {error}") from error
                 if not isinstance(row, dict):
                     raise DataError(f'{self._path} row {number}: expected a JSON object such as {{"user_id": "7"}}')
@@ -354,10 +355,35 @@ def _as_input(column: Any, kind: pa.DataType) -> Any:
 def _from_json(values: list[Any], kind: pa.DataType) -> pa.Array | None:
     """JSON's values as a tower's input, or None if they do not fit."""
     try:
+        if pa.types.is_string(kind):
+            return pa.array([_json_text(value) for value in values], kind)
+        if kind == IDS:
+            return pa.array([_json_texts(value) for value in values], kind)
         column = pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # texts among numbers, or too large a number
+    except (TypeError, ValueError, OverflowError):  # texts among numbers, too large a number, half of a surrogate pair
         return None
     return _as_input(column, kind) if _castable(column.type, kind) else None
+
+
+def _json_texts(values: Any) -> list[str | None] | None:
+    if values is not None and not isinstance(values, list):
+        raise TypeError
+    return None if values is None else [_json_text(value) for value in values]
+
+
+def _json_text(value: Any) -> str | None:
+    """A text of JSON, or a number or truth value as text; whole numbers have no decimals, as in logs.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    if isinstance(value, (bool, int)):
+        return json.dumps(value)
+    raise TypeError
 
 
 def _castable(found: pa.DataType, kind: pa.DataType) -> bool:

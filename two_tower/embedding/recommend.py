@@ -116,8 +116,8 @@ def recommend_all(
 def _score_under_lock(version: Path, queries: QuerySource, out: Path, plan: dict[str, Any], beam: Beam) -> int:
     """Makes the artefact, or waits for the process that does; how many queries were answered here."""
     work = out / UNFINISHED
+    work.mkdir(parents=True, exist_ok=True)
     try:
-        work.mkdir(parents=True, exist_ok=True)
         with locked(work / LOCK):
             try:
                 return 0 if (out / MANIFEST).is_file() else _Scoring(version, queries, out, plan, beam).run()

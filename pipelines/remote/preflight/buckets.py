@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.remote.google import short
 from pipelines.remote.preflight.client import PATIENCE, Google
-from pipelines.remote.preflight.problem import Problem, grant, unknown
+from pipelines.remote.preflight.problem import Problem, gcloud, grant, unknown
 from pipelines.remote.preflight.run import Run, paths, tables
 from two_tower.artifacts import below, normalised
 from two_tower.config import BigQuery, Config, Source
@@ -18,6 +18,7 @@ from two_tower.errors import DataError
 READING, WRITING = ("storage.objects.get", "storage.objects.list"), ("storage.objects.create", "storage.objects.delete")
 
 DESCRIBING = "storage.buckets.get"
+BIND = ("storage", "buckets", "add-iam-policy-binding")
 
 DUAL_REGIONS = {
     "ASIA1": ("asia-northeast1", "asia-northeast2"),
@@ -105,15 +106,15 @@ def _checked_bucket(google: Google, client: Any, name: str, use: Use, region: st
         if DESCRIBING in held:
             bucket.reload(timeout=PATIENCE, retry=retry)
     except NotFound:
-        place = f" --location={region}" if region else ""
-        project = f" --project={google.project}" if google.project else ""
-        command = f"`gcloud storage buckets create {uri}{project}{place} --uniform-bucket-level-access`"
+        project = [f"--project={google.project}"] if google.project else []
+        place = [f"--location={region}"] if region else []
+        command = gcloud("storage", "buckets", "create", uri, *project, *place, "--uniform-bucket-level-access")
         return [Problem(where, f"there is no bucket {uri}", f"{command}, or name another one")], False
     except (GoogleAPICallError, OSError, ValueError) as error:
         return [unknown(where, f"the bucket {uri}", short(error))], False
     found = [*_denied(google, uri, use, [one for one in needed if one not in held])]
     if region is not None and DESCRIBING not in held:
-        role = grant(f"storage buckets add-iam-policy-binding {uri}", google.member, "roles/storage.bucketViewer")
+        role = grant([*BIND, uri], google.member, "roles/storage.bucketViewer")
         found.append(unknown(where, f"where the bucket {uri} lies", f"it takes {DESCRIBING}", role))
     elif region is not None and bucket.location and not _holds(bucket, region):
         what = f"the bucket {uri} lies in {bucket.location}, the steps in {region}: slower, and traffic is paid for"
@@ -125,7 +126,7 @@ def _denied(google: Google, uri: str, use: Use, missing: list[str]) -> Iterator[
     """What may not be done in a bucket: it stops the run if who asks here has to do it, as the steps or as a reader."""
     steps = google.service_account
     role = "roles/storage.objectAdmin" if use.writes else "roles/storage.objectViewer"
-    command = f"storage buckets add-iam-policy-binding {uri}"
+    command = [*BIND, uri]
     own = [one for one in missing if google.is_the_steps_account() or (use.shown and one in READING)]
     others = [one for one in missing if one not in own]
     if own:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from components.build import IMAGE_OF
-from pipelines.remote.preflight.problem import MAKE_IMAGES, Problem
+from pipelines.remote.preflight.problem import MAKE_IMAGES, Problem, gcloud
 from pipelines.remote.preflight.run import IMAGE_BY_DIGEST, Run, executors, paths, tables
 from pipelines.remote.submission import Submission
 from two_tower.artifacts import normalised
@@ -63,8 +63,8 @@ def _images(submission: Submission) -> Iterator[Problem]:
             f"images.{target}",
             f"{image} is not named by digest: a tag can be moved, and since the cache goes by an image's name, steps "
             "of the new code would be answered with results of the old one",
-            f"name it as {re.sub(r'(@.*|:[^:/]+)$', '', image)}@sha256:… with 64 hexadecimal digits; `gcloud artifacts "
-            f"docker images describe {image}` tells them",
+            f"name it as {re.sub(r'(@.*|:[^:/]+)$', '', image)}@sha256:… with 64 hexadecimal digits; "
+            f"{gcloud('artifacts', 'docker', 'images', 'describe', image)} tells them",
         )
 
 

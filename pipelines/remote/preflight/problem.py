@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAKE_IMAGES = (
@@ -27,11 +29,17 @@ class Problem:
 
 def enable(service: str, project: str) -> str:
     """How to enable a service."""
-    return f"`gcloud services enable {service}.googleapis.com --project={project}`"
+    return gcloud("services", "enable", f"{service}.googleapis.com", f"--project={project}")
 
 
-def grant(command: str, member: str, role: str) -> str:
-    return f"`gcloud {command} --member={member} --role={role}`"
+def grant(command: Sequence[str], member: str, role: str) -> str:
+    """How to give a role to a member, by the words of the command that binds it."""
+    return gcloud(*command, f"--member={member}", f"--role={role}")
+
+
+def gcloud(*words: str) -> str:
+    """A command of Google Cloud's, as a shell takes it."""
+    return f"`{shlex.join(['gcloud', *words])}`"
 
 
 def unknown(where: str, subject: str, why: str, to_do: str = "") -> Problem:

@@ -9,7 +9,7 @@ from components.build import IMAGE_OF
 from pipelines.remote.google import Busy
 from pipelines.remote.preflight.buckets import checked_buckets, missing_sources
 from pipelines.remote.preflight.client import Google, disabled, disabled_text, said
-from pipelines.remote.preflight.problem import MAKE_IMAGES, Problem, enable, grant, unknown
+from pipelines.remote.preflight.problem import MAKE_IMAGES, Problem, enable, gcloud, grant, unknown
 from pipelines.remote.preflight.run import IMAGE_BY_DIGEST, Run, executors, tables
 from pipelines.remote.submission import Submission
 from two_tower.config import Vertex
@@ -64,11 +64,11 @@ def _project(google: Google, settings: Vertex, *, schedules: bool) -> Iterator[P
             yield Problem(
                 "vertex.project",
                 f"these credentials ({google.member}) may not do all that is needed: {', '.join(missing)}",
-                grant(f"projects add-iam-policy-binding {project}", google.member, "roles/aiplatform.user"),
+                grant(["projects", "add-iam-policy-binding", project], google.member, "roles/aiplatform.user"),
             )
     elif state != "ACTIVE":
         what = f"the project {project} is about to be deleted ({state})"
-        yield Problem("vertex.project", what, f"`gcloud projects undelete {project}`, or name another project")
+        yield Problem("vertex.project", what, f"{gcloud('projects', 'undelete', project)}, or name another project")
     elif disabled(content) or disabled_text(said):
         yield unknown(
             "vertex.project", "the project and the permissions in it", said, enable("cloudresourcemanager", project)
@@ -125,14 +125,14 @@ def _service_account(google: Google, settings: Vertex) -> Iterator[Problem]:
         name = email.partition("@")[0]
         yield Problem(
             key, f"there is no service account {email}",
-            f"`gcloud iam service-accounts create {name} --project={project}`, or name another one",
+            f"{gcloud('iam', 'service-accounts', 'create', name, f'--project={project}')}, or name another one",
         )  # fmt: skip
     elif status != 200:
         yield unknown(
             key, "the permission to run steps as it", said, enable("iam", project) if disabled_text(said) else ""
         )
     elif ACT_AS not in held:
-        command = f"iam service-accounts add-iam-policy-binding {email} --project={project}"
+        command = ["iam", "service-accounts", "add-iam-policy-binding", email, f"--project={project}"]
         yield Problem(
             key, f"these credentials ({google.member}) may not run steps as {email}: {ACT_AS}",
             grant(command, google.member, "roles/iam.serviceAccountUser"),
@@ -181,9 +181,9 @@ def _registry_image(google: Google, settings: Vertex, key: str, image: str) -> P
     if status in (401, 403):
         project, _, rest = path.partition("/")
         repository = rest.partition("/")[0]
-        command = f"artifacts repositories add-iam-policy-binding {repository} --project={project}"
+        command = ["artifacts", "repositories", "add-iam-policy-binding", repository, f"--project={project}"]
         if host.endswith("-docker.pkg.dev"):
-            command += f" --location={host.removesuffix('-docker.pkg.dev')}"
+            command.append(f"--location={host.removesuffix('-docker.pkg.dev')}")
         role = grant(command, google.member, "roles/artifactregistry.reader")
         return unknown(key, image, "its repository is not there, or these credentials may not read it", role)
     return None if status == 200 else unknown(key, image, f"the registry answers {status}")
