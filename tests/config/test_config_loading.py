@@ -322,3 +322,12 @@ def test_vector_search_restricts_by_attributes_alone(override: str, expected: st
 )
 def test_vector_search_settings_out_of_range(override: str, expected: str) -> None:
     assert expected in complaint(TINY, "data.items.attributes=[colour]", f"index.vector_search.{override}")
+
+
+@pytest.mark.parametrize("key", ["yes", "0", "on", "1.0", "0120", "2024-01-01", "null", "~"])
+def test_kinds_of_events_are_the_texts_that_stand_there(tmp_path: Path, key: str) -> None:
+    path, _ = broken(tmp_path, "{purchase: 1.0, view: 0.3}", f"{{{key}: 2, <<: {{no: 3}}}}")
+    events = load_config(path).data.interactions.events
+    assert {name: event.weight for name, event in events.items()} == {key: 2, "no": 3}
+    overridden = load_config(path, [f"data.interactions.events={{{key}: 5}}"]).data.interactions.events
+    assert {name: event.weight for name, event in overridden.items()} == {key: 5}

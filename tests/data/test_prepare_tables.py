@@ -240,3 +240,16 @@ def test_the_candidate_table_has_small_row_groups(tmp_path: Path, monkeypatch: p
     attributes_of(tmp_path, [{"id": f"i{n}"} for n in range(11)], [])
     metadata = pq.read_metadata(tmp_path / "prepared" / "items.parquet")
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [4, 4, 3]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [({"de": "eins"}, "Struct"), ([{"de": "eins"}], "List"), ([["a"]], "List"), (b"\xff", "bytes")]
+)
+def test_a_column_that_cannot_be_displayed_is_named_with_its_key(tmp_path: Path, value: Any, kind: str) -> None:
+    items = write_rows(tmp_path / "items.parquet", [{"id": "a", "title": value}])
+    data = settings(
+        write_rows(tmp_path / "log.parquet", ordinary_log()),
+        items={"path": str(items), "id": "id", "features": {}, "display": ["title"]},
+    )
+    with pytest.raises(DataError, match=rf"data\.items\.display \(column 'title'\): .*{kind}"):
+        run(tmp_path / "prepared", data)

@@ -222,6 +222,19 @@ def test_ids_may_be_numbers_and_large_types(world: Path, tmp_path: Path) -> None
     assert [row["user_id"] for row in read(tmp_path / "out")] == ["1", None]
 
 
+def test_json_lines_may_mix_numbers_and_texts_and_hold_blank_lines(world: Path, tmp_path: Path) -> None:
+    ids = [7, "u1", 8.0, None, True, 2**70]
+    rows = [json.dumps({"user_id": user, "history": [IDS[number], number]}) for number, user in enumerate(ids)]
+    (tmp_path / "q.jsonl").write_text("\n".join(["", rows[0], "  ", *rows[1:], "", ""]))
+    score(world, QueryFile(tmp_path / "q.jsonl"), tmp_path / "mixed")
+    answers = read(tmp_path / "mixed")
+    assert [row["user_id"] for row in answers] == ["7", "u1", "8", None, "true", str(2**70)]
+    assert [row["query"] for row in answers] == list(range(6))
+    texts = [{"user_id": row["user_id"], "history": [IDS[number], str(number)]} for number, row in enumerate(answers)]
+    score(world, QueryFile(write_file(tmp_path / "t.jsonl", texts)), tmp_path / "texts")
+    assert read(tmp_path / "texts") == answers
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -245,7 +258,14 @@ def test_wrong_queries_are_named(world: Path, tmp_path: Path, rows: Any, message
     ("lines", "message"),
     [
         ('{"history": ["a"]}\n{"history": "a"}\n', r'row 1: history: expected a list of texts, got "a"'),
-        ('{"history": ["a"]}\n{"history": [1]}\n', r"row 1: history: expected a list of texts, got \[1\]"),
+        ('{"history": ["a"]}\n{"history": [1.5]}\n', r"row 1: history: expected a list of texts, got \[1.5\]"),
+        ('{"history": ["a"]}\n{"history": [{"id": 1}]}\n', r"row 1: history: expected a list of texts, got \[\{"),
+        (
+            '{"history": [], "user_id": 7}\n{"history": [], "user_id": [7]}\n',
+            r"row 1: user_id: expected a text, got \[7",
+        ),
+        ('{"history": []}\n\n{"history": ["\\ud800"]}\n', "row 1: history: expected a list of texts"),
+        (f'{{"history": []}}\n{{"history": {"[" * 100_000}', "row 1: not JSON"),
         ('{"history": [], "user.age": 1}\n{"history": [], "user.age": "old"}\n', "row 1: user.age: expected a number"),
         ('{"history": []}\nnonsense\n', "row 1: not JSON"),
         ('{"history": []}\n[1]\n', "row 1: expected a JSON object"),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.runs import Run, list_runs
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -93,6 +95,9 @@ def test_compile_writes_a_pipeline_file(tmp_path):
         (("evaluate", "configs/tiny.yaml"), "--version"),
         (("runs", "compare", "latest", "latest", "--page", "page.txt"), "ends with .html"),
         (("run",), "CONFIG"),
+        (("data", "chekc", "configs/tiny.yaml"), "data chekc: no such data set or command; did you mean 'check'?"),
+        (("data", "tinny"), "did you mean 'tiny'?"),
+        (("config", "show", "configs"), "configs: cannot read the configuration"),
         (("nonsense",), "nonsense"),
     ],
 )
@@ -100,6 +105,51 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(arguments, message):
     result = two_tower(*arguments)
     assert result.returncode == 2
     assert message in result.stderr and "Traceback" not in result.stderr
+
+
+TUNED = ("--set", "tune={model.dim: [8, 16]}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("runs", "list", "--workdir", "setup.py"), "--workdir setup.py: setup.py is a file; name a folder"),
+        (("runs", "show", "--workdir", "setup.py/runs"), "--workdir setup.py/runs: setup.py is a file; name a folder"),
+        (("runs", "list", "--workdir", "x" * 300), f"{'x' * 300}: File name too long"),
+        (("run", "configs/tiny.yaml", "--workdir", "/proc/runs"), "/proc/runs: No such file or directory"),
+        (("tune", "configs/tiny.yaml", "--trials", "1", "--workdir", "/proc/runs", *TUNED), "/proc/runs: No such file"),
+        (("compile", "configs/tiny.yaml", "-o", "/proc/p.yaml"), "/proc/p.yaml: No such file or directory"),
+        (("data", "tiny", "--out", "setup.py"), "--out setup.py: setup.py is a file; name a folder"),
+        (("data", "tiny", "--out", "/proc/data"), "/proc/data: No such file or directory"),
+        (("evaluate", "configs/tiny.yaml", "--version", "a", "-o", "setup.py"), "--out setup.py: setup.py is a file"),
+        (("recommend", "--version", "a", "--all", "-o", "setup.py/x"), "--out setup.py/x: setup.py is a file"),
+    ],
+)
+def test_an_error_of_the_system_is_one_line_and_ends_with_2(arguments, message):
+    result = two_tower(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {message}") and result.stderr.count("\n") == 1
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
+    for _ in range(2):
+        Run.start(tmp_path, name="shop", config_file="shop.yaml", config={}).save()
+    first, second = (run.run_id for run in list_runs(tmp_path))
+    result = two_tower("runs", "compare", first, second, "--workdir", str(tmp_path), "--page", "/proc/page.html")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+    assert result.stderr.startswith("error: /proc/") and "No such file or directory" in result.stderr
+
+
+def test_an_internal_error_keeps_its_traceback():
+    code = (
+        "import sys; sys.argv = ['two-tower', 'config', 'schema']\n"
+        "import two_tower.config\n"
+        "two_tower.config.json_schema = lambda: 1 / 0\n"
+        "from pipelines.__main__ import program; program()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr and "ZeroDivisionError" in result.stderr
 
 
 def test_what_is_not_there_is_named(tmp_path):

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from handmade import DAY, item_ids, random_log, write_prepared, write_version
 
-from pipelines.recommend import find_prepared, in_words, recommend_to_all
-from pipelines.runs import Run
+from pipelines.recommend import _item_ids, example_query, find_prepared, in_words, recommend_to_all
+from pipelines.runs import Run, list_runs
 from two_tower.artifacts import open_artifact
 from two_tower.config import Beam
 from two_tower.embedding import Recommendations
@@ -77,3 +78,23 @@ def test_a_version_of_elsewhere_needs_histories(workdir: Path, tmp_path: Path) -
     (tmp_path / "q.jsonl").write_text(json.dumps({"history": [IDS[3]]}) + "\n" + json.dumps({"history": ["gone"]}))
     found = recommend(workdir, tmp_path / "out", version="foreign", queries=tmp_path / "q.jsonl")
     assert "1 of 2 queries with up to 5 items (without: 1 with a history of unknown items" in in_words(found, k=5)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["i1,i2"], ["i1", "i2"]),
+        (["i1, i2 ,"], ["i1", "i2"]),
+        (["mug, red 3"], ["mug, red 3"]),
+        (["mug, blue 4"], ["mug", "blue 4"]),
+        (["i1", "mug, red 3"], ["i1", "mug, red 3"]),
+        (["i1,i2", "mug, blue 4"], ["i1,i2", "mug, blue 4"]),
+    ],
+)
+def test_a_history_is_given_with_commas_or_by_an_option_an_item(given: list[str], expected: list[str]) -> None:
+    assert _item_ids(given, pa.chunked_array([["i1", "mug, red 3"], ["i2"]])) == expected
+
+
+def test_the_example_is_the_first_test_query(workdir: Path) -> None:
+    (run,) = list_runs(workdir)
+    assert example_query(run)["user"].startswith("u")

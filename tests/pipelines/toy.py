@@ -12,6 +12,7 @@ from rich.console import Console
 from pipelines.console import PlainWatcher
 from pipelines.local import exclusive, run_pipeline
 from pipelines.runs import Run
+from pipelines.streams import lasting_streams
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
@@ -70,4 +71,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with lasting_streams():
+        main()

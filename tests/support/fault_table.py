@@ -66,7 +66,12 @@ class Rows:
         for _ in range(2):  # the second time is the rerun
             with contextlib.suppress(UserError), self._replaying(submission.run_id):
                 console = Console(file=io.StringIO())
-                if commands.submit(submission, console, file=Path("prod.yaml"), kind="vertex", host=None, wait=True, dry_run=False) == 0:
+                if (
+                    commands.submit(
+                        submission, console, file=Path("prod.yaml"), kind="vertex", host=None, wait=True, dry_run=False
+                    )
+                    == 0
+                ):
                     break
         else:
             raise AssertionError("the rerun did not complete")
