@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from two_tower.artifacts import write_json
 from two_tower.config import STEPS
 from two_tower.errors import ArtifactError, UserError
@@ -75,7 +77,7 @@ class Run:
         try:
             content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
             content["steps"] = [StepRecord(**step) for step in content["steps"]]
-            return cls(folder=folder, **content)
+            return TypeAdapter(cls).validate_python(asdict(cls(folder=folder, **content)))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ArtifactError(
                 f"{folder / 'run.json'}: not a run's record that this version reads: {error}"

@@ -1,5 +1,7 @@
 """Runs' records: found by id, by its beginning, by `latest`; unreadable ones do not hide the others."""
 
+import json
+
 import pytest
 
 from pipelines.runs import Run, find_run, list_runs
@@ -36,3 +38,10 @@ def test_a_record_that_cannot_be_read_does_not_hide_the_others(tmp_path, content
     (tmp_path / "20200101-000000-dead").mkdir()
     (tmp_path / "20200101-000000-dead" / "run.json").write_text(content)
     assert list_runs(tmp_path) == [run]
+
+
+@pytest.mark.parametrize("change", [{"steps": [{"name": 1}]}, {"seconds": "long"}, {"state": "asleep"}, {"new": 1}])
+def test_a_record_of_another_shape_is_refused(tmp_path, change):
+    record = start(tmp_path).folder / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | change))
+    assert list_runs(tmp_path) == []
