@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines.console import headed
@@ -15,7 +16,7 @@ from pipelines.remarks import remarks
 from two_tower.config import Config
 
 if TYPE_CHECKING:
-    from two_tower.data import Prepared
+    from two_tower.data import NothingKept, Prepared
 
 SAMPLES = 2
 """How many of the rows that are set aside are shown for each reason."""
@@ -31,7 +32,7 @@ def check_data(config: Config, console: Console) -> bool:
         DataError: The logs cannot be read at all, or a window of the split is empty.
     """
     from pipelines.local import data_root
-    from two_tower.data import open_prepared, prepare, read_profile, resolve_run
+    from two_tower.data import NothingKept, open_prepared, prepare, read_profile, resolve_run
 
     config, sources = resolve_run(config, datetime.now(UTC), data_root=data_root())
     log = config.data.interactions
@@ -44,16 +45,39 @@ def check_data(config: Config, console: Console) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         out, profile = Path(folder) / "prepared", Path(folder) / "profile"
         data = config.data.model_copy(update={"interactions": lenient, "incremental": False})
-        prepare(sources, out, data=data, beam=config.beam, profile=profile)
+        try:
+            prepare(sources, out, data=data, beam=config.beam, profile=profile)
+        except NothingKept as error:
+            _print_refusal(error, config, console)
+            return False
         prepared, described = open_prepared(out), read_profile(profile)
-        console.print("", _columns_table(described, config), "", _rows_table(prepared))
-        _print_samples(prepared, console)
+        rows = prepared.summary["rows"]
+        console.print("", _columns_table(described["tables"], config), "", _rows_table(rows))
+        _print_samples(prepared.set_aside().to_pylist(), rows, console)
         console.print("", _split_table(prepared, config))
         _print_days(described["per_day"], console)
         return _print_verdict(prepared, described, config, console)
 
 
-def _columns_table(profile: dict[str, Any], config: Config) -> Table:
+def _print_refusal(error: NothingKept, config: Config, console: Console) -> None:
+    """Prints what there is to see of logs of which no row is left."""
+    from two_tower.data import in_sentences
+
+    if error.tables["interactions"]["rows"]:
+        console.print("", _columns_table(error.tables, config))
+    console.print("", _rows_table(error.rows))
+    _print_samples(error.examples, error.rows, console)
+    console.print()
+    for sentence in in_sentences(error.noted):
+        _print_note(sentence, console)
+    console.print(f"[red]a run would refuse these logs:[/] {escape(error.verdict)}", highlight=False, soft_wrap=True)
+
+
+def _print_note(text: str, console: Console) -> None:
+    console.print(f"[yellow]note:[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def _columns_table(tables: dict[str, Any], config: Config) -> Table:
     """What the columns hold, of the rows that the filters leave."""
     from two_tower.data import in_words
 
@@ -64,10 +88,10 @@ def _columns_table(profile: dict[str, Any], config: Config) -> Table:
         )
     table.add_column("range or most frequent values", no_wrap=True, ratio=1)
     uses = _uses(config)
-    for name, described in profile["tables"].items():
+    for name, described in tables.items():
         for column, facts in described["columns"].items():
             missing = f"{facts['missing_share']:.1%}" if facts["missing"] else ""
-            distinct = f"{'' if facts['distinct_exact'] else '~'}{facts['distinct']:,}"
+            distinct = f"{facts['distinct']:,}" if facts["distinct_exact"] else f"~{facts['distinct']:,} ±3 %"
             kind = facts["type"].partition("(")[0]
             table.add_row(name, column, uses.get((name, column), ""), kind, missing, distinct, in_words(facts))
     return table
@@ -89,9 +113,10 @@ def _uses(config: Config) -> dict[tuple[str, str], str]:
     return uses
 
 
-def _rows_table(prepared: Prepared) -> Table:
+def _rows_table(rows: dict[str, Any]) -> Table:
     """What becomes of the rows."""
-    rows = prepared.summary["rows"]
+    from two_tower.data import filtered_in_words
+
     table = Table(title="rows", title_justify="left")
     table.add_column("what", no_wrap=True, max_width=80)
     for name in ("rows", "share"):
@@ -102,7 +127,7 @@ def _rows_table(prepared: Prepared) -> Table:
 
     add("read", rows["read"])
     for name, count in rows["filtered"].items():
-        add(f"filtered by {name}", count, style="dim")
+        add(f"filtered: {filtered_in_words(name)}", count, style="dim")
     for reason, count in rows["set_aside"].items():
         add(f"set aside: {reason}", count, style="yellow")
     add("kept", rows["kept"], style="bold")
@@ -111,13 +136,10 @@ def _rows_table(prepared: Prepared) -> Table:
     return table
 
 
-def _print_samples(prepared: Prepared, console: Console) -> None:
-    """Prints the first rows that are set aside for each reason."""
-    aside = prepared.set_aside()
-    reasons = aside["reason"].to_pylist()
-    for reason in prepared.summary["rows"]["set_aside"]:
-        places = [place for place, one in enumerate(reasons) if one == reason][:SAMPLES]
-        for row in aside.take(places).to_pylist():
+def _print_samples(aside: list[dict[str, Any]], rows: dict[str, Any], console: Console) -> None:
+    """Prints the first rows that are set aside for each reason, or that are filtered where these are all."""
+    for reason in (*rows["set_aside"], "filtered"):
+        for row in [row for row in aside if row["reason"] == reason][:SAMPLES]:
             text = f"{reason}: {row['file']} row {row['row']}: {row['content']}"
             console.print(text, highlight=False, markup=False, no_wrap=True, overflow="ellipsis")
 
@@ -164,7 +186,7 @@ def _print_verdict(prepared: Prepared, profile: dict[str, Any], config: Config, 
     bad = sum(rows["set_aside"].values())
     console.print()
     for remark in remarks(prepared, profile, config):
-        console.print(headed("note:", f" {remark}", style="yellow"), soft_wrap=True)
+        _print_note(remark, console)
     if bad > limit * used:
         why = f" {bad:,} of {used:,} rows are bad ({bad / used:.1%}), more than data.interactions.max_bad_share allows"
         console.print(headed("a run would refuse these logs:", f"{why} ({limit:.1%})", style="red"), soft_wrap=True)

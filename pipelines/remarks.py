@@ -46,8 +46,6 @@ def _unavailable(prepared: Prepared, profile: dict[str, Any], config: Config) ->
 
 def _tables(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
     summary = prepared.summary
-    if summary["tables"]["items"]["rows"] and (lacking := summary["items"] - summary["tables"]["items"]["distinct"]):
-        yield f"{lacking:,} items of the logs are missing in the item table; they have no features"
     for key in ("items", "users"):
         if rows := summary["tables"][key]["without_id"]:
             yield f"{rows:,} rows of the {key} table have no id and are left out"

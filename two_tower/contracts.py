@@ -74,6 +74,10 @@ class FeatureType(Settings, ABC):
     def encode(self, column: pa.ChunkedArray, statistics: Statistics) -> Int32 | Float32:
         """A cast column as a dense `[rows, width]` array: int32 ids (0 is padding or missing) or float32 values."""
 
+    def cut_off(self, column: pa.ChunkedArray) -> dict[str, int]:
+        """How many rows of a cast column have more values than a setting lets into `encode`, by the setting's name."""
+        return {}
+
     @abstractmethod
     def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
         """A cast column as the NumPy array that the exported towers take (`[rows]` or `[rows, values]`)."""

@@ -157,3 +157,49 @@ def _known_zone(name: str) -> str:
 
 TimeZone = Annotated[str, AfterValidator(_known_zone)]
 """The name of a time zone, such as Europe/Berlin."""
+
+
+TIME_FORMATS = ("auto", "day_first", "month_first", "yyyymmdd", "excel_days", "s", "ms", "us", "ns")
+"""The forms of times that have a name; `auto` stands for those that tell themselves."""
+_DIRECTIVES = "YymbBdjFHIMSTfpzaA%"
+_NEEDS = (
+    # with any of these, or always, a pattern needs one of those
+    ("", "YyF", "a year, %Y or %y"),
+    ("", "mbBjF", "a month, %m or %b"),
+    ("", "djF", "a day, %d"),
+    ("HI", "M", "minutes, %M"),
+    ("MSfp", "HIT", "an hour, %H"),
+    ("Sf", "MT", "minutes, %M"),
+    ("f", "ST", "seconds, %S"),
+    ("I", "p", "%p, which tells morning from afternoon"),
+    ("p", "I", "%I, the hour of a clock with %p"),
+)
+
+
+def _known_time_format(text: str) -> str:
+    if text in TIME_FORMATS:
+        return text
+    given = "".join(re.findall(r"%(.?)", text))
+    if not given:
+        raise _no_time_format(text, f"no such format{did_you_mean(text, TIME_FORMATS)}")
+    if "%" in re.sub(rf"%[{_DIRECTIVES}]", "", text):
+        unknown = next((one for one in given if one not in _DIRECTIVES), "")
+        raise _no_time_format(text, f"%{unknown} cannot be read; there are %{' %'.join(_DIRECTIVES)}")
+    if "f" in given and not re.search(r"[.,]%f", text):
+        raise _no_time_format(text, "%f, the fraction of a second, has to follow a point or a comma, as in %S.%f")
+    for having, needed, what in _NEEDS:
+        if (not having or set(having) & set(given)) and not set(needed) & set(given):
+            raise _no_time_format(text, f"the pattern lacks {what}")
+    return text
+
+
+def _no_time_format(text: str, why: str) -> PydanticCustomError:
+    return PydanticCustomError(
+        "time_format",
+        "{why} (got {text}; a name, {names}, or a pattern such as '%d/%m/%Y %H:%M')",
+        {"why": why, "text": repr(text), "names": ", ".join(TIME_FORMATS)},
+    )
+
+
+TimeFormat = Annotated[str, AfterValidator(_known_time_format)]
+"""How times are written: one of `TIME_FORMATS`, or a pattern in the notation of Python's strptime."""

@@ -50,7 +50,14 @@ def check(folder, *arguments):
 def test_good_logs_are_profiled_and_split_without_a_trace(shop):
     result = check(shop)
     assert result.returncode == 0, result.stderr
-    for said in ("c5 1", "filtered by status", "2024-01-26 10:", "events each day", "7 users, 11 items", "fine: 266"):
+    for said in (
+        "c5 1",
+        "filtered: did not meet status",
+        "2024-01-26 10:",
+        "events each day",
+        "7 users, 11 items",
+        "fine: 266",
+    ):
         assert said in result.stdout
     assert sorted(path.name for path in shop.iterdir()) == ["data", "shop.yaml"]
 

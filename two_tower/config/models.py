@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from two_tower.config.search import Searched, canonical_search
 from two_tower.contracts import SLICES, FeatureType, GateCheck, Loss, RetrieverSettings, Role
-from two_tower.settings import MANY, Duration, Seed, Settings, TimeZone, did_you_mean, one_of
+from two_tower.settings import MANY, Duration, Seed, Settings, TimeFormat, TimeZone, did_you_mean, one_of
 
 if TYPE_CHECKING:
     AnyFeature = FeatureType
@@ -267,6 +267,13 @@ class Interactions(Source):
     )
     ranges: dict[str, Range] = Field({}, description="The values that columns may have.")
     timezone: TimeZone = Field("UTC", description="The time zone of times that carry none.")
+    time_format: TimeFormat = Field(
+        "auto",
+        description="How the column of times is written, where it is not one of timestamps. `auto`: ISO 8601 text, or "
+        "a number since 1970 whose unit its size tells. `day_first` (31/12/2024 18:30, 31.12.24, 31-Dec-2024), "
+        "`month_first` (12/31/2024 6:30 PM, Dec 31, 2024), `yyyymmdd` (also with HHMM or HHMMSS), `excel_days` "
+        "(45292.5); `s`, `ms`, `us`, `ns` since 1970; or a pattern such as '%d/%m/%Y %H:%M'.",
+    )
     max_rate: Rate | None = Field(None, description="Against bots: the events of a user beyond it are set aside.")
     duplicates: Literal["set_aside", "keep"] = Field(
         "set_aside",
@@ -285,8 +292,9 @@ class Interactions(Source):
 
     @model_validator(mode="after")
     def _needed_columns(self) -> Interactions:
-        for setting, column in (("events", "event"), ("max_rate", "user"), ("max_rate", "time"), ("repeats", "user")):
-            wanted = getattr(self, setting) not in (None, {}, "keep")
+        needed = (("events", "event"), ("max_rate", "user"), ("max_rate", "time"), ("repeats", "user"))
+        for setting, column in (*needed, ("time_format", "time")):
+            wanted = getattr(self, setting) not in (None, {}, "keep", "auto")
             if wanted and getattr(self.columns, column) is None:
                 raise PydanticCustomError(
                     "no_column",

@@ -12,5 +12,7 @@ from .prepared import (
     read_profile as read_profile,
 )
 from .profile import in_words as in_words, moment_text as moment_text
+from .refusals import NothingKept as NothingKept
+from .rows import filtered_in_words as filtered_in_words
 from .sources import resolve_sources as resolve_sources
 from .work import Work as Work, located as located, work_of as work_of

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 
 from two_tower.artifacts import ArtifactWriter, write_artifact
 from two_tower.config import Beam, Data
-from two_tower.data import encode, notes, shards, splits
+from two_tower.data import encode, notes, oddities, shards, splits
 from two_tower.data.conditions import refuse_unfit
 from two_tower.data.incremental import STATE, EarlierRun, display_names, find_earlier, state_of
 from two_tower.data.prepared import KIND, PROFILE, PROFILE_KIND
 from two_tower.data.profile import Sketch, describe, merge, sketch
 from two_tower.data.reading import Unit, plan_units, require_columns
+from two_tower.data.refusals import NothingKept, refuse_too_many_bad
 from two_tower.data.rows import BAD_ROWS, REASONS, expected_of, source_columns
 from two_tower.data.sources import SourceFile
 from two_tower.data.tables import EntityTable, Numbering, available, load_entities, number
@@ -137,9 +138,10 @@ class _Preparation:
         self.work.write("known-user.arrow", pa.table({"id": users.ids}))
         units = self._read()
         merged = self._reports("merged")
-        rows, all_filtered = self._check_rows(merged)
         noted = self._noted()
-        said = dict(sorted(notes.summed([noted, items.noted, users.noted]).items()))
+        rows, all_filtered = self._check_rows(merged)
+        said = notes.summed([noted, items.noted, users.noted, self._odd_rows(rows, merged, items, users)])
+        self._refuse_unusable(rows, said, items, users, used=rows["read"] - all_filtered.total())
         end = max(report["last"] for report in merged)
         windows = splits.Windows.of(self.data, end=end)
         log.info("prepare_data: %s of %s rows kept", f"{rows['kept']:,}", f"{rows['read']:,}")
@@ -154,20 +156,32 @@ class _Preparation:
             rows["outside_core"] = sum(report["outside_core"] for report in encoded)
         if rows.get("outside_core") and not events["train"]:
             raise DataError("data.interactions.k_core leaves no training event; ask for fewer events")
-        splits.require_events(events, windows, first=min(report["first"] for report in merged))
+        try:
+            splits.require_events(events, windows, first=min(report["first"] for report in merged))
+        except DataError as error:
+            raise DataError("\n".join([str(error), *(f"note: {one}" for one in notes.in_sentences(said))])) from error
         log.info("prepare_data: writing %s candidates", f"{len(item_numbers.ids):,}")
         counts = self._write_items(items, item_numbers)
         for name in ("train", "pairs", "validation", "test", "events"):
             self._take_parts(name)
         self._write_set_aside()
         self._write_features(items, users)
+        said = notes.summed([said, self._odd_entities(items, users, item_numbers, user_numbers)])
         per_day = self._per_day(merged, items=len(item_numbers.ids))
         self._write_profile(items, users, per_day)
         if self.data.incremental:
             state = state_of(self.sources, read=rows["read"], filtered=all_filtered, noted=noted)
             self.writer.write_json(STATE, state)
         self._write_summary(
-            rows, said, per_day, encoded, windows, counts, items=items, users=users, known=(item_numbers, user_numbers)
+            rows,
+            dict(sorted(said.items())),
+            per_day,
+            encoded,
+            windows,
+            counts,
+            items=items,
+            users=users,
+            known=(item_numbers, user_numbers),
         )
         for sentence in notes.in_sentences(said):
             log.info("prepare_data: note: %s", sentence)
@@ -293,13 +307,6 @@ class _Preparation:
         kept = sum(report["kept"] for report in merged)
         if not read:
             raise DataError(f"data.interactions: the logs have no rows ({self._names()})")
-        self._refuse_too_many_bad(set_aside, used=read - by_filter.total(), examples=reports)
-        if not kept:
-            counts = ", ".join(f"{name}: {count:,}" for name, count in list(_largest(filtered).items())[:5])
-            raise DataError(
-                f"data.interactions: of {read:,} rows none is left after the filters ({counts}); "
-                "check data.interactions.filters and events"
-            )
         rows = {
             "read": read,
             "kept": kept,
@@ -308,42 +315,67 @@ class _Preparation:
         }
         return rows, by_filter
 
+    def _refuse_unusable(
+        self, rows: dict[str, Any], noted: notes.Noted, items: EntityTable, users: EntityTable, *, used: int
+    ) -> None:
+        """Raises a DataError when too many of the `used` rows, which the filters leave, are bad, or no row is left."""
+        reports = self._reports("read")
+        found = [example for report in reports for example in report["examples"]]
+        found += [example for report in reports if (example := report["filtered_example"])]
+        examples = [example | {"file": self.logs[example["file"]]["path"]} for example in found]
+        refuse_too_many_bad(rows, examples, noted, used=used, limit=self.data.interactions.max_bad_share)
+        if not rows["kept"]:
+            raise NothingKept(rows, examples, noted, self._described(items, users))
+
     def _noted(self) -> notes.Noted:
         """What was noted of all the rows, those that were read earlier included."""
         earlier = [self.earlier.noted] if self.earlier else []
         return notes.summed([*earlier, *(report["noted"] for report in self._reports("read"))])
 
-    def _refuse_too_many_bad(self, set_aside: Counter[str], *, used: int, examples: list[dict[str, Any]]) -> None:
-        """Raises a DataError when the share of bad rows, of those not filtered out, is above the configured one."""
-        share = set_aside.total() / max(used, 1)
-        limit = self.data.interactions.max_bad_share
-        if share <= limit:
-            return
-        shown = [example for report in examples for example in report["examples"]]
-        lines = []
-        for reason in (reason for reason in REASONS if set_aside[reason]):
-            lines.append(f"  {reason}: {set_aside[reason]:,} rows")
-            rows = [one for one in shown if one["reason"] == reason][: shards.EXAMPLES]
-            lines.extend(
-                f"    {self.logs[one['file']]['path']} row {one['row']}: {one['content'][:300]}" for one in rows
-            )
-        if set_aside["future_time"]:
-            newest = splits.describe(self.job.newest)
-            lines.append(f"  (after {newest}, a day after the newest file changed, is the future)")
-        raise DataError(
-            f"data.interactions: {set_aside.total():,} of {used:,} rows are bad ({share:.1%}), more than "
-            f"max_bad_share allows ({limit:.1%}); mend the logs, filter these rows out (data.interactions.filters) or "
-            "raise data.interactions.max_bad_share\n" + "\n".join(lines)
+    def _odd_rows(
+        self, rows: dict[str, Any], merged: list[dict[str, Any]], items: EntityTable, users: EntityTable
+    ) -> notes.Noted:
+        """What is odd about the times, and about the ids that the tables lack."""
+        first = min((report["first"] for report in merged), default=0)
+        last = max((report["last"] for report in merged), default=-1)
+        noted = oddities.odd_times(
+            self.data.interactions, self._sampled_times(), rows["set_aside"], span=(first, last), newest=self.job.newest
         )
+        return noted + oddities.unknown_ids(rows["set_aside"], {"item": items, "user": users})
+
+    def _sampled_times(self) -> Iterator[pl.Series]:
+        """Some values of the column of times, those of each type together."""
+        for kind, values in self._sketch.values(self.columns.time or "").items():
+            if kind != "list":
+                yield values.cast(pl.Datetime("us", "UTC")) if kind == "time" else values
+
+    def _odd_entities(
+        self, items: EntityTable, users: EntityTable, item_numbers: Numbering, user_numbers: Numbering
+    ) -> notes.Noted:
+        """What is odd about the ids of the logs, and about the tables."""
+        numbered = (
+            ("item", self.columns.item, item_numbers, items, self.data.items),
+            ("user", self.columns.user, user_numbers, users, self.data.users),
+        )
+        found = []
+        for role, column, numbering, table, settings in numbered:
+            if column is not None:
+                found.append(oddities.odd_ids(self._seen(f"{role}s"), role, column))
+            found.append(oddities.unmatched_ids(numbering.ids.slice(0, numbering.seen), table, role))
+            found.append(oddities.cut_values(table, settings.features if settings else {}, f"{role}s"))
+        return notes.summed(found)
 
     def _names(self) -> str:
         paths = [file["path"] for file in self.logs]
         return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
+    def _seen(self, name: str) -> pl.DataFrame:
+        """The ids of the items or users in the logs; one that several shards have stands there several times."""
+        return pl.DataFrame(pa.concat_tables(self._tables(f"{name}-*.arrow")))
+
     def _number(self, name: str, table: EntityTable) -> Numbering:
         """The numbering of the items or users, left in the work folder for the workers."""
-        seen = pl.DataFrame(pa.concat_tables(self._tables(f"{name}-*.arrow")))
-        numbering = number(seen, table.ids)
+        numbering = number(self._seen(name), table.ids)
         self.work.write(f"{name}.arrow", pa.table({"id": numbering.ids}))
         return numbering
 
@@ -423,22 +455,28 @@ class _Preparation:
 
     def _write_profile(self, items: EntityTable, users: EntityTable, per_day: dict[str, list[Any]]) -> None:
         """Writes the profile of the logs and tables, and the sketch that the next preparation goes on from."""
-        if self.about is None and not self.data.incremental:
-            return
+        if self.data.incremental:
+            self._sketch.write(self.writer.path("sketch.parquet"))
+        if self.about is not None:
+            tables = self._described(items, users)
+            self.about.write_json(PROFILE, {"tables": tables, "per_day": per_day, "not_compared": self._moving()})
+
+    @functools.cached_property
+    def _sketch(self) -> Sketch:
+        """The sketch of the logs' columns."""
         parts = [self.earlier.sketch] if self.earlier else []
         for name in self.work.names("sketch-*.parquet"):
             with self.work.source(name) as source:
                 parts.append(Sketch.read(source))
-        logs = merge(parts)
-        if self.data.incremental:
-            logs.write(self.writer.path("sketch.parquet"))
-        if self.about is None:
-            return
-        tables = {"interactions": describe(logs)}
+        return merge(parts)
+
+    def _described(self, items: EntityTable, users: EntityTable) -> dict[str, Any]:
+        """What the columns of the logs and tables hold."""
+        tables = {"interactions": describe(self._sketch)}
         for key, table in (("items", items), ("users", users)):
             if table.columns:
                 tables[key] = describe(_sketch_of(table, key))
-        self.about.write_json(PROFILE, {"tables": tables, "per_day": per_day, "not_compared": self._moving()})
+        return tables
 
     def _moving(self) -> dict[str, str]:
         """The columns of the logs whose values differ from one day's logs to the next's whatever happens."""

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from two_tower.contracts import Float64
-from two_tower.data.values import UInt64, is_missing
+from two_tower.data.values import UInt64, column_hashes, is_missing
 
 Kind = str
 """How a value is sampled: as an integer, a float, a time (int64 microseconds since 1970), a text or a list of texts."""
@@ -76,7 +76,7 @@ class Column:
     types: Mapping[str, Typed]
     """By the name of the polars type."""
     hashes: UInt64
-    """The DISTINCT smallest hashes of its values, ascending: all of them where there are fewer."""
+    """The DISTINCT smallest hashes of its values, of lists their elements, ascending: all where there are fewer."""
 
     @property
     def distinct_exact(self) -> bool:
@@ -85,7 +85,7 @@ class Column:
 
     @property
     def distinct(self) -> int:
-        """The number of distinct values that are not missing.
+        """The number of distinct values, of lists distinct elements, that are not missing.
 
         From the k-th smallest of evenly spread hashes, as a share u of the largest one possible: (k - 1) / u, without
         bias (Beyer et al., "On Synopses for Distinct-Value Estimation Under Multiset Operations", 2007, on the
@@ -94,6 +94,8 @@ class Column:
         if self.distinct_exact:
             return len(self.hashes)
         estimate = ((DISTINCT - 1) << 64) // max(int(self.hashes[-1]), 1)
+        if any(map(_is_list, self.types)):  # whose elements may be more than the rows
+            return estimate
         return min(estimate, sum(typed.rows - typed.missing for typed in self.types.values()))
 
 
@@ -162,7 +164,8 @@ class Sketcher:
 
         Args:
             frame: The rows.
-            hashes: Of each column `[rows]`, evenly spread over 64 bits; those of missing values do not count.
+            hashes: Of each column `[rows]`, evenly spread over 64 bits; those of missing values do not count, nor
+                those of lists, whose elements are hashed here.
             keys: A random 64-bit key of each row `[rows]`, the same whenever the row is read, no two equal.
         """
         for column in frame.get_columns():
@@ -192,15 +195,17 @@ class Sketcher:
         missing = _missing(values)
         count = int(missing.sum())
         low, high = _range(values)
-        typed = Typed(len(values), count, low, high)
+        kind, typed = _type_name(values.dtype), Typed(len(values), count, low, high)
         before = self._columns.get(values.name, Column({}, np.empty(0, np.uint64)))
+        if isinstance(values.dtype, (pl.List, pl.Array)):
+            values = _elements(values)
+            hashes, missing = column_hashes(values.to_frame())[values.name], is_missing(values)
         # Few hashes are below the largest of a full column: only these are looked at.
         candidate = np.ones(len(hashes), np.bool_) if before.distinct_exact else hashes < before.hashes[-1]
-        if count:
+        if missing.any():
             candidate &= ~missing.to_numpy()
         found = _smallest(hashes if candidate.all() else hashes[candidate])
-        of_batch = Column({_type_name(values.dtype): typed}, found)
-        self._columns[values.name] = _joined(before, of_batch)
+        self._columns[values.name] = _joined(before, Column({kind: typed}, found))
 
     def _entering(self, keys: UInt64) -> npt.NDArray[np.intp]:
         """The rows with the SAMPLE smallest keys, of those that can enter the sample."""
@@ -242,7 +247,7 @@ def describe(sketch: Sketch) -> dict[str, Any]:
     The rest is of the sample of `sample` rows: `quantiles`, the 101 percentiles of a column of finite numbers or of
     times (int64 microseconds since 1970), and its `mean`; in `top` its TOP most frequent values, as text with their
     share of the values that are not missing, in `other_share` the share of the others.  Text that consists of nothing
-    but numbers counts as numbers, with `min` and `max` of the sample.  Of lists, `top` counts the elements.
+    but numbers counts as numbers, with `min` and `max` of the sample.  Of lists, `top` and `distinct` count elements.
     """
     return {
         "rows": sketch.rows,
@@ -394,6 +399,16 @@ def _type_name(dtype: pl.DataType) -> str:
     return str(dtype.base_type()) if isinstance(dtype, (pl.Categorical, pl.Enum)) else str(dtype)
 
 
+def _is_list(type_name: str) -> bool:
+    return type_name.startswith(("List(", "Array("))
+
+
+def _elements(lists: pl.Series) -> pl.Series:
+    """The elements of all the lists, one after the other."""
+    lists = lists.arr.to_list() if isinstance(lists.dtype, pl.Array) else lists
+    return lists.explode(empty_as_null=False, keep_nulls=False)
+
+
 def _joined(left: Column, right: Column) -> Column:
     types = dict(left.types)
     for type_, typed in right.types.items():
@@ -457,7 +472,7 @@ def _text(values: pl.Series) -> pl.Series:
 def _lists(values: pl.Series) -> pl.Series:
     lists = values.arr.to_list() if isinstance(values.dtype, pl.Array) else values
     lists = lists.list.head(ELEMENTS)
-    elements = _text(lists.explode(empty_as_null=False, keep_nulls=False))
+    elements = _text(_elements(lists))
     ends = np.cumsum(lists.list.len().fill_null(0).to_numpy(), dtype=np.int64)
     mask = pa.array(lists.is_null().to_numpy())
     texts = pa.LargeListArray.from_arrays(pa.array(np.append(0, ends)), elements.to_arrow(), mask=mask)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import get_args
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from two_tower.config import Data, Given, Interactions
+from two_tower.config import Data, Filter, Given, Interactions
 from two_tower.contracts import ROLES, FeatureType, Float32, Int64
 from two_tower.data import notes
 from two_tower.data.conditions import in_words, meets, within
@@ -50,6 +52,7 @@ REASONS = (
 )
 """Why a row is set aside; the first that holds counts."""
 
+_CONDITION = rf" (?:{'|'.join(get_args(Filter.model_fields['op'].annotation))})(?: |$)"
 BAD_ROWS = pa.schema([("file", pa.int32()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.string())])
 
 
@@ -98,7 +101,12 @@ def expected_of(data: Data) -> Expected:
     log = data.interactions
     measured = [log.columns.order, log.columns.weight, *(name for name in log.ranges if name != log.columns.time)]
     times = (log.columns.time,) if log.columns.time else ()
-    return Expected(times, tuple(name for name in measured if name), log.timezone)
+    return Expected(times, tuple(name for name in measured if name), log.timezone, log.time_format)
+
+
+def filtered_in_words(name: str) -> str:
+    """Why rows were filtered out, of the name that `CheckedRows.filtered` counts them by."""
+    return f"did not meet {name}" if re.search(_CONDITION, name) else name
 
 
 def check_rows(
@@ -228,8 +236,9 @@ def _filter(frame: pl.DataFrame, log: Interactions) -> tuple[pl.Series, dict[str
     filtered: dict[str, int] = {}
     noted = Noted()
     for condition in log.filters:
+        of_text = condition.op in ("not_null", "starts_with", "not_starts_with")
         met, counts = meets(
-            frame[condition.column],
+            frame[condition.column] if of_text else _compared(frame, condition.column, log),
             condition,
             key="data.interactions.filters",
             timezone=log.timezone,
@@ -248,10 +257,17 @@ def _filter(frame: pl.DataFrame, log: Interactions) -> tuple[pl.Series, dict[str
     return wanted, filtered, noted
 
 
+def _compared(frame: pl.DataFrame, name: str, log: Interactions) -> pl.Series:
+    """The column as conditions see it: times of a form that does not tell itself as timestamps."""
+    if name != log.columns.time or log.time_format == "auto":
+        return frame[name]
+    return _times(frame, log).cast(pl.Datetime("us", "UTC")).alias(name)
+
+
 def _times(frame: pl.DataFrame, log: Interactions) -> pl.Series:
     """Microseconds; without times the order's number; without an order 0."""
     if log.columns.time:
-        return microseconds(frame[log.columns.time], timezone=log.timezone)
+        return microseconds(frame[log.columns.time], timezone=log.timezone, time_format=log.time_format)
     if log.columns.order:
         return whole_numbers(frame[log.columns.order])
     return pl.Series([0]).new_from_index(0, frame.height)
@@ -285,7 +301,7 @@ def _out_of_range(frame: pl.DataFrame, log: Interactions) -> tuple[pl.Series, No
     outside, noted = pl.Series([False]).new_from_index(0, frame.height), Noted()
     for column, bounds in log.ranges.items():
         inside, counts = within(
-            frame[column],
+            _compared(frame, column, log),
             bounds,
             key="data.interactions.ranges",
             timezone=log.timezone,

@@ -21,7 +21,7 @@ from two_tower.config import Data, Interactions
 from two_tower.contracts import Bool, Int32, Int64
 from two_tower.data.notes import Noted
 from two_tower.data.profile import Sketcher
-from two_tower.data.reading import Unit, read_batches
+from two_tower.data.reading import Batch, Unit, read_batches
 from two_tower.data.rows import BAD_ROWS, bad_rows, check_rows
 from two_tower.data.splits import SPLITS, span
 from two_tower.data.values import stable_hash, stable_order
@@ -60,6 +60,7 @@ def read_unit(unit: Unit, *, job: Job) -> Iterator[tuple[int, str]]:
     `read-*.json` counts the rest, `bad-*.arrow` holds it, `sketch-*.parquet` says what the columns hold.
     """
     report: dict[str, Any] = {"read": 0, "filtered": {}, "noted": {}, "set_aside": {}, "examples": [], "error": None}
+    report["filtered_example"] = None
     filtered: Counter[str] = Counter()
     noted: Noted = Counter()
     bad: list[pa.Table] = []
@@ -76,6 +77,8 @@ def read_unit(unit: Unit, *, job: Job) -> Iterator[tuple[int, str]]:
             report["read"] += checked.read
             filtered.update(checked.filtered)
             noted.update(checked.noted)
+            if report["filtered_example"] is None and batch.table.num_rows and not checked.used.height:
+                report["filtered_example"] = _first_row(batch, unit)
             bad.append(checked.bad)
             sketcher.add(checked.used, hashes=checked.hashes, keys=checked.keys)
             pieces += _write_pieces(checked.kept, job, f"{unit.number:06d}-{number:06d}")
@@ -175,6 +178,12 @@ def _examples(aside: pa.Table) -> list[dict[str, Any]]:
     )
 
 
+def _first_row(batch: Batch, unit: Unit) -> dict[str, Any]:
+    """The batch's first row as one of `BAD_ROWS`, for the message that the filters leave nothing."""
+    first = bad_rows(pl.DataFrame(batch.table.slice(0, 1)), batch.rows[:1], ["filtered"], file=unit.file)
+    return dict(first.to_pylist()[0])
+
+
 def _gathered(shard: int, files: list[str], job: Job) -> pa.Table:
     """The shard's pieces, after what an earlier preparation left of it, in the order of the source."""
     tables = [job.work.read(name) for name in sorted(files) if name]  # sorted names: the order of the source
@@ -212,12 +221,13 @@ def _codes(table: pa.Table, name: str) -> Int32:
 
 
 def _coded(table: pa.Table, name: str, log: Interactions) -> tuple[pa.Table, pa.Array]:
-    """The ids of a dictionary column that occur, with the time when each was first seen, and the rows' codes."""
+    """The ids of a dictionary column that occur, when each was first seen and in how many rows; the rows' codes."""
     codes, time = _codes(table, name), table["time"].to_numpy()
     seen = pl.DataFrame({"code": codes, "time": time if log.columns.time else np.zeros_like(time)})
-    seen = seen.group_by("code").agg(pl.col("time").min()).sort("code")
+    seen = seen.group_by("code").agg(pl.col("time").min(), pl.len().cast(pl.Int64).alias("rows")).sort("code")
     dictionary = table[name].combine_chunks().dictionary
-    ids = pa.table({"id": dictionary.take(seen["code"].to_arrow()), "first_seen": seen["time"].to_arrow()})
+    ids = dictionary.take(seen["code"].to_arrow())
+    ids = pa.table({"id": ids, "first_seen": seen["time"].to_arrow(), "rows": seen["rows"].to_arrow()})
     compact = np.zeros(len(dictionary), dtype=np.int32)
     compact[seen["code"].to_numpy()] = np.arange(seen.height, dtype=np.int32)
     return ids, pa.array(compact[codes])

@@ -25,6 +25,7 @@ class Expected:
     times: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     timezone: str = "UTC"
+    time_format: str = "auto"
 
     def tells(self, names: list[str]) -> bool:
         """Whether any of the columns is one of these."""
@@ -33,7 +34,7 @@ class Expected:
     def read(self, column: pl.Series, *, decimal: str) -> pl.Series | None:
         """A column's texts `[rows]` as times or numbers, null where they are not; None if anything may stand there."""
         if column.name in self.times:
-            return microseconds(column, timezone=self.timezone)
+            return microseconds(column, timezone=self.timezone, time_format=self.time_format)
         if column.name in self.numbers:
             return numbers(with_points(column, are_numbers=True) if decimal == "," else column)
         return None

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from two_tower.contracts import Float32
+from two_tower.data.time_formats import as_times
 from two_tower.errors import DataError
 
 SHORT_WORDS = 16
@@ -64,16 +65,18 @@ def is_missing(column: pl.Series) -> pl.Series:
     return column.is_null()
 
 
-def microseconds(column: pl.Series, *, timezone: str) -> pl.Series:
+def microseconds(column: pl.Series, *, timezone: str, time_format: str = "auto") -> pl.Series:
     """The times as int64 microseconds since 1970 UTC, null where there is none or it cannot be read.
 
     Takes timestamps and dates (without a zone they are in `timezone`; of an hour that occurs twice the first is
     meant, an hour that is skipped is unreadable), ISO 8601 text, and epoch numbers whose unit their size tells:
     below 10^11 seconds (up to the year 5138), below 10^14 milliseconds, below 10^17 microseconds, else nanoseconds.
+    With a `time_format` other than auto, text and numbers are of that form.
 
     Raises:
         DataError: The column's type cannot be a time.
     """
+    column = column if time_format == "auto" else as_times(column, time_format)
     dtype = column.dtype
     if dtype == pl.Null:
         return column.cast(pl.Int64)

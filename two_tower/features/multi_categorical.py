@@ -91,6 +91,10 @@ class MultiCategorical(FeatureType):
         ids[row[keep], place[keep]] = found[keep]
         return ids
 
+    def cut_off(self, column: pa.ChunkedArray) -> dict[str, int]:
+        """How many lists are longer than `max_values`."""
+        return {"max_values": int((list_lengths(column) > self.max_values).sum())}
+
     def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
         """UTF-8 `[rows, values]`, padded with the empty string."""
         row, place, values = _entries(column)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from two_tower.contracts import FeatureType, Int32, Statistics
@@ -66,6 +67,12 @@ class Text(FeatureType):
                 raw = tf.constant(self.raw(column.slice(start, CHUNK)), tf.string)
                 ids[start : start + CHUNK] = self.encode_tensor(raw, statistics).numpy()
         return ids
+
+    def cut_off(self, column: pa.ChunkedArray) -> dict[str, int]:
+        """How many texts have more words and n-grams of words than `max_tokens`; the characters' come on top."""
+        words = np.asarray(pc.fill_null(pc.count_substring_regex(column, pattern=r"[\pL\pM\pN]+"), 0))
+        tokens = sum(np.maximum(words - more, 0) for more in range(self.ngrams))
+        return {"max_tokens": int((tokens > self.max_tokens).sum())}
 
     def raw(self, column: pa.ChunkedArray) -> npt.NDArray[Any]:
         """UTF-8 `[rows]`."""

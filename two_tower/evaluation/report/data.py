@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from two_tower.artifacts import ArtifactReader
-from two_tower.data import PROFILE, in_words
+from two_tower.data import PROFILE, filtered_in_words, in_words
 from two_tower.evaluation.report import plots
 from two_tower.evaluation.report.values import as_day, as_window
 
@@ -45,7 +45,7 @@ def data_section(
         "summary": summary,
         "read": rows.get("read"),
         "kept": rows.get("kept"),
-        "filtered": _reasons(rows.get("filtered")),
+        "filtered": _reasons({filtered_in_words(name): n for name, n in (rows.get("filtered") or {}).items()}),
         "set_aside": _reasons(rows.get("set_aside")),
         "samples": _set_aside_samples(data),
         "windows": windows,
