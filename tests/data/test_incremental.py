@@ -176,6 +176,19 @@ def test_files_in_folders_of_days(tmp_path: Path) -> None:
     grow(tmp_path, days, log={"max_bad_share": 0.5, "filters": filters})
 
 
+def test_what_is_noted_of_all_files(tmp_path: Path) -> None:
+    rows = [
+        row | {"time": f"{datetime.fromisoformat(row['time']):%d/%m/%Y %H:%M:%S}", "user": user}
+        for row in ordinary_log(users=5)
+        for user in [{"u1": "NULL", "u2": "u3 ", "u4": "1.5E+15"}.get(row["user"], row["user"])]
+    ]
+    rows[3]["time"] = rows[40]["time"] = "soon"
+    days = [("day-1.jsonl", rows[:50]), ("day-2.jsonl", rows[50:])]
+    grow(tmp_path, days, log={"time_format": "day_first", "max_bad_share": 0.5})
+    noted = open_prepared(tmp_path / "step1" / "prepared").summary["noted"]
+    assert {name.partition(":")[0] for name in noted} == {"bad_times", "padded_ids", "placeholder_ids", "rounded_ids"}
+
+
 ROW = st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 40), st.sampled_from(["good"] * 9 + ["bad"]))
 
 

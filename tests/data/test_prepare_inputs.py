@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,56 @@ def test_nothing_left_after_the_filters(tmp_path: Path) -> None:
     refused(tmp_path, "of 90 rows none is left after the filters .*amount > 1000: 90", settings(path, log=log))
     log = {"columns": {"user": "user", "item": "item", "time": "time", "event": "user"}, "events": {"buy": 1}}
     refused(tmp_path, r"none is left after the filters \(event u0: 15, event u1: 15", settings(path, log=log))
+
+
+TIMES = [f"{n % 28 + 1:02}/{n % 12 + 1:02}/2020 10:00" for n in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("max_bad_share", "verdict"),
+    [(0.05, "61 of 61 rows are bad (100.0%), more than max_bad_share"), (1.0, "of 61 rows none is left; 61 are bad")],
+)
+def test_bad_rows_alone_are_refused_with_reasons_and_examples(
+    tmp_path: Path, max_bad_share: float, verdict: str
+) -> None:
+    rows = [{"user": "u", "item": f"i{n}", "time": time} for n, time in enumerate(TIMES)]
+    path = write_rows(tmp_path / "log.csv", rows)
+    path.write_text(path.read_text() + "u,i,2020-01-01,1\n")
+    with pytest.raises(DataError) as caught:
+        run(tmp_path / "prepared", settings(path, log={"max_bad_share": max_bad_share}))
+    for part in (
+        verdict,
+        f'\n  malformed: 1 rows\n    {path} row 60: "u,i,2020-01-01,1"\n',
+        f'\n  bad_time: 60 rows\n    {path} row 0: {{"user"',
+        "\n  note: 60 times in 'time' cannot be read; what can be: timestamps, dates, ISO 8601 text such as",
+        "With data.interactions.time_format: day_first a sample of them can be read",
+    ):
+        assert part in str(caught.value)
+
+
+def test_what_was_filtered_and_what_is_bad_are_both_told_where_nothing_is_left(tmp_path: Path) -> None:
+    rows = [row | {"time": "soon"} if row["amount"] < 4 else row for row in ordinary_log()]
+    log = {"max_bad_share": 1.0, "filters": [{"column": "amount", "op": "<", "value": 4}]}
+    match = r"after the filters \(did not meet amount < 4: 81\);.*; 9 are bad.*\n  bad_time: 9 rows\n.*row 0: "
+    refused(tmp_path, match, settings(write_rows(tmp_path / "log.csv", rows), log=log))
+
+
+def test_a_row_is_shown_where_the_filters_leave_nothing(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "log.csv", ordinary_log())
+    log = {"filters": [{"column": "user", "op": "==", "value": "U1"}]}
+    refused(tmp_path, r'filtered: 90 rows\n    .*log\.csv row 0: \{"user":"u1",', settings(path, log=log))
+
+
+def test_files_older_than_their_rows_are_told_how_to_get_a_date(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "log.csv", ordinary_log())
+    os.utime(path, (315_532_800, 315_532_800))
+    refused(tmp_path, "future_time: 90 rows(?s:.*)after 1980-01-02T00:00:00, .*is the future.*`touch`", settings(path))
+
+
+def test_an_empty_window_of_times_that_were_misread_says_so(tmp_path: Path) -> None:
+    rows = [row | {"time": row["time"][:10].replace("-", "")} for row in ordinary_log()]
+    match = "the train window is empty(?s:.*)note: all times in 'time' are read as from 1970-08-22.*yyyymmdd"
+    refused(tmp_path, match, settings(write_rows(tmp_path / "log.csv", rows)))
 
 
 def test_files_that_are_not_what_they_say(tmp_path: Path) -> None:

@@ -149,6 +149,25 @@ def test_few_distinct_values_are_counted() -> None:
     assert (found["distinct"], found["distinct_exact"], found["missing"]) == (1023, True, 2)
 
 
+@pytest.mark.parametrize(
+    ("lists", "distinct"),
+    [
+        ([["a", "b"], ["b", "a"], ["b"], [], None, ["", None, "c"]], 3),
+        (pl.Series([[1, 2], [2, 3], None], dtype=pl.Array(pl.Int64, 2)), 3),
+        ([[float(n % 7), float(n % 5)] for n in range(99)], 7),
+    ],
+)
+def test_of_lists_the_distinct_elements_are_counted(lists: Any, distinct: int) -> None:
+    frame = pl.DataFrame({"a": lists})
+    found = describe(merge([sketched(frame), sketched(frame.reverse())]))["columns"]["a"]
+    assert (found["distinct"], found["distinct_exact"]) == (distinct, True)
+
+
+def test_a_list_may_have_more_distinct_elements_than_there_are_rows() -> None:
+    found = described(pl.DataFrame({"a": [list(range(n, n + 500)) for n in range(0, 5000, 500)]}))["columns"]["a"]
+    assert found["distinct"] == pytest.approx(5000, rel=0.1) and not found["distinct_exact"]
+
+
 def test_the_sample_is_the_rows_with_the_smallest_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile, "SAMPLE", 10)
     keys = keys_of(1000)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from datetime import date
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,96 @@ def test_many_duplicates_are_noted_with_the_option_that_keeps_them(shop, monkeyp
     (note,) = [note for note in notes(monkeypatch, shop) if "duplicates" in note]
     assert note.startswith("note: 5 of 271 good rows (1.8%) equal an earlier one in every column and are set aside")
     assert not any("duplicates" in note for note in notes(monkeypatch, shop, "data.interactions.duplicates=keep"))
+def said(folder, *settings):
+    """What is said within this process, and whether a run would go on."""
+    output = io.StringIO()
+    config = load_config(folder / "shop.yaml", settings)
+    fine = check_data(config, Console(file=output, width=200))
+    return output.getvalue(), fine
+
+
+def days(form):
+    """The times of 300 events, 10 a day from the first of January."""
+    start = datetime(2024, 1, 1, 10)
+    return [(start + timedelta(days=n // 10, minutes=n % 60)).strftime(form) for n in range(300)]
+
+
+@pytest.fixture
+def orders(tmp_path, monkeypatch):
+    """A function that writes the log anew, of columns given as lists of texts."""
+    monkeypatch.chdir(tmp_path)
+    filters = '    filters: [{column: status, op: "==", value: paid}]\n'
+    (tmp_path / "shop.yaml").write_text(CONFIG.replace(filters, ""))
+    (tmp_path / "data" / "shop").mkdir(parents=True)
+
+    def write(customers=None, times=None, end=""):
+        customers = customers or [f"c{n % 7}" for n in range(300)]
+        rows = zip(customers, times or days("%Y-%m-%d %H:%M"), strict=True)
+        lines = [f"{customer},sku{n % 11},{time}{end}" for n, (customer, time) in enumerate(rows)]
+        (tmp_path / "data" / "shop" / "orders.csv").write_text("\n".join(["customer,sku,ordered_at", *lines]))
+        return tmp_path
+
+    return write
+
+
+SLASHES = {"times": days("%m/%d/%Y %H:%M")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        (
+            SLASHES,
+            ["columns, after the filters", "01/01/2024 10:00", "set aside: bad_time", "row 0: {",
+             "300 times in 'ordered_at'", "what can be: timestamps", "time_format: month_first a sample"],
+        ),
+        ({"end": ","}, ["set aside: malformed", 'row 0: "c0,sku0,2024-01-01 10:00,"']),
+    ],
+)  # fmt: skip
+def test_logs_of_which_every_row_is_bad_are_shown_with_the_reason(orders, changes, parts):
+    text, fine = said(orders(**changes))
+    assert not fine
+    for part in (*parts, "a run would refuse these logs: data.interactions: of 300 rows none is left; 300 are bad"):
+        assert part in text
+
+
+def test_logs_of_which_every_row_is_filtered_are_shown_with_a_row(orders):
+    text, fine = said(orders(), "data.interactions.filters=[{column: customer, op: '==', value: C1}]")
+    assert not fine
+    for part in ('filtered: did not meet customer == "C1"', '{"customer":"c0",', "none is left after the filters"):
+        assert part in text
+
+
+@pytest.mark.parametrize("time_format", ["month_first", '"%m/%d/%Y %H:%M"'])
+def test_the_form_of_the_times_can_be_set(orders, time_format):
+    text, fine = said(orders(**SLASHES), f"data.interactions.time_format={time_format}")
+    assert fine and "2024-01-30 10:" in text and "times in" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"times": days("%Y%m%d")}, "note: all times in 'ordered_at' .*from 1970-08-23.*time_format: yyyymmdd"),
+        ({"times": [f"{45292 + n / 10}" for n in range(300)]}, "note: all times .*from 1970-01-01.*: excel_days"),
+        ({"times": [str(n) for n in range(300)]}, "note: all times .*data.interactions.columns.order instead of time"),
+        ({"customers": ["7.65612E+15"] * 300}, "note: 300 rows have a rounded number as their user"),
+        ({"customers": [f"c{n % 7}" + " " * (n % 2) for n in range(300)]}, "note: 7 users differ from another one"),
+        ({"customers": ["NULL", "c1", "c2"] * 100}, "note: 100 rows have NULL as their user"),
+    ],
+)  # fmt: skip
+def test_notes_on_what_a_file_likely_does_not_mean(orders, changes, note):
+    import re
+
+    text, fine = said(orders(**changes), "data.split={type: leave_last_out}")
+    assert fine and re.search(note, text), text
+
+
+def test_a_table_that_matches_nobody_and_an_estimate_with_its_error(orders):
+    folder = orders([f"c{n}" for n in range(300)])
+    (folder / "data" / "shop" / "users.csv").write_text("id\n" + "\n".join(f"C{n}" for n in range(2000)))
+    users = "data.users={path: users.csv, id: id, features: {id: {type: hashed}}}"
+    text, fine = said(folder, users)
+    assert (
+        fine and "note: none of the 300 users of the logs is in the user table (the logs have 'c0', the table" in text
+    )
+    assert " ±3 %" in text
