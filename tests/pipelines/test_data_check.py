@@ -203,7 +203,6 @@ def test_the_form_of_the_times_can_be_set(orders, time_format):
     ],
 )  # fmt: skip
 def test_notes_on_what_a_file_likely_does_not_mean(orders, changes, note):
-    import re
 
     text, fine = said(orders(**changes), "data.split={type: leave_last_out}")
     assert fine and re.search(note, text), text
