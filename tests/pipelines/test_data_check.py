@@ -5,8 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from datetime import date
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -125,6 +124,8 @@ def test_many_duplicates_are_noted_with_the_option_that_keeps_them(shop, monkeyp
     (note,) = [note for note in notes(monkeypatch, shop) if "duplicates" in note]
     assert note.startswith("note: 5 of 271 good rows (1.8%) equal an earlier one in every column and are set aside")
     assert not any("duplicates" in note for note in notes(monkeypatch, shop, "data.interactions.duplicates=keep"))
+
+
 def said(folder, *settings):
     """What is said within this process, and whether a run would go on."""
     output = io.StringIO()
