@@ -9,7 +9,6 @@ from pydantic import Field
 
 from two_tower.contracts import Loss, LossBatch, LossContext
 from two_tower.model.losses.sampling import LogQ, embed, hide, known_among, no_mined_negative, weighted_mean
-from two_tower.settings import MANY
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -31,12 +30,10 @@ class InBatch(LogQ, Loss):
     hard_negatives: int | None = Field(
         None,
         ge=1,
-        le=MANY,
+        le=1_000_000,
         description="Only so many negatives of the batch, those with the highest scores; all if not given.",
     )
-    memory: int = Field(
-        0, ge=0, le=100_000_000, description="How many candidates of earlier batches are negatives too."
-    )
+    memory: int = Field(0, ge=0, le=10_000_000, description="How many candidates of earlier batches are negatives too.")
 
     def build(self, context: LossContext) -> Any:
         """The loss: a mean over the batch, weighted."""
