@@ -548,3 +548,17 @@ def test_recall_is_the_mean_over_queries_in_any_number_of_blocks() -> None:
     best = np.argsort(-scores, axis=1)[:, :5]
     expected = np.mean([np.isin(ours, top).mean() for ours, top in zip(relevant, best, strict=True)])
     assert exact_recall(queries, candidates, relevant, k=5, exclude=exclude) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("model", "training"),
+    [
+        ({"temperature": 1e-6, "learn_temperature": True}, {"seed": 2**32 - 1, "loss": SAMPLED, "user_balance": 1}),
+        ({}, {"batch_size": 2**31 - 1, "validation_queries": 2**31 - 1, "monitor_k": 1_000_000, "half_life": "1s"}),
+    ],
+)
+def test_settings_at_their_bounds_train_all_the_same(
+    tiny: Path, tmp_path: Path, model: dict[str, Any], training: dict[str, Any]
+) -> None:
+    found = Model.model_validate({"dim": 4} | model)
+    assert run(tiny, tmp_path / "out", found, settings(**{"epochs": 1} | training))["best_epoch"] == 1
