@@ -226,3 +226,13 @@ def test_a_day_without_a_time_in_csv_and_as_numbers_in_parquet(tmp_path: Path) -
     numbers = run_rows(tmp_path / "numbers", [row | {"time": int(row["time"])} for row in rows], log=log)
     assert text.sequences().equals(numbers.sequences())
     assert text.summary["windows"]["train"][0] == int(datetime(2020, 9, 13, tzinfo=UTC).timestamp()) * 10**6
+
+
+def test_lines_that_a_quote_has_swallowed_are_told_by_times_of_the_form(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "log.csv", in_form(ordinary_log(), "%d/%m/%Y %H:%M"))
+    lines = path.read_text().replace('"', "").splitlines()
+    lines[20] = lines[20].replace("i", '"i', 1)
+    lines[40] = lines[40].replace("i", 'i"', 1)
+    path.write_text("\n".join([*lines, ""]))
+    prepared = run(tmp_path / "prepared", settings(path, log={"time_format": "day_first", "max_bad_share": 0.5}))
+    assert prepared.summary["rows"]["set_aside"] == {"malformed": 21}

@@ -557,6 +557,7 @@ def test_ranker_and_users_are_told_in_a_sentence_and_a_table(html: str) -> None:
 def test_data_counts_reasons_and_samples(html: str) -> None:
     text = Page(html).text
     assert "rows read 1,469,307 kept 1,402,144 95.4 % filtered 64,123 4.4 % set aside 3,040 0.2 %" in text
+    assert "did not meet quantity > 0 filtered 52,113" in text and "duplicate filtered 12,010" in text
     assert "span 365 days 2017-01-01 to 2017-12-31" in text
     assert text.count("transactions-000.parquet, row") == 6  # two for each of three reasons
     assert '"yesterday <b>evening</b>"' in text
@@ -897,7 +898,8 @@ def test_failure_page_keeps_the_end_of_a_long_log(tmp_path: Path) -> None:
 def test_the_columns_and_what_changed_in_them_are_shown(artefacts: Artefacts) -> None:
     described = {"type": "Float64", "missing": 5, "missing_share": 0.05, "distinct": 40, "distinct_exact": True,
                  "min": 1.0, "max": 9.5, "quantiles": [1.0] * 50 + [4.25] * 51, "top": []}  # fmt: skip
-    profile = {"tables": {"interactions": {"columns": {"a<b": described}}}}
+    estimated = described | {"distinct": 12_345, "distinct_exact": False}
+    profile = {"tables": {"interactions": {"columns": {"a<b": described, "c": estimated}}}}
     moved = {"psi": 0.4, "verdict": "large", "reason": "The stability index 0.400 is above 0.25."}
     ids = {"psi": None, "verdict": "not_compared", "reason": "Ids are not compared."}
     volume = {"mean_before": 1000.0, "mean_after": 1500.0, "unusual_days": [{"day": "2017-12-24"}], "missing_days": []}
@@ -907,6 +909,6 @@ def test_the_columns_and_what_changed_in_them_are_shown(artefacts: Artefacts) ->
     }  # fmt: skip
     artefacts.profile = profile
     page = artefacts.render().replace("<wbr>", "")
-    for shown in ("1 to 9.5, median 4.25", "5.0 %", "0.4000", "above 0.25", "2017-12-24", "was added"):
+    for shown in ("1 to 9.5, median 4.25", "5.0 %", "0.4000", "above 0.25", "2017-12-24", "was added", "~12,345 ±3 %"):
         assert shown in page
     assert "a&lt;b" in page and page.index("interactions.a&lt;b") < page.index("interactions.user")

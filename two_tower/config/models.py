@@ -145,7 +145,8 @@ class Columns(Settings):
     item: str = Field(description="The item's id.")
     time: str | None = Field(
         None,
-        description="The event's time: a timestamp, ISO 8601 text, or epoch seconds (s, ms, us or ns).",
+        description="The event's time: a timestamp, ISO 8601 text, or epoch seconds (s, ms, us or ns); `time_format` "
+        "tells of other forms.",
     )
     order: str | None = Field(
         None,

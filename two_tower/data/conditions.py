@@ -323,7 +323,7 @@ UNFIT = {
     "takes_time": "the column takes times, such as 2024-02-01, 2024-02-01T08:00:00Z or epoch seconds",
     "takes_boolean": "the column takes true and false (also yes and no, y and n, t and f, on and off, 1 and 0)",
     "no_number": "the column holds no number; it takes text",
-    "no_time": "the column holds no time",
+    "no_time": "the column holds no time (how the event's time is written says data.interactions.time_format)",
     "no_text": "the column holds nothing but numbers and times; it takes a number such as 10, or a time as 2024-02-01",
 }
 """By kind of note: what is wrong where the column holds nothing that the condition's value could be compared with."""
