@@ -1,8 +1,21 @@
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from two_tower.config import Training, json_schema, load_config, parse_section
+from two_tower.config import (
+    Config,
+    Filter,
+    Range,
+    Training,
+    canonical_json,
+    json_schema,
+    load_config,
+    merged_yaml,
+    parse_section,
+)
 from two_tower.errors import ConfigError
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
@@ -158,6 +171,10 @@ def test_a_section_that_is_no_mapping_is_named(tmp_path: Path, content: str) -> 
         ('{column: a, op: "~", value: 3}', "filters.0.op: Input should be '==', '!='"),
         ('{column: a, op: "=="}', "filters.0: value is missing"),
         ("{op: not_null}", "filters.0.column: this key is required"),
+        ('{column: a, op: "==", value: null}', "filters.0: value is missing; quote null where the text is meant"),
+        ("{column: a, op: in, value: [x, ~]}", "filters.0.value: a list cannot hold null; quote it"),
+        ('{column: a, op: "==", value: [x]}', "filters.0: value is a list, which only the operators in and not_in"),
+        ('{column: a, op: "==", value: {x: y}}', "filters.0.value: expected a text, a number, a time, or true"),
     ],
 )
 def test_filters_need_what_their_operator_needs(tmp_path: Path, filters: str, expected: str) -> None:
@@ -331,3 +348,86 @@ def test_kinds_of_events_are_the_texts_that_stand_there(tmp_path: Path, key: str
     assert {name: event.weight for name, event in events.items()} == {key: 2, "no": 3}
     overridden = load_config(path, [f"data.interactions.events={{{key}: 5}}"]).data.interactions.events
     assert {name: event.weight for name, event in overridden.items()} == {key: 5}
+
+
+def conditioned(tmp_path: Path, section: str) -> Path:
+    """tiny.yaml with these lines in the section of the interactions."""
+    return broken(tmp_path, "    events:", f"{section}\n    events:")[0]
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["NO", "0120", "1e6", "true", "Yes", "off", "1_000", "+7", "0x1F", "12:30:45", "2024-02-01", "2024-02-01 08:00:00",
+     "2024-02-31", ".5", ".inf", "DK", "17850", "1.0", "\\N"],
+)  # fmt: skip
+def test_conditions_keep_what_stands_in_the_file(tmp_path: Path, written: str) -> None:
+    filters = [
+        f'{{column: a, op: "==", value: {written}}}',
+        f"{{column: a, op: in, value: [{written}, x]}}",
+        f"{{column: a, op: \"<\", value: '{written}'}}",
+    ]
+    ranges = f"{{a.b: {{min: {written}, max: '{written}'}}}}"
+    path = conditioned(tmp_path, f"    filters: [{', '.join(filters)}]\n    ranges: {ranges}")
+    available = f'[{{column: a, op: "!=", value: {written}}}]'
+    config = load_config(path, [f"data.items.available={available}"])
+    one, several, quoted = config.data.interactions.filters
+    bounds = config.data.interactions.ranges["a.b"]
+    assert (one.value, several.value, quoted.value) == (written, [written, "x"], written)
+    assert (bounds.min, bounds.max) == (written, written)
+    assert config.data.items is not None and config.data.items.available[0].value == written
+    assert parse_section(Config, canonical_json(config)) == config
+    path.write_text(merged_yaml(path, [], config=config, keys=[]))
+    assert load_config(path).data.interactions == config.data.interactions
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.interactions.filters.0.value=NO",
+        "data.interactions.filters.0={column: country, op: ==, value: NO}",
+        'data.interactions.filters=[{"column": "country", "op": "==", "value": NO}]',
+        'data.interactions={path: x, columns: {item: i, user: u, time: t}, filters: [{column: c, op: "<", value: NO}]}',
+    ],
+)
+def test_what_is_set_is_kept_as_it_is_written_too(tmp_path: Path, override: str) -> None:
+    path = conditioned(tmp_path, '    filters: [{column: country, op: "==", value: 1e6}]')
+    assert load_config(path, [override]).data.interactions.filters[0].value == "NO"
+    listed = load_config(path, ["data.interactions.filters.0={column: c, op: in, value: [NO, 0120, 'x']}"])
+    assert listed.data.interactions.filters[0].value == ["NO", "0120", "x"]
+    changed = load_config(path, ["data.interactions.ranges.price.max=1e3", "data.interactions.ranges.price.min=null"])
+    assert changed.data.interactions.ranges["price"].max == "1e3"
+    assert changed.data.interactions.ranges["price"].min is None
+
+
+def test_anchors_aliases_and_merges_keep_what_is_written(tmp_path: Path) -> None:
+    path = conditioned(
+        tmp_path,
+        '    filters:\n      - &one {column: country, op: "==", value: &no NO}\n      - {<<: *one, op: "!="}\n'
+        "      - {column: country, op: in, value: [*no, 010]}\n    max_rate: {events: &many 010}",
+    )
+    config = load_config(path, ["data.interactions.max_rate.per=1d"])
+    assert [condition.value for condition in config.data.interactions.filters] == ["NO", "NO", ["NO", "010"]]
+    assert config.data.interactions.max_rate is not None and config.data.interactions.max_rate.events == 8
+
+
+def test_elsewhere_yaml_means_what_it_means(tmp_path: Path) -> None:
+    path = conditioned(tmp_path, "    max_bad_share: 0.5")
+    config = load_config(path, ["training.refit=yes", "beam.options.dates=[2024-02-01, NO, 0x10, ~]"])
+    assert config.training.refit and config.data.interactions.max_bad_share == 0.5
+    assert config.beam.options["dates"] == [date(2024, 2, 1), False, 16, None]
+    assert "description: Input should be a valid string" in complaint(path, "description=on")
+
+
+def test_a_day_that_there_is_not_is_a_text() -> None:
+    assert load_config(TINY, ["description=2024-02-31"]).description == "2024-02-31"
+
+
+def test_conditions_made_in_python_are_texts() -> None:
+    def value(given: Any) -> Any:
+        return Filter(column="c", op="in" if isinstance(given, list) else "==", value=given).value
+
+    assert [value(one) for one in (4, 4.5, 1e300, True, False, "NO", Decimal("1.10"), date(2024, 2, 1))] == [
+        "4", "4.5", "1e+300", "true", "false", "NO", "1.10", "2024-02-01",
+    ]  # fmt: skip
+    assert value([datetime(2024, 2, 1, 8, tzinfo=UTC), 1]) == ["2024-02-01T08:00:00+00:00", "1"]
+    assert Range(min=1, max=date(2024, 2, 1)) == Range(min="1", max="2024-02-01")

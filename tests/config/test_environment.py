@@ -119,6 +119,21 @@ def test_what_is_set_reaches_the_configuration():
     assert config.description == "the night 2026-01-02 = 2026-01-01: 'x' \"y\" ü"
 
 
+def test_conditions_that_are_set_keep_what_is_written(tmp_path):
+    path = tmp_path / "env.yaml"
+    path.write_text(
+        "set: {data.items.available: [{column: gone, op: '!=', value: Yes}], data.interactions.ranges.price.max: 1e3}\n"
+        "schedules:\n  nightly:\n    config: configs/tiny.yaml\n    cron: '0 3 * * *'\n"
+        "    set: {data.interactions.filters: [{column: country, op: in, value: [NO, 0120]}], training.refit: Yes}\n"
+    )
+    found = load_environment(path)
+    sets = [*found.overrides(), *found.schedules["nightly"].overrides(datetime(2026, 1, 2, tzinfo=UTC))]
+    config = load_config(ROOT / "configs" / "tiny.yaml", sets)
+    assert config.data.interactions.filters[0].value == ["NO", "0120"]
+    assert config.data.interactions.ranges["price"].max == "1e3"
+    assert config.data.items.available[0].value == "Yes" and config.training.refit is True
+
+
 @pytest.mark.parametrize(
     ("settings", "place", "message"),
     [

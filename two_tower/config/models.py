@@ -197,9 +197,7 @@ class Filter(Settings):
         if takes_list and not isinstance(self.value, list):
             raise PydanticCustomError("filter_value", "value must be a list for the operators in and not_in")
         if self.op != "not_null" and self.value is None:
-            raise PydanticCustomError(
-                "filter_value", "value is missing; null is none (quote it where the text is meant)"
-            )
+            raise PydanticCustomError("filter_value", "value is missing; quote null where the text is meant")
         if not takes_list and isinstance(self.value, list):
             raise PydanticCustomError("filter_value", "value is a list, which only the operators in and not_in take")
         return self

@@ -183,7 +183,7 @@ class _Cells:
         if reading == "time":
             found |= order == 0
         elif reading == "number" and re.fullmatch(_CANONICAL, _plain(value)):
-            found |= self.texts.str.contains(rf"^(?:{_CANONICAL})$") & (order == 0)
+            found |= self.are_canonical & (order == 0)
         elif (truth := _truth(value)) is not None:
             found |= self.texts.str.contains(SPELLED[truth])
         return found.fill_null(False)
@@ -208,6 +208,10 @@ class _Cells:
     def floats(self) -> pl.Series:
         """The numbers of a column of text, rounded; null where there is none."""
         return _only(self.texts, self.texts.str.contains(rf"^(?:{_NUMBER}|{_INFINITY})$")).cast(pl.Float64)
+
+    @cached_property
+    def are_canonical(self) -> pl.Series:
+        return self.texts.str.contains(rf"^(?:{_CANONICAL})$")
 
     @cached_property
     def moments(self) -> pl.Series:
