@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pipelines.console import headed
@@ -70,11 +69,11 @@ def _print_refusal(error: NothingKept, config: Config, console: Console) -> None
     console.print()
     for sentence in in_sentences(error.noted):
         _print_note(sentence, console)
-    console.print(f"[red]a run would refuse these logs:[/] {escape(error.verdict)}", highlight=False, soft_wrap=True)
+    console.print(headed("a run would refuse these logs:", f" {error.verdict}", style="red"), soft_wrap=True)
 
 
 def _print_note(text: str, console: Console) -> None:
-    console.print(f"[yellow]note:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    console.print(headed("note:", f" {text}", style="yellow"), soft_wrap=True)
 
 
 def _columns_table(tables: dict[str, Any], config: Config) -> Table:

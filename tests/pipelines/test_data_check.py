@@ -140,7 +140,7 @@ def said(folder, *settings):
     """What is said within this process, and whether a run would go on."""
     output = io.StringIO()
     config = load_config(folder / "shop.yaml", settings)
-    fine = check_data(config, Console(file=output, width=200))
+    fine = check_data(config, Console(file=output, width=200, markup=False, highlight=False))
     return output.getvalue(), fine
 
 
