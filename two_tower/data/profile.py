@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from two_tower.contracts import Float64
+from two_tower.data.plain import readable
 from two_tower.data.values import UInt64, column_hashes, is_missing
 
 Kind = str
@@ -352,7 +353,7 @@ def _texts(kind: Kind, series: pl.Series) -> pl.Series:
     if kind == "list":
         return series.explode().drop_nulls().rename("text")
     if kind == "time":
-        return series.cast(pl.Datetime("us")).cast(pl.String).rename("text")
+        return readable(series.cast(pl.Datetime("us"))).cast(pl.String).rename("text")
     texts = series.cast(pl.String)
     if kind == "float":
         whole = (series.round() == series) & (series.abs() < 2**53)
@@ -373,8 +374,9 @@ def _range(values: pl.Series) -> tuple[float | int | None, float | int | None]:
     """The smallest and the largest finite number, or the first and the last time in microseconds."""
     dtype = values.dtype
     if dtype == pl.Date or isinstance(dtype, pl.Datetime):
-        ends = pl.Series([values.min(), values.max()], dtype=dtype)
-        low, high = _times(ends).to_list()
+        physical = values.to_physical()  # what Python has no datetime for counts too
+        ends = pl.Series([physical.min(), physical.max()], dtype=physical.dtype)
+        low, high = _times(ends.cast(dtype)).to_list()
         return low, high
     if not dtype.is_numeric():
         return None, None
@@ -389,9 +391,16 @@ def _range(values: pl.Series) -> tuple[float | int | None, float | int | None]:
 
 
 def _times(values: pl.Series) -> pl.Series:
-    """Dates and timestamps as int64 microseconds since 1970, those without a zone as if in UTC."""
+    """Dates and timestamps as int64 microseconds since 1970, those without a zone as if in UTC.
+
+    What is too far away for that comes as the first or the last moment.
+    """
     zone = values.dtype.time_zone if isinstance(values.dtype, pl.Datetime) else None
-    return values.cast(pl.Datetime("us", zone), strict=False).to_physical()
+    micros = values.cast(pl.Datetime("us", zone), strict=False).to_physical()
+    if micros.null_count() == values.null_count():
+        return micros
+    ends = values.to_physical().cast(pl.Int64).sign() * (2**63 - 1)
+    return micros.zip_with(micros.is_not_null(), ends)
 
 
 def _type_name(dtype: pl.DataType) -> str:
@@ -461,11 +470,11 @@ def _floats(values: pl.Series) -> pl.Series:
 def _text(values: pl.Series) -> pl.Series:
     dtype = values.dtype
     if dtype == pl.Binary:
-        texts = values.bin.slice(0, TEXT).bin.encode("hex")
-    elif dtype.is_nested() or dtype == pl.Object:
-        texts = _json_texts(values.to_list())
+        texts = readable(values.bin.slice(0, TEXT))
+    elif dtype.is_nested():
+        texts = _json_texts(readable(values).to_list())
     else:
-        texts = values.cast(pl.String)
+        texts = readable(values).cast(pl.String)
     return texts.str.head(TEXT).set(is_missing(texts), None)
 
 
@@ -486,8 +495,6 @@ def _json_texts(values: Sequence[Any]) -> pl.Series:
 
 def _plain(value: Any) -> Any:
     """What JSON has no form for."""
-    if isinstance(value, bytes):
-        return value.hex()
     return value.to_list() if isinstance(value, pl.Series) else str(value)
 
 

@@ -21,6 +21,7 @@ from two_tower.config import Csv
 from two_tower.contracts import Int64
 from two_tower.data.delimited import QUOTING_HINT, line_blocks, parse_text, pieces_of, read_header
 from two_tower.data.headers import data_hint, header_hint
+from two_tower.data.plain import parquet_batches, plain
 from two_tower.data.records import Syntax
 from two_tower.data.sources import COMPRESSIONS, SourceFile, denied
 from two_tower.data.swallowed import Expected, Swallowed
@@ -256,12 +257,10 @@ def _open(path: str) -> Any:
 
 
 def _read_parquet(unit: Unit) -> Iterator[Batch]:
+    assert unit.row_group is not None
+    row = unit.first_row
     with _open(unit.path) as source:
-        file = pq.ParquetFile(source)
-        assert unit.row_group is not None
-        row = unit.first_row
-        for batch in file.iter_batches(BATCH_ROWS, row_groups=[unit.row_group]):
-            batch.validate(full=True)  # text that is not UTF-8 would be undefined behaviour further on
+        for batch in parquet_batches(source, row_group=unit.row_group, rows=BATCH_ROWS):
             yield Batch(pa.Table.from_batches([batch]), np.arange(row, row + batch.num_rows), [])
             row += batch.num_rows
 
@@ -335,8 +334,8 @@ def _parse_lines(block: bytes, *, first_row: int, lines: int) -> Batch:
         else:
             malformed.append((row, line.rstrip("\r")))
     names = list(dict.fromkeys(name for record in records for name in record))
-    table = pa.table({name: _column(record.get(name) for record in records) for name in names})
-    return Batch(table, np.array(rows, dtype=np.int64), malformed)
+    batch = pa.record_batch({name: _column(record.get(name) for record in records) for name in names})
+    return Batch(pa.Table.from_batches([plain(batch)]), np.array(rows, dtype=np.int64), malformed)
 
 
 def _column(values: Iterable[Any]) -> pa.Array:

@@ -18,6 +18,7 @@ from two_tower.contracts import ROLES, FeatureType, Float32, Int64
 from two_tower.data import notes
 from two_tower.data.conditions import in_words, meets, within
 from two_tower.data.notes import Noted
+from two_tower.data.plain import readable
 from two_tower.data.reading import Batch, Unit
 from two_tower.data.splits import TEST, TRAIN, VALIDATION, Int8
 from two_tower.data.swallowed import Expected
@@ -216,7 +217,7 @@ def bad_rows(frame: pl.DataFrame, rows: Int64, reasons: list[str], *, file: int)
     """The rows of `frame` as `BAD_ROWS`, their content as JSON."""
     if not frame.height:
         return BAD_ROWS.empty_table()
-    frame = frame.with_columns(pl.col(pl.Binary).bin.encode("hex"))  # JSON has no bytes
+    frame = pl.DataFrame([readable(column) for column in frame.get_columns()])
     content = frame.select(pl.struct(pl.all()).struct.json_encode()).to_series()
     files = np.full(frame.height, file, dtype=np.int32)
     return pa.table([files, rows, reasons, content.to_list()], schema=BAD_ROWS)

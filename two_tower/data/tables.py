@@ -14,6 +14,7 @@ from two_tower.config import Filter, ItemTable, UserTable
 from two_tower.contracts import FeatureType
 from two_tower.data.conditions import meets, refuse_unfit
 from two_tower.data.notes import Noted
+from two_tower.data.plain import readable
 from two_tower.data.reading import read_table, require_columns
 from two_tower.data.sources import SourceFile
 from two_tower.data.swallowed import Expected
@@ -128,6 +129,8 @@ def _readable_text(series: pl.Series, key: str) -> pa.ChunkedArray:
             f"{where}: values of type {kind} cannot be displayed, only text, numbers, times, true and false, and lists "
             "of them; write the part that people read as a column of its own"
         )
+    if value.is_temporal():
+        series = readable(series)
     try:
         if value is not kind:
             series = series.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)

@@ -12,11 +12,14 @@ import polars as pl
 import pyarrow as pa
 
 from two_tower.contracts import Float32
+from two_tower.data.plain import readable
 from two_tower.data.time_formats import as_times
 from two_tower.errors import DataError
 
 SHORT_WORDS = 16
 """Texts of so many words of 8 bytes are hashed side by side."""
+YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
+"""The years 1 to 9999 in microseconds; what lies outside stands for "for ever", and is no moment."""
 UInt64 = npt.NDArray[np.uint64]
 SPELLED = {
     True: r"(?i)^(?:true|t|yes|y|on|1(?:\.0*)?)$",
@@ -47,7 +50,7 @@ def id_text(column: pl.Series, *, untyped: bool = False) -> pl.Series:
     if dtype.is_nested() or dtype == pl.Object:
         raise DataError(f"the column {column.name!r} of type {dtype} cannot hold ids")
     try:
-        texts = column.cast(pl.String, strict=False)
+        texts = (readable(column) if dtype.is_temporal() else column).cast(pl.String, strict=False)
     except pl.exceptions.ComputeError as error:  # of bytes
         raise DataError(f"the column {column.name!r} holds bytes that are not UTF-8 text") from error
     if untyped or dtype.is_decimal():
@@ -76,15 +79,18 @@ def microseconds(column: pl.Series, *, timezone: str, time_format: str = "auto")
     Raises:
         DataError: The column's type cannot be a time.
     """
+    if column.dtype == pl.Categorical:
+        column = column.cast(pl.String)
     column = column if time_format == "auto" else as_times(column, time_format)
     dtype = column.dtype
     if dtype == pl.Null:
         return column.cast(pl.Int64)
-    if isinstance(dtype, pl.Datetime):
-        local = column.cast(pl.Datetime("us", dtype.time_zone))
-        return local.to_physical() if dtype.time_zone else _in_zone(local, timezone)
-    if dtype == pl.Date:
-        return _in_zone(column.cast(pl.Datetime("us")), timezone)
+    if isinstance(dtype, pl.Datetime) or dtype == pl.Date:
+        zone = dtype.time_zone if isinstance(dtype, pl.Datetime) else None
+        moments = column.cast(pl.Datetime("us", zone), strict=False)
+        known = moments.to_physical().is_between(*YEARS).fill_null(False)
+        moments = moments.zip_with(known, pl.Series([None], dtype=moments.dtype))
+        return moments.to_physical() if zone else _in_zone(moments, timezone)
     if dtype.is_integer():
         return _epoch_integers(column.cast(pl.Int64, strict=False))
     if dtype.is_float() or dtype.is_decimal():
@@ -157,7 +163,9 @@ def numbers(column: pl.Series) -> pl.Series:
     Raises:
         DataError: The column's type cannot be a number.
     """
-    if column.dtype.is_nested() or column.dtype.is_temporal():
+    if column.dtype == pl.Categorical:
+        column = column.cast(pl.String)
+    if column.dtype.is_nested() or column.dtype.is_temporal() or column.dtype == pl.Binary:
         raise DataError(f"the column {column.name!r} of type {column.dtype} cannot hold numbers")
     return column.cast(pl.Float64, strict=False).fill_nan(None)
 

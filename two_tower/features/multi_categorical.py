@@ -137,7 +137,7 @@ def _entries(column: pa.ChunkedArray) -> tuple[Int32, Int32, pa.Array]:
 
 def _without_empty(lists: Any) -> pa.Array:
     """The lists with trimmed strings, without the null and the empty ones."""
-    values = pc.utf8_trim_whitespace(pc.list_flatten(lists).cast(pa.string()))
+    values = pc.utf8_trim_whitespace(cast_text(pc.list_flatten(lists), kind="multi_categorical"))
     row = np.asarray(pc.list_parent_indices(lists), dtype=np.int64)
     keep = pc.fill_null(pc.not_equal(values, ""), False)
     counts = np.bincount(row[np.asarray(keep, dtype=bool)], minlength=len(lists))
