@@ -559,9 +559,11 @@ def pair(cell: Any, value: str, zone: str) -> tuple[Any, Any] | None:
     if isinstance(cell, date):
         moment = cell if isinstance(cell, datetime) else datetime(cell.year, cell.month, cell.day)
         moment = moment.replace(tzinfo=ZoneInfo(zone))
-        day = epoch(number) if number is not None and 10**8 < number < 10**10 else day
-        day = datetime(int(number), 1, 1, tzinfo=ZoneInfo(zone)) if re.fullmatch(r"\d{4}", value) else day
-        return (moment, day) if day else (moment, epoch(number)) if number is not None and number < 10**8 else None
+        if re.fullmatch(r"\d{4}|\d{8}", value):
+            day = datetime.strptime(value, "%Y%m%d"[: len(value) - 2]).replace(tzinfo=ZoneInfo(zone))
+        elif number is not None:
+            day = epoch(number)
+        return (moment, day) if day else None
     if not isinstance(cell, str):
         if day and not isinstance(cell, Decimal):
             return (epoch(cell), day) if cell >= 10**8 else None
@@ -569,7 +571,7 @@ def pair(cell: Any, value: str, zone: str) -> tuple[Any, Any] | None:
             return None
         return (cell, float(number)) if isinstance(cell, float) else (Decimal(cell), number)
     if day:
-        mine = epoch(cell) if re.fullmatch(r"\d{9,}", cell) else day_of(cell, zone)
+        mine = epoch(cell) if re.fullmatch(r"\d{9,}(\.\d+)?", cell) else day_of(cell, zone)
         return (mine, day) if mine else None
     if number is not None:
         return (number_of(cell), number) if number_of(cell) is not None else None
