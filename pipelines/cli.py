@@ -420,6 +420,8 @@ def recommend(
         raise ConfigError(
             "recommend needs a query: --user ID, --history ITEM,ITEM… or --context NAME=VALUE; or --all for every user"
         )
+    for text in (user or "", *history, *(context or [])):
+        _require_text(text)
     if version:
         asked = _find_version(version, workdir, env)[1]
     else:
@@ -1061,6 +1063,16 @@ def _console() -> Console:
     return Console(
         file=sys.stdout, width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False
     )
+
+
+def _require_text(text: str) -> None:
+    """Refuses what the command line has of bytes that are no text, which no id and no feature holds."""
+    from two_tower.errors import ConfigError
+
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{text!r}: not UTF-8 text") from error
 
 
 def _pairs(texts: list[str], option: str) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -395,3 +396,11 @@ def test_a_runner_on_other_machines_is_refused(world: Path, users: EveryUser, tm
     with pytest.raises(ConfigError, match=r"beam\.runner: recommendations are made on this machine"):
         score(world, users, tmp_path / "out", beam=beam)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("part", ["query_tower/signature.json", "index/settings.json"])
+def test_a_damaged_version_is_named(world: Path, users: EveryUser, tmp_path: Path, part: str) -> None:
+    shutil.copytree(world / "version", tmp_path / "version")
+    (tmp_path / "version" / part).write_bytes(b"other bytes")
+    with pytest.raises(ArtifactError, match=f"{part}: differs from what the manifest lists"):
+        recommend_all(tmp_path / "version", users, tmp_path / "out", k=3, exclude_seen=False, beam=ONE)

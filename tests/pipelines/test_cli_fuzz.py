@@ -5,26 +5,31 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import os
 import random
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from handmade import item_ids, random_log, write_prepared, write_version
+from registry_parts import write_evaluation
 
 from pipelines import cli
 from pipelines.runs import Run
+from two_tower.artifacts import content_hash, write_artifact
 from two_tower.config import load_config
+from two_tower.registry import Registry, version_id
 
 CALLS = 200
-SEED = int(os.environ.get("SEED", 20240117))
+SEED = 20240117
 ROWS = 240
 KINDS = ("buy", "view", "view", "view")
 
@@ -71,6 +76,8 @@ class Shop:
 
     folder: Path
     rng: random.Random
+    champion: Path
+    """Where a registry with a champion, and the prepared data of its run, lie."""
 
     def path(self, name: str) -> Path:
         return self.folder / "data" / "shop" / name
@@ -96,7 +103,13 @@ class Shop:
         )
         (self.folder / "q.jsonl").write_text('{"user_id": "c1", "history": ["i1"]}\n')
         self.write(CONFIG)
-        Run.start(self.folder / "runs", name="shop", config_file="shop.yaml", config=CONFIG).save()
+        run = Run.start(self.folder / "runs", name="shop", config_file="shop.yaml", config=CONFIG)
+        run.step("prepare_data").outputs["prepared"] = str(self.champion / "prepared")
+        run.version = (self.champion / "version").read_text()
+        run.save()
+
+    def add_champion(self) -> None:
+        shutil.copytree(self.champion / "registry", self.folder / "runs" / "registry")
 
 
 Fault = Callable[[Shop], str]
@@ -282,18 +295,19 @@ def odd_columns(shop: Shop) -> str:
     return f"orders.parquet: {name!r} holds {kind}"
 
 
+LINES = [
+    "7", "[]", "null", "{", '{"customer": {"a": 1}}', '{"customer": [1]}', '{"customer": 1e400, "age": 1}', "NaN",
+    '{"customer": "\\ud800"}', '{"customer": 12345678901234567890123, "age": "x"}', "{}", '{"user_id": 7.5}',
+    '{"user_id": "c1", "user_id": 2}', '{"": 1}', "[" * 5000, '{"age": {"b": []}}',
+]  # fmt: skip
+"""Lines of JSON Lines, as users or as queries."""
+
+
 def odd_lines(shop: Shop) -> str:
-    """A line of JSON Lines with something else in it: of the users or of the queries."""
-    lines = [
-        "7", "[]", "null", "{", '{"customer": {"a": 1}}', '{"customer": [1]}', '{"customer": 1e400, "age": 1}', "NaN",
-        '{"customer": "\\ud800"}', '{"customer": 12345678901234567890123, "age": "x"}', "{}", '{"user_id": 7.5}',
-        '{"user_id": "c1", "user_id": 2}', '{"": 1}', "[" * 5000, '{"age": {"b": []}}',
-    ]  # fmt: skip
-    file = shop.rng.choice([shop.path("users.jsonl"), shop.folder / "q.jsonl"])
-    line = shop.rng.choice(lines)
-    with file.open("a") as opened:
-        opened.write(line + "\n")
-    return f"{file.name}: {line[:40]}"
+    """A line of the users with something else in it."""
+    with shop.path("users.jsonl").open("a") as opened:
+        opened.write((line := shop.rng.choice(LINES)) + "\n")
+    return f"users.jsonl: {line[:40]}"
 
 
 def odd_record(shop: Shop) -> str:
@@ -321,6 +335,30 @@ def odd_record(shop: Shop) -> str:
     return f"runs: {kind}"
 
 
+def odd_question(shop: Shop) -> str:
+    """Nothing; what is odd is what the champion is asked."""
+    shop.add_champion()
+    return "a champion"
+
+
+def odd_queries(shop: Shop) -> str:
+    shop.add_champion()
+    with (shop.folder / "q.jsonl").open("a") as opened:
+        opened.write((line := shop.rng.choice(LINES)) + "\n")
+    return f"q.jsonl: {line[:40]}"
+
+
+def odd_version(shop: Shop) -> str:
+    """A file of the champion that is missing or of other bytes."""
+    shop.add_champion()
+    files = sorted(path for path in (shop.folder / "runs" / "registry").rglob("*") if path.is_file())
+    file = shop.rng.choice(files)
+    file.unlink()
+    if other := shop.rng.random() < 0.5:
+        file.write_bytes(shop.rng.randbytes(200))
+    return f"{file.relative_to(shop.folder)} {'holds other bytes' if other else 'is gone'}"
+
+
 def no_fault(shop: Shop) -> str:
     return "none"
 
@@ -334,7 +372,7 @@ FAULTS: dict[Fault, tuple[str, ...]] = {
     broken_file: ("data check",),
     odd_cells: ("data check",),
     odd_columns: ("data check",),
-    odd_lines: ("data check", "recommend --queries"),
+    odd_lines: ("data check",),
     odd_record: (
         "runs list",
         "runs show",
@@ -344,6 +382,9 @@ FAULTS: dict[Fault, tuple[str, ...]] = {
         "recommend",
         "recommend --queries",
     ),
+    odd_question: ("ask",),
+    odd_queries: ("recommend --queries",),
+    odd_version: ("recommend", "recommend --queries", "registry list", "registry show", "registry rollback"),
     no_fault: ("runs show nobody", "registry promote", "override", "compile nowhere", "runs list odd"),
 }
 COMMANDS = {
@@ -371,16 +412,45 @@ def call(command: str, rng: random.Random) -> list[str]:
     if command == "override":
         key = rng.choice([*(".".join(map(str, path)) for path in places(CONFIG)), "", ".", "a..b", "data.", "[/x].y"])
         return ["config", "show", "shop.yaml", "--set", f"{key}={rng.choice(['', '[', '{', '*a', '1', '[/x]', 'Жük'])}"]
+    if command == "ask":
+        option = rng.choice(["--user", "--history", "--context", "--k", "--version", "--queries"])
+        return ["recommend", "--config", "shop.yaml", "--user", "u1", option, rng.choice(ASKED)]
     return COMMANDS[command].split()
 
 
+ASKED = [
+    "u1", "i1,i2", ",", " ", "", "-5", "$(id)", "[/x]", "Жük 🛒", "\udcff", "x" * 5000, "a=b", "user.age=x", "=", "0",
+    "9" * 30,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with a champion that answers, and the prepared data of the run that made it."""
+    folder, ids = tmp_path_factory.mktemp("champion"), item_ids(12)
+    write_prepared(folder / "prepared", random_log(users=7, items=12, events=200), items=12)
+    with write_artifact(folder / "towers", "trained_towers") as out:
+        out.path("towers.npz").write_bytes(b"weights")
+    trained = {"prepared_data": folder / "prepared", "trained_towers": folder / "towers"}
+    made_from = {kind: content_hash(place) for kind, place in trained.items()}
+    vectors = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+    write_version(folder / "parts", vectors, ids, made_from=made_from)
+    parts = {name: folder / "parts" / name for name in ("query_tower", "candidate_tower", "index")}
+    version = version_id(*parts.values())
+    write_evaluation(folder / "evaluation", version, champion=None)
+    others = {"evaluation": folder / "evaluation", "trained_towers": folder / "towers", "prepared": folder / "prepared"}
+    Registry(folder / "registry", "shop").promote(**parts, **others, config=CONFIG)
+    (folder / "version").write_text(version)
+    return folder
+
+
 @pytest.mark.slow
-def test_one_fault_is_answered_in_words(tmp_path, monkeypatch, capfd):
+def test_one_fault_is_answered_in_words(champion, tmp_path, monkeypatch, capfd):
     rng, wrong = random.Random(SEED), []
     monkeypatch.delenv("TWO_TOWER_DATA", raising=False)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # lest pytest takes what a person would see
     for number in range(CALLS):
-        shop = Shop(tmp_path / str(number), random.Random(rng.random()))
+        shop = Shop(tmp_path / str(number), random.Random(rng.random()), champion)
         shop.make()
         fault = rng.choice(list(FAULTS))
         arguments = call(rng.choice(FAULTS[fault]), rng)
@@ -403,7 +473,7 @@ def complaint_of(capfd: pytest.CaptureFixture[str]) -> str:
         code, raised = 1, error
     out, err = capfd.readouterr()
     if raised is not None:
-        return f"{type(raised).__name__}: {raised}"[:300]
+        return f"{type(raised).__name__}: …{str(raised)[-300:]}"
     if "Traceback" in out + err or "panicked" in out + err:
         return f"a traceback: {err[-300:]}"
     if code not in (0, 1, 2):

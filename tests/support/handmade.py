@@ -187,9 +187,16 @@ def write_query_tower(
     return folder
 
 
-def write_version(folder: Path, vectors: np.ndarray, ids: list[str], *, known: int | None = None) -> Path:
+def write_version(
+    folder: Path,
+    vectors: np.ndarray,
+    ids: list[str],
+    *,
+    known: int | None = None,
+    made_from: dict[str, str] | None = None,
+) -> Path:
     """What of a version's folder answers requests; the query tower knows the first `known` items."""
-    with write_artifact(folder / "candidate_tower", "candidate_tower") as artifact:
+    with write_artifact(folder / "candidate_tower", "candidate_tower", made_from=made_from or {}) as artifact:
         artifact.path("saved_model/saved_model.pb").write_bytes(b"candidates")
     made_from = {"candidate_tower": content_hash(folder / "candidate_tower")}
     embeddings = write_embeddings(folder / "embeddings", vectors, ids, made_from=made_from)

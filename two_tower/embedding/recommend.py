@@ -173,6 +173,8 @@ class _Scoring:
 
     def _score(self, missing: dict[int, int]) -> None:
         """Writes the missing shards, whose rows are given by their numbers."""
+        for part in ("query_tower", "index"):
+            open_artifact(self.version / part, part)  # a worker finds damage too, but Beam makes a bug of its word
         work = ScoreShard(
             version=str(self.version),
             queries=str(self.queries),
