@@ -124,8 +124,8 @@ def by_ids(prepared: Prepared) -> dict[str, Any]:
     columns += ("recent_count_validation", "recent_count_test")
     found["items"] = {row["item_id"]: tuple(row[name] for name in columns) for row in prepared.items().to_pylist()}
     found["item_order"], found["user_order"] = items, users
-    found["rows"] = {name: count for name, count in prepared.summary["rows"].items() if name != "noted"}
-    found["events"], found["tied"] = prepared.summary["events"], prepared.summary["tied"]
+    for name in ("rows", "events", "tied"):
+        found[name] = prepared.summary[name]
     return found
 
 
