@@ -121,6 +121,8 @@ NameOfSchedule = Annotated[str, typer.Argument(metavar="NAME", help="A schedule 
 Wait = Annotated[bool, typer.Option("--wait", help="Follows the run to its end; the exit code is that of `run`.")]
 
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
+MOST_ITEMS = 100_000
+"""So many a query are recommended; the vectors of a batch and their scores are held in memory."""
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of the system that are no wrong usage."""
 
@@ -400,7 +402,9 @@ def recommend(
             callback=_folder,
         ),
     ] = None,
-    k: Annotated[int | None, typer.Option("--k", min=1, help="How many items: 10, with --all 100.")] = None,
+    k: Annotated[
+        int | None, typer.Option("--k", min=1, max=MOST_ITEMS, help="How many items: 10, with --all 100.")
+    ] = None,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out the items of the past.")] = False,
     workdir: Workdir = DEFAULT_WORKDIR,
     env: OptionalEnvironment = None,

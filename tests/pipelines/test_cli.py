@@ -95,6 +95,7 @@ def test_compile_writes_a_pipeline_file(tmp_path):
         (("evaluate", "configs/tiny.yaml"), "--version"),
         (("runs", "compare", "latest", "latest", "--page", "page.txt"), "ends with .html"),
         (("recommend", "--version", "a", "--user", b"\xff"), r"'\udcff': not UTF-8 text"),
+        (("recommend", "--version", "a", "--user", "1", "--k", "9" * 30), "100000"),
         (("run",), "CONFIG"),
         (("data", "chekc", "configs/tiny.yaml"), "data chekc: no such data set or command; did you mean 'check'?"),
         (("data", "tinny"), "did you mean 'tiny'?"),

@@ -291,6 +291,13 @@ def test_an_unreadable_line_of_the_history_is_named(registry: Registry, tmp_path
         registry.history()
 
 
+def test_a_history_that_is_no_text_is_named(registry: Registry, tmp_path: Path) -> None:
+    promote(registry, tmp_path, "a")
+    write_file(registry, "history.jsonl", b"\x00\xff")
+    with pytest.raises(RegistryError, match=r"history\.jsonl: not UTF-8 text"):
+        registry.history()
+
+
 def test_a_history_that_was_lost_keeps_the_champions_line(registry: Registry, tmp_path: Path) -> None:
     a = promote(registry, tmp_path, "a")
     remove_files(registry, "history.jsonl")

@@ -439,8 +439,12 @@ class Registry:
             raise RegistryError(f"{self._file('champion.json')}: not a readable alias: {error!r}") from error
 
     def _decisions(self, alias: _Alias | None) -> list[Decision]:
+        try:
+            lines = self._storage.read_history()[0].splitlines()
+        except UnicodeDecodeError as error:
+            raise RegistryError(f"{self._file('history.jsonl')}: not UTF-8 text: {error}; mend the file") from error
         decisions = []
-        for number, line in enumerate(self._storage.read_history()[0].splitlines(), start=1):
+        for number, line in enumerate(lines, start=1):
             try:
                 decisions.append(Decision(**json.loads(line)))
             except (ValueError, TypeError) as error:
