@@ -112,6 +112,8 @@ def _find(pattern: str, source: Source, *, key: str, roots: list[str], dataset: 
                 f"{key}.path: the ending of {unknown[0]} says no format (known: {', '.join(FORMATS)}, also with "
                 f"{', '.join(COMPRESSIONS)}); rename the file or set {key}.format"
             )
+        if unknown:
+            log.info("%s.path: passed over %d files of no known format, such as %s", key, len(unknown), unknown[0])
         files = known
     if not files:
         raise DataError(f"{key}.path: the folder {looked_in} holds no data files")
