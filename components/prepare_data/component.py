@@ -22,9 +22,10 @@ def prepare_data(
     from components.runtime import running
     from two_tower.config import Beam, Data, parse_section
     from two_tower.data import prepare
+    from two_tower.progress import log
 
     with running("prepare_data") as step:
-        prepare(
+        notes = prepare(
             json.loads(sources),
             step.write(prepared),
             data=parse_section(Data, data),
@@ -32,3 +33,5 @@ def prepare_data(
             profile=step.write(profile),
             previous=step.fetch(previous) or None,
         )
+        for note in notes:
+            log.info("prepare_data: note: %s", note)

@@ -150,6 +150,11 @@ def test_a_first_line_that_names_no_columns_is_answered_by_what_to_set(tmp_path:
 
 DEFECTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "too few names": ("u1,i1,3\n", {"header": False, "names": ["user", "item"]}, "csv.names has 2 names.* 3 fields"),
+    "a type of no column": (
+        "user,item,time\n",
+        {"types": {"tiem": "integer"}},
+        r"no column 'tiem', which data\.interactions\.csv\.types names; did you mean 'time'",
+    ),
     "another encoding": ("user,item\n\x81\n", {"encoding": "ascii"}, r"log\.csv: not ascii text.*csv\.encoding"),
 }
 
@@ -264,6 +269,15 @@ def test_a_table_whose_lines_are_swallowed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text('sku,title,price\n1,"Heroes,3.5\n2,b,1\n3,12" mix,2\n4,d,2\n')
     items = {"path": str(tmp_path / "items.csv"), "id": "sku"}
     with pytest.raises(DataError, match=r"items\.csv: row 0: a quote opens here, and 3 lines become one value.*none"):
+        run(tmp_path / "prepared", settings(write_rows(tmp_path / "log.csv", LOG), items=items))
+
+
+def test_of_a_table_whose_columns_nobody_has_described_the_other_lines_tell_what_a_row_is(tmp_path: Path) -> None:
+    rows = [f"{n:04},thing {n},{n}.5" for n in range(12)]
+    rows[3], rows[9] = '0003,"Heroes,3.5', '0009,of 12",9.5'
+    (tmp_path / "items.csv").write_text("\n".join(["sku,title,price", *rows]) + "\n")
+    items = {"path": str(tmp_path / "items.csv"), "id": "sku"}
+    with pytest.raises(DataError, match=r"items\.csv: row 3: a quote opens here, and 7 lines become one value"):
         run(tmp_path / "prepared", settings(write_rows(tmp_path / "log.csv", LOG), items=items))
 
 

@@ -352,7 +352,7 @@ def test_named_columns_of_odd_types_are_refused_by_file_and_name(
         ({"type": "numeric"}, pa.array([1, 2], LENGTHS), "cannot be a numeric feature"),
         ({"type": "vector"}, pa.array([[b"a"], [b"b"]]), "cannot be a vector feature"),
         ({"type": "timestamp"}, pa.array([1, 2], LENGTHS), "cannot be a timestamp feature"),
-        (None, pa.array([[[1]], []]), "cannot be shown"),
+        (None, pa.array([[[1]], []]), "cannot be displayed"),
     ],
 )
 def test_features_of_odd_types_are_refused(tmp_path: Path, feature: Any, values: pa.Array, says: str) -> None:

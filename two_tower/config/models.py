@@ -585,7 +585,7 @@ class Training(Settings):
     epochs: int = Field(5, ge=1, le=1_000_000)
     batch_size: int = Field(2048, ge=2, le=MANY, description="About how many positives a step sees.")
     learning_rate: float = Field(
-        1e-3, ge=1e-10, le=1000, description="Adam's, at its highest; it falls to none along a cosine."
+        1e-3, ge=1e-10, le=1e30, description="Adam's, at its highest; it falls to none along a cosine."
     )
     warmup: float = Field(0.0, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     weight_decay: float = Field(0.0, ge=0, le=1e6, description="Decoupled, as in AdamW.")

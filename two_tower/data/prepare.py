@@ -50,8 +50,8 @@ def prepare(
     beam: Beam,
     profile: str | Path | None = None,
     previous: str | Path | None = None,
-) -> None:
-    """Writes the `prepared_data` artefact of docs/artefacts.md into the folder `out`.
+) -> list[str]:
+    """Writes the `prepared_data` artefact of docs/artefacts.md into the folder `out`; says what is odd in sentences.
 
     The same files and settings give the same bytes, on whatever runner, in whatever order its bundles run, and
     whether everything is read or, with `previous`, only what is new.
@@ -80,7 +80,7 @@ def prepare(
         writer = stack.enter_context(write_artifact(out, KIND, config=config))
         about = stack.enter_context(write_artifact(profile, PROFILE_KIND, config=config)) if profile else None
         work.make()
-        _Preparation(sources, writer, about, work, data, beam, earlier).run()
+        return _Preparation(sources, writer, about, work, data, beam, earlier).run()
 
 
 def _refuse_unreachable(logs: list[SourceFile], beam: Beam) -> None:
@@ -127,8 +127,8 @@ class _Preparation:
         newest = max(file["modified"] for file in self.logs) + DAY
         self.job = shards.Job(data=data, work=work, newest=newest, earlier=_shared(earlier, work))
 
-    def run(self) -> None:
-        """All the stages."""
+    def run(self) -> list[str]:
+        """All the stages; what is odd about the logs and tables."""
         started = time.monotonic()
         require_columns(self.logs, source_columns(self.data), self.data.interactions.csv)
         timezone = self.data.interactions.timezone
@@ -183,9 +183,8 @@ class _Preparation:
             users=users,
             known=(item_numbers, user_numbers),
         )
-        for sentence in notes.in_sentences(said):
-            log.info("prepare_data: note: %s", sentence)
         log.info("prepare_data: done in %s", human_seconds(time.monotonic() - started))
+        return notes.in_sentences(said)
 
     def _read(self) -> list[Unit]:
         """Stage 1: files to shards, shards to merged shards. Returns all units, also those that were read earlier."""

@@ -103,6 +103,8 @@ def require_columns(files: list[SourceFile], columns: dict[str, str], csv: Csv |
         DataError: One is missing; the message names the file, the columns that are there and the nearest one.
     """
     csv = csv or Csv()
+    section = ".".join(next(iter(columns.values())).split(".")[:2])
+    columns = columns | {name: f"{section}.csv.types" for name in csv.types if name not in columns}
     for file in files:
         if csv != Csv() and file["format"] != "csv":
             raise DataError(f"{file['path']}: csv says how delimited text is written, but this is {file['format']}")
@@ -114,7 +116,7 @@ def require_columns(files: list[SourceFile], columns: dict[str, str], csv: Csv |
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise DataError(
                 f"{file['path']}: no column {missing[0]!r}, which {columns[missing[0]]} names{hint} "
-                f"(columns that are there: {', '.join(present)}){_header_hint(file, csv, columns)}"
+                f"(columns that are there: {', '.join(present)}){_header_hint(file, csv, [*columns], key=section)}"
             )
 
 
@@ -283,13 +285,12 @@ def _csv_names(path: str, csv: Csv) -> list[str] | None:
         raise DataError(f"{error}{data_hint(names or [])}") from error
 
 
-def _header_hint(file: SourceFile, csv: Csv, columns: dict[str, str]) -> str:
+def _header_hint(file: SourceFile, csv: Csv, wanted: list[str], *, key: str) -> str:
     """What to set so that a delimited file has the columns that are wanted; empty where nothing helps."""
     if file["format"] != "csv":
         return ""
     with _open(file["path"]) as source:
-        key = ".".join(next(iter(columns.values())).split(".")[:2])
-        return header_hint(source.read(HEAD_BYTES), Syntax.of(csv, file["path"]), [*columns], key=key)
+        return header_hint(source.read(HEAD_BYTES), Syntax.of(csv, file["path"]), wanted, key=key)
 
 
 def _read_csv(unit: Unit) -> Iterator[Batch]:

@@ -17,6 +17,9 @@ from two_tower.contracts import Bool
 from two_tower.data.records import Records, Syntax, is_regular
 from two_tower.data.values import is_missing, microseconds, numbers, with_points
 
+SAMPLE, ENOUGH = 200, 5
+"""So many records are looked at for what columns hold where nobody has said it, and so few say nothing."""
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -56,10 +59,28 @@ def find_swallowing(records: Records, names: list[str], syntax: Syntax, expected
     if records.is_regular and several.any():
         several &= _may_hold_rows(records, len(names), syntax)
     found = {len(records) - 1} if records.is_open else set()
+    if several.any() and not expected.tells(names):
+        expected = _expected_of(records, names, syntax)
     for number in np.flatnonzero(several).tolist():
         if number not in found and _is_swallowing(records.bytes_of(number), names, syntax, expected):
             found.add(number)
     return sorted(found)
+
+
+def _expected_of(records: Records, names: list[str], syntax: Syntax) -> Expected:
+    """The columns that hold nothing but times or numbers in records of one line, for want of better knowledge."""
+    single = np.flatnonzero(records.counted & (records.lines == 1))[:SAMPLE].tolist()
+    fields = [syntax.fields(records.bytes_of(number).decode()) for number in single]
+    columns = list(zip(*(each for each in fields if len(each) == len(names)), strict=True))
+    kinds: dict[str, list[str]] = {"times": [], "numbers": []}
+    for name, values in zip(names, columns, strict=False):
+        column = pl.Series(name, values, dtype=pl.String)
+        readings = {"numbers": numbers(column), "times": microseconds(column, timezone="UTC")}
+        for kind, read in readings.items():
+            if len(column) >= ENOUGH and read.is_not_null().all():
+                kinds[kind].append(name)
+                break
+    return Expected(tuple(kinds["times"]), tuple(kinds["numbers"]))
 
 
 def lines_of(record: bytes) -> list[str]:
