@@ -123,6 +123,8 @@ Wait = Annotated[bool, typer.Option("--wait", help="Follows the run to its end; 
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 MOST_ITEMS = 100_000
 """So many a query are recommended; the vectors of a batch and their scores are held in memory."""
+MOST_DAYS = 365_000
+"""As of `retention.days`; there is no date much longer ago."""
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of the system that are no wrong usage."""
 
@@ -309,7 +311,7 @@ def evaluate(
     workdir = workdir.resolve()
     root = workdir / "registry"
     asked = find_stored(root, loaded.name, version)
-    other = find_stored(root, loaded.name, against) if against else None
+    other = find_stored(root, loaded.name, against) if against is not None else None
     if other and other.id == asked.id:
         raise ConfigError(f"--version {version} and --against {against} are the same version, {asked.id}")
     if out:
@@ -426,11 +428,7 @@ def recommend(
         )
     for text in (user or "", *history, *(context or [])):
         _require_text(text)
-    if version:
-        asked = _find_version(version, workdir, env)[1]
-    else:
-        assert config is not None
-        asked = _champion_of(config, workdir, env)
+    asked = _champion_of(config, workdir, env) if config is not None else _find_version(version or "", workdir, env)[1]
     prepared = _prepared_by(workdir, env)
     if everyone:
         _recommend_to_all(prepared, out, config, asked, queries, k=k or 100, exclude_seen=exclude_seen)
@@ -463,13 +461,11 @@ def data_fetch(
     force: Annotated[bool, typer.Option("--force", help="Makes it again where it is there already.")] = False,
 ) -> None:
     """Fetch or make a data set; `two-tower data NAME` is short for this."""
-    import yaml
-
     from components.runtime import log_to_console
     from pipelines.datasets import make_dataset
 
     log_to_console()
-    options = {key: yaml.safe_load(value) for key, value in _pairs(option or [], "--set")}
+    options = {key: _from_yaml(value, f"--set {key}") for key, value in _pairs(option or [], "--set")}
     print(make_dataset(name, out, force=force, **options))
 
 
@@ -668,7 +664,10 @@ def registry_prune(
         int | None, typer.Option(min=1, help="How many versions stay; that of the configuration if not given.")
     ] = None,
     days: Annotated[
-        int | None, typer.Option(min=0, help="Younger ones stay beyond that; that of the configuration if not given.")
+        int | None,
+        typer.Option(
+            min=0, max=MOST_DAYS, help="Younger ones stay beyond that; that of the configuration if not given."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Says what would go, and removes nothing.")] = False,
     workdir: Workdir = DEFAULT_WORKDIR,
@@ -1091,6 +1090,18 @@ def _pairs(texts: list[str], option: str) -> list[tuple[str, str]]:
     return pairs
 
 
+def _from_yaml(text: str, option: str) -> Any:
+    """What YAML takes an option's value for."""
+    import yaml
+
+    from two_tower.errors import ConfigError
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: such as 2024-02-31, or thousands of digits
+        raise ConfigError(f"{option}: not valid YAML: {error}") from error
+
+
 def _registry_root(workdir: Path, env: Path | None) -> str:
     """Where the registries are: in the working folder, or where the environment has them."""
     if env is None:
@@ -1123,7 +1134,7 @@ def _find_version(version: str, workdir: Path, env: Path | None) -> tuple[Regist
         (registry, stored)
         for registry in list_registries(_registry_root(workdir, env))
         for stored in registry.versions()
-        if stored.id.startswith(version)
+        if version and stored.id.startswith(version)  # nothing, such as an empty variable, names none
     ]
     if len(found) != 1:
         problem = "no stored version starts with" if not found else "several stored versions start with"

@@ -41,14 +41,14 @@ def find_stored(root: Path, name: str, version: str) -> Version:
         return champion
     stored = registry.versions()
     found = [each for each in stored if each.id == version] or [each for each in stored if each.id.startswith(version)]
-    if len(found) == 1:
+    if len(found) == 1 and version:  # every id begins with nothing, which stands for none
         return found[0]
-    if found:
+    if len(found) > 1:
         ids = ", ".join(each.id for each in found)
         raise RegistryError(f"{registry.folder}: several versions start with {version!r}: {ids}")
     elsewhere = [
         folder.name
-        for folder in sorted(root.glob("*/"))
+        for folder in sorted(root.glob("*/") if version else ())
         if folder.name != name and any(each.id.startswith(version) for each in Registry(root, folder.name).versions())
     ]
     if elsewhere:

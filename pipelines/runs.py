@@ -145,7 +145,8 @@ def find_run(workdir: Path, run_id: str) -> Run:
     if run_id == "latest":
         found = runs[-1:]
     else:
-        found = [run for run in runs if run.run_id == run_id] or [run for run in runs if run.run_id.startswith(run_id)]
+        begin = [run for run in runs if run_id and run.run_id.startswith(run_id)]
+        found = [run for run in begin if run.run_id == run_id] or begin
     if len(found) == 1:
         return found[0]
     known = ", ".join(run.run_id for run in runs[-5:]) or "none"

@@ -17,6 +17,7 @@ from pipelines.datasets.text_search import make_text_search
 from pipelines.datasets.tiny import make_tiny
 from two_tower.artifacts import MANIFEST, locked, open_artifact, write_artifact
 from two_tower.errors import ArtifactError, ConfigError, DataError
+from two_tower.settings import MANY
 
 log = logging.getLogger("two_tower")
 
@@ -78,11 +79,15 @@ def _checked_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
     for option, value in options.items():
         if option not in known:
             raise ConfigError(f"{name} has no option {option!r}; its options: {', '.join(known) or 'none'}")
-        if not isinstance(value, type(known[option])) and not (
-            isinstance(known[option], float) and value == int(value)
-        ):
+        if not _is_like(value, known[option]):
             raise ConfigError(f"{name}: {option} is {value!r}, expected a value such as {known[option]!r}")
     return {**known, **options}
+
+
+def _is_like(value: Any, default: float) -> bool:
+    """Whether an option's value is a number like its default: from 0 up, and whole where that is."""
+    kinds = (int, float) if isinstance(default, float) else int
+    return isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value <= MANY
 
 
 def _is_there(folder: Path, options: dict[str, Any]) -> bool:

@@ -30,6 +30,7 @@ BLOCK_PAIRS = 1 << 23
 """User-item pairs that are weighed at once by one thread."""
 START = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp())
 DAY = 86_400
+MOST_DAYS = 36_500
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def make_synthetic(
     Raises:
         ConfigError: The sizes do not fit together.
     """
+    if not 1 <= days <= MOST_DAYS:
+        raise ConfigError(f"{days} days: expected 1 to {MOST_DAYS}")
     world = draw_world(
         users=users, items=items, per_user=per_user, dim=dim, sharpness=sharpness, noise=noise, pool=pool, seed=seed
     )

@@ -105,7 +105,7 @@ def choose_run(runs: list[RemoteRun], run_id: str) -> RemoteRun:
     Raises:
         UserError: There is none, or more than one.
     """
-    found = runs[:1] if run_id == "latest" else [run for run in runs if run.run_id.startswith(run_id)]
+    found = runs[:1] if run_id == "latest" else [run for run in runs if run_id and run.run_id.startswith(run_id)]
     exact = [run for run in found if run.run_id == run_id]
     if len(exact or found) == 1:
         return (exact or found)[0]

@@ -247,6 +247,7 @@ def test_overrides_replace_add_and_remove() -> None:
         ("=3", "expected key=value"),
         ("training.epochs={", "the value is not valid YAML"),
         ("description=*x", "the value is not valid YAML"),
+        ("training.epochs=&a [*a]", "an alias stands inside of what it refers to"),
         ("evaluation.ks.9=5", "'9' is not an index of a list of 3"),
         ("evaluation.ks.-1=5", "'-1' is not an index of a list of 3"),
         ("evaluation.ks.x=5", "'x' is not an index of a list of 3"),

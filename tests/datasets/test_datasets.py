@@ -124,6 +124,17 @@ def test_unknown_names_and_options_say_what_there_is(tmp_path: Path) -> None:
         make_dataset("tiny", tmp_path, users=0)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("users", True), ("users", 20.5), ("users", 2**31), ("seed", -1), ("noise", "abc"), ("noise", [1]),
+     ("noise", float("nan")), ("sharpness", float("inf")), ("noise", False), ("days", 0), ("days", 10**9)],
+)  # fmt: skip
+def test_an_option_that_only_a_library_would_refuse_is_refused(tmp_path: Path, option: str, value: object) -> None:
+    options = {"users": 20, "items": 50, "per_user": 3, option: value}
+    with pytest.raises(ConfigError, match=f"{option} is |days: expected 1 to 36500"):
+        make_dataset("synthetic", tmp_path, **options)
+
+
 def test_a_whole_number_will_do_for_a_share(tmp_path: Path) -> None:
     folder = make_dataset("synthetic", tmp_path, users=20, items=50, per_user=3, noise=0)
     assert open_artifact(folder, "dataset").manifest.config["noise"] == 0

@@ -99,6 +99,9 @@ def test_compile_writes_a_pipeline_file(tmp_path):
         (("run",), "CONFIG"),
         (("data", "chekc", "configs/tiny.yaml"), "data chekc: no such data set or command; did you mean 'check'?"),
         (("data", "tinny"), "did you mean 'tiny'?"),
+        (("data", "tiny", "--set", "users={"), "--set users: not valid YAML"),
+        (("data", "tiny", "--set", f"users={'9' * 5000}"), "--set users: not valid YAML"),
+        (("registry", "prune", "configs/tiny.yaml", "--days", "9" * 30), "365000"),
         (("config", "show", "configs"), "configs: cannot read the configuration"),
         (("nonsense",), "nonsense"),
     ],
@@ -158,6 +161,7 @@ def test_what_is_not_there_is_named(tmp_path):
     workdir = ("--workdir", str(tmp_path))
     assert "no run is called 'latest'" in two_tower("runs", "show", *workdir).stderr
     assert "abc" in two_tower("registry", "show", "abc", *workdir).stderr
+    assert "starts with ''" in two_tower("recommend", "--version", "", "--user", "1", *workdir).stderr
     assert "no champion" in two_tower("recommend", "--config", "configs/tiny.yaml", "--history", "1", *workdir).stderr
     result = two_tower("evaluate", "configs/tiny.yaml", "--version", "abc", *workdir)
     assert result.returncode == 1 and "no version 'abc'; there are: none" in result.stderr

@@ -12,6 +12,7 @@ from handmade import DAY, item_ids, random_log, write_prepared, write_version
 from registry_parts import make_parts, version_of
 from rich.console import Console
 
+from pipelines.cli import registry_promote
 from pipelines.evaluate import (
     differences_table,
     evaluate_version,
@@ -59,6 +60,17 @@ def test_a_version_is_found_by_its_id_its_beginning_and_as_the_champion(root: Pa
     assert find_stored(root, "shop", "champion").id == second
     with pytest.raises(RegistryError, match=f"several versions start with '': .*{second}, {first}"):
         find_stored(root, "shop", "")
+
+
+def test_an_empty_id_is_that_of_no_version_though_every_id_begins_so(root: Path) -> None:
+    with pytest.raises(RegistryError, match=r"museum: no version ''; there are: [0-9a-f]{16}$"):
+        find_stored(root, "museum", "")
+
+
+def test_an_empty_id_promotes_nothing(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "registry").symlink_to(root)
+    with pytest.raises(RegistryError, match="no stored version starts with ''"):
+        registry_promote("", workdir=tmp_path)
 
 
 def test_a_version_that_is_not_there_is_told_with_those_that_are(root: Path) -> None:

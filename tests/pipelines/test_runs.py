@@ -32,6 +32,12 @@ def test_a_run_is_found_by_its_id_its_beginning_and_as_the_latest(tmp_path):
         find_run(tmp_path, "x")
 
 
+def test_an_empty_id_is_that_of_no_run_though_every_id_begins_so(tmp_path):
+    start(tmp_path)
+    with pytest.raises(UserError, match="no run is called ''"):
+        find_run(tmp_path, "")
+
+
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"run_id": "1", "steps": [{"nam": "x"}]}'])
 def test_a_record_that_cannot_be_read_does_not_hide_the_others(tmp_path, content):
     run = start(tmp_path)

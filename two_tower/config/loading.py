@@ -127,7 +127,10 @@ def _read(path: Path, overrides: Iterable[str], model: type[BaseModel]) -> tuple
         raise ConfigError(f"{path}: expected a mapping with the keys {', '.join(model.model_fields)}")
     for override in overrides:
         _apply_override(data, override)
-    return node, _plain(data)
+    try:
+        return node, _plain(data)
+    except RecursionError as error:
+        raise ConfigError(f"{path}: --set: an alias stands inside of what it refers to") from error
 
 
 def _plain(value: Any, place: str = "") -> Any:
