@@ -46,6 +46,22 @@ def test_links_are_followed_by_a_folder_and_by_a_glob_alike(linked: Path, path: 
     assert names(linked, path) == [f"{below}/a.csv", f"{below}/c.csv", f"{below}/feb/deep/b.csv"]
 
 
+def test_folders_that_a_glob_meets_are_not_passed_over_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.csv", "b.csv/part-0.csv", "_b.csv/part-0.csv", "c/d.csv"):
+        put(tmp_path / "data/shop" / name)
+    with caplog.at_level(logging.WARNING):
+        assert names(tmp_path, "a*.csv") == ["data/shop/a.csv"]
+        assert not caplog.messages
+        assert names(tmp_path, "*.csv") == ["data/shop/a.csv"]
+    assert len(caplog.messages) == 1 and "*.csv: passed over 1 folders, such as" in caplog.text
+    for path in ("b*", "[b]*.csv"):
+        with pytest.raises(DataError, match=r"meets folders alone, such as .*/b\.csv; .*/\*\* reads what is in them"):
+            names(tmp_path, path)
+        assert names(tmp_path, f"{path}/**") == ["data/shop/b.csv/part-0.csv"]
+
+
 def test_two_stars_stand_for_whole_folders(linked: Path) -> None:
     assert names(linked, "**/feb/**/b.csv") == ["data/shop/logs/feb/deep/b.csv"]
     assert names(linked, "logs/**/deep/*") == ["data/shop/logs/feb/deep/b.csv"]

@@ -190,13 +190,31 @@ def _list_local(root: str, pattern: str) -> tuple[list[SourceFile], bool] | None
 def _matching(place: Path, pattern: Sequence[str]) -> Iterator[Path]:
     """The files below a folder that a pattern meets; its first `**` stands for what `_files_below` gives."""
     if "**" not in pattern:
-        yield from (path for path in _globbed(place, pattern) if path.is_file())
+        yield from _files_met(place, pattern)
         return
     first = pattern.index("**")
     for folder in _globbed(place, pattern[:first]):
         if folder.is_dir():
             inside = _files_below(folder)
             yield from (path for path in inside if _meets(path.relative_to(folder).parts, pattern[first:]))
+
+
+def _files_met(place: Path, pattern: Sequence[str]) -> list[Path]:
+    """The files that a pattern without `**` meets; that it meets folders as well, which are not read, is said.
+
+    Raises:
+        DataError: It meets folders alone.
+    """
+    met = _globbed(place, pattern)
+    files = [path for path in met if path.is_file()]
+    folders = [path for path in met if path.is_dir() and not _is_hidden([path.name])]
+    written = place.joinpath(*pattern)
+    if folders and not files:
+        raise DataError(f"{written}: meets folders alone, such as {folders[0]}; {written}/** reads what is in them")
+    if folders:
+        log.warning("%s: passed over %d folders, such as %s; %s/** reads what is in them",
+                    written, len(folders), folders[0], written)  # fmt: skip
+    return files
 
 
 def _globbed(place: Path, pattern: Sequence[str]) -> list[Path]:
