@@ -6,6 +6,7 @@ import importlib
 import json
 from datetime import datetime
 from decimal import Decimal
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from prepared_logs import DAY, event, ordinary_log, run, settings, write_rows
 
-from two_tower.data import Prepared, open_prepared
+from two_tower.data import Prepared, open_prepared, resolve_sources
+from two_tower.data.tables import EntityTable, load_entities
 from two_tower.errors import ArtifactError, DataError
 
 
@@ -253,3 +255,35 @@ def test_a_column_that_cannot_be_displayed_is_named_with_its_key(tmp_path: Path,
     )
     with pytest.raises(DataError, match=rf"data\.items\.display \(column 'title'\): .*{kind}"):
         run(tmp_path / "prepared", data)
+
+
+def loaded_items(folder: Path, rows: list[dict[str, Any]], name: str, **settings_of_items: Any) -> EntityTable:
+    items = {"path": str(write_rows(folder / name, rows)), "id": "id"} | settings_of_items
+    data = settings(write_rows(folder / "log.csv", ordinary_log()), items=items)
+    files = resolve_sources(data, dataset="shop")["items"]
+    return load_entities(files, data.items, key="data.items", timezone="UTC")
+
+
+@pytest.mark.parametrize("name", ["items.parquet", "items.csv", "items.jsonl"])
+def test_nan_and_blanks_are_missing_where_an_item_has_several_rows(tmp_path: Path, name: str) -> None:
+    nothing = "nan" if name.endswith(".csv") else None if name.endswith(".jsonl") else float("nan")
+    rows = [
+        {"id": "a", "price": nothing, "title": " ", "stock": ""},
+        {"id": "b", "price": nothing, "title": "\t", "stock": "no"},
+        {"id": "a", "price": "5.5" if nothing == "nan" else 5.5, "title": "mug", "stock": "yes"},
+    ]
+    table = loaded_items(
+        tmp_path, rows, name,
+        features={"price": {"type": "numeric"}, "title": {"type": "text"}},
+        attributes=["title"],
+        available=[{"column": "stock", "op": "==", "value": "yes"}],
+    )  # fmt: skip
+    found = {key: column.to_pylist() for key, column in table.columns.items()}
+    assert found["feature.price"][0] == 5.5 and found["feature.price"][1] in (None, pytest.approx(nan, nan_ok=True))
+    assert found["feature.title"] == found["attribute.title"] == ["mug", "\t"]
+    assert found["raw.stock"] == ["yes", "no"]
+
+
+def test_ids_of_a_type_that_is_none_are_refused_by_their_key(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data.items.id: the column 'id' of type List.* cannot hold ids"):
+        loaded_items(tmp_path, [{"id": [1]}], "items.parquet")

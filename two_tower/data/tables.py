@@ -18,7 +18,7 @@ from two_tower.data.plain import readable
 from two_tower.data.reading import read_table, require_columns
 from two_tower.data.sources import SourceFile
 from two_tower.data.swallowed import Expected
-from two_tower.data.values import id_text
+from two_tower.data.values import id_text, is_missing
 from two_tower.errors import DataError
 
 
@@ -70,7 +70,10 @@ def load_entities(
         wanted.setdefault(condition.column, f"{key}.available")
     require_columns(files, wanted, settings.csv)
     table = read_table(files, list(wanted), settings.csv, _expected(settings))
-    ids = id_text(pl.Series(settings.id, table[settings.id]), untyped=files[0]["format"] == "csv")
+    try:
+        ids = id_text(pl.Series(settings.id, table[settings.id]), untyped=files[0]["format"] == "csv")
+    except DataError as error:
+        raise DataError(f"{key}.id: {error}") from error
     columns = {}
     for name, feature in settings.features.items():
         columns[f"feature.{name}"] = _cast(feature, table[feature.column or name], f"{key}.features.{name}")
@@ -166,17 +169,25 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _merge(ids: pl.Series, columns: dict[str, pa.ChunkedArray]) -> EntityTable:
-    """One row an id, ascending."""
+    """One row an id, ascending; of each column the first value that is not missing, in want of one NaN or blanks."""
     numbered = pl.DataFrame({"id": ids}).with_row_index("row").drop_nulls("id")
     distinct = numbered["id"].unique().sort()
     merged = {}
     for name, column in columns.items():
-        known = numbered.filter(pl.Series(pc.is_valid(column))[numbered["row"]])
-        first = known.group_by("id").agg(pl.col("row").min())
+        says, there = (pl.Series(mask)[numbered["row"]] for mask in (_says_something(column), pc.is_valid(column)))
+        known = numbered.with_columns(says.alias("says")).filter(there)
+        first = known.group_by("id").agg(pl.col("row").filter(pl.col("says")).min().fill_null(pl.col("row").min()))
         rows = distinct.to_frame().join(first, on="id", how="left", maintain_order="left")["row"]
         merged[name] = column.take(rows.to_arrow())
     texts = distinct.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
     return EntityTable(texts, merged, rows=len(ids), without_id=ids.null_count())
+
+
+def _says_something(column: pa.ChunkedArray) -> pl.Series:
+    """Which values are not missing: neither null nor NaN nor blank."""
+    if _is_text(column.type) or pa.types.is_floating(column.type):
+        return ~is_missing(pl.Series(column))
+    return pl.Series(pc.is_valid(column))
 
 
 @dataclass(frozen=True)
