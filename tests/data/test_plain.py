@@ -285,6 +285,19 @@ def test_unnamed_columns_of_odd_types_stop_no_run(tmp_path: Path) -> None:
     assert (first["display.long decimals"], first["display.lists of bytes"]) == ("17850", "a")
 
 
+@pytest.mark.parametrize(
+    "twice", [pa.array([3, 4]), pa.array([3, 4], LENGTHS), pa.array([[3], [4]], pa.list_(pa.int8(), 1))]
+)
+def test_unnamed_columns_of_one_name_stop_no_run_and_stay_apart(tmp_path: Path, twice: pa.Array) -> None:
+    facts = {"user": ["u", "u"], "item": ["i", "i"], "time": [1, 1], "x": [1, 1]}
+    table = pa.table([*map(pa.array, facts.values()), twice, pa.array([5, 5])], names=[*facts, "x", "x 4"])
+    pq.write_table(table, tmp_path / "log.parquet")
+    (checked,) = check_file(tmp_path / "log.parquet")
+    assert checked.used.columns == ["user", "item", "time", "x", "x 4 4", "x 4"]
+    assert checked.used["x 4"].to_list() == [5, 5]
+    assert len(set(checked.kept["digest"].to_pylist())) == 2  # rows that differ there alone are no duplicates
+
+
 def changed_log(folder: Path, column: str, values: pa.Array) -> Path:
     """An ordinary log with these values, over and over, in a column."""
     rows = pa.Table.from_pylist(ordinary_log())

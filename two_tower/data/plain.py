@@ -70,13 +70,23 @@ def plain(batch: pa.RecordBatch) -> pa.RecordBatch:
 def parquet_batches(source: Any, *, row_group: int, rows: int) -> Iterator[pa.RecordBatch]:
     """The row group of the Parquet file in `source` as plain batches of so many rows."""
     file = pq.ParquetFile(source)
-    durations = {field.name: field.type for field in file.schema_arrow if kinds.is_duration(field.type)}
+    names = _told_apart(file.schema_arrow.names)
+    durations = {place: kind for place, kind in enumerate(file.schema_arrow.types) if kinds.is_duration(kind)}
     if any(_has_fixed_size(field.type) for field in file.schema_arrow):
         file = _without_arrow_schema(source)
     for batch in file.iter_batches(rows, row_groups=[row_group]):
-        for name, kind in durations.items():
-            batch = batch.set_column(batch.schema.get_field_index(name), name, batch[name].cast(kind))
-        yield plain(batch)
+        columns = [batch[n].cast(durations[n]) if n in durations else batch[n] for n in range(batch.num_columns)]
+        yield plain(pa.RecordBatch.from_arrays(columns, names=names))
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """The names, those that stand there before with their places."""
+    told: list[str] = []
+    for place, name in enumerate(names):
+        while names.index(names[place]) < place and name in (*names, *told):
+            name = f"{name} {place}"
+        told.append(name)
+    return told
 
 
 def _without_arrow_schema(source: Any) -> pq.ParquetFile:

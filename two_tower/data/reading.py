@@ -109,6 +109,7 @@ def require_columns(files: list[SourceFile], columns: dict[str, str], csv: Csv |
         if csv != Csv() and file["format"] != "csv":
             raise DataError(f"{file['path']}: csv says how delimited text is written, but this is {file['format']}")
         present = _columns_of(file, csv)
+        _distinct([name for name in present if name in columns], "schema", file["path"])
         present += [name for name in folder_columns(file["path"]) if present and name not in present]
         missing = [column for column in columns if column not in present]
         if missing and (present or file["format"] == "parquet"):
@@ -188,7 +189,7 @@ def _columns_of(file: SourceFile, csv: Csv) -> list[str]:
     with _readable(file["path"], file["format"]):
         if file["format"] == "parquet":
             with _open(file["path"]) as source:
-                return _distinct(list(pq.ParquetFile(source).schema_arrow.names), "schema", file["path"])
+                return list(pq.ParquetFile(source).schema_arrow.names)
         if file["format"] == "csv":
             return _csv_names(file["path"], csv) or []
         batch = next(_read_jsonl(Unit(0, 0, file["path"], "jsonl")), None)
