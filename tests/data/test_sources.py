@@ -62,6 +62,20 @@ def test_folders_that_a_glob_meets_are_not_passed_over_in_silence(
         assert names(tmp_path, f"{path}/**") == ["data/shop/b.csv/part-0.csv"]
 
 
+def test_folders_that_a_glob_meets_in_a_store_are_not_passed_over_in_silence(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = fsspec.filesystem("memory")
+    request.addfinalizer(lambda: store.rm("/met", recursive=True))
+    for name in ("a.csv", "b.csv/part-0.csv", "_b.csv/part-0.csv"):
+        store.pipe(f"/met/{name}", b"user,item,time\n")
+    with caplog.at_level(logging.WARNING):
+        found = resolve_sources(settings("memory://met/*.csv"), dataset="shop")["interactions"]
+    assert [file["name"] for file in found] == ["a.csv"] and "passed over 1 folders, such as" in caplog.text
+    with pytest.raises(DataError, match=r"meets folders alone, such as memory://.*met/b\.csv"):
+        resolve_sources(settings("memory://met/b*"), dataset="shop")
+
+
 def test_two_stars_stand_for_whole_folders(linked: Path) -> None:
     assert names(linked, "**/feb/**/b.csv") == ["data/shop/logs/feb/deep/b.csv"]
     assert names(linked, "logs/**/deep/*") == ["data/shop/logs/feb/deep/b.csv"]

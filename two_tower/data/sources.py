@@ -200,21 +200,25 @@ def _matching(place: Path, pattern: Sequence[str]) -> Iterator[Path]:
 
 
 def _files_met(place: Path, pattern: Sequence[str]) -> list[Path]:
-    """The files that a pattern without `**` meets; that it meets folders as well, which are not read, is said.
+    """The files that a pattern without `**` meets."""
+    met = _globbed(place, pattern)
+    files = [path for path in met if path.is_file()]
+    folders = [str(path) for path in met if path.is_dir() and not _is_hidden([path.name])]
+    _say_unread(str(place.joinpath(*pattern)), folders, alone=not files)
+    return files
+
+
+def _say_unread(pattern: str, folders: Sequence[str], *, alone: bool) -> None:
+    """Says that the folders that a glob without `**` meets are not read.
 
     Raises:
         DataError: It meets folders alone.
     """
-    met = _globbed(place, pattern)
-    files = [path for path in met if path.is_file()]
-    folders = [path for path in met if path.is_dir() and not _is_hidden([path.name])]
-    written = place.joinpath(*pattern)
-    if folders and not files:
-        raise DataError(f"{written}: meets folders alone, such as {folders[0]}; {written}/** reads what is in them")
+    remedy = f"{pattern}/** reads what is in them"
+    if folders and alone:
+        raise DataError(f"{pattern}: meets folders alone, such as {folders[0]}; {remedy}")
     if folders:
-        log.warning("%s: passed over %d folders, such as %s; %s/** reads what is in them",
-                    written, len(folders), folders[0], written)  # fmt: skip
-    return files
+        log.warning("%s: passed over %d folders, such as %s; %s", pattern, len(folders), folders[0], remedy)
 
 
 def _globbed(place: Path, pattern: Sequence[str]) -> list[Path]:
@@ -313,6 +317,10 @@ def _list_remote(root: str, pattern: str) -> tuple[list[SourceFile], bool] | Non
             inside = inside[names.index("**") :] if "**" in names else []
         if facts["type"] == "file" and not _is_hidden(inside):
             files.append(_describe_remote(filesystem.unstrip_protocol(name), facts))
+    if names and "**" not in names:
+        met = [name for name, facts in listed.items() if facts["type"] == "directory"]
+        folders = [filesystem.unstrip_protocol(name) for name in met if not _is_hidden([PurePath(name).name])]
+        _say_unread(url, folders, alone=not files)
     return (files, [*listed] != [path]) if files else None
 
 
