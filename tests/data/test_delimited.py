@@ -14,10 +14,10 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from prepared_logs import Row, event, ordinary_log, run, settings, write_rows
 
 from two_tower.config import Csv
-from two_tower.data import Prepared, delimited
+from two_tower.data import Prepared, delimited, swallowed
 from two_tower.data.delimited import Parsed, parse_text, read_header
 from two_tower.data.records import Syntax
-from two_tower.data.swallowed import Expected
+from two_tower.data.swallowed import Expected, rows_alike
 from two_tower.errors import DataError
 
 LOG = ordinary_log()
@@ -58,8 +58,12 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "single quotes": ("user,item,n\nu1,'a,b',2\nu2,c,3\n", {"quoting": "single"}),
     "escapes": ("user,item,n\nu1,a\\,b,2\nu2,c,3\n", {"escape": "\\"}),
     "blanks behind commas": ('user, item, n\nu1, "a,b", 2\nu2, c, 3\n', {"skip_initial_space": True}),
+    "escaped quotes": ('user,item,n\nu1,"a\\,b",2\nu2,c,"3"\n', {"escape": "\\"}),
+    "a delimiter of two bytes": ("user§item§n\nu1§a,b§2\nu2§c§3\n", {"delimiter": "§"}),
+    "NUL as delimiter": ("user\0item\0n\nu1\0a,b\x002\nu2\0c\x003\n", {"delimiter": "\0"}),
     "blank lines": ("user;item;n\r\n\r\nu1;a,b;2\r\n\r\nu2;c;3\r\n", {"delimiter": ";"}),
     "returns alone": ("user;item;n\ru1;a,b;2\ru2;c;3\r", {"delimiter": ";"}),
+    "returns alone, a title": ("Report\ruser;item;n\ru1;a,b;2\ru2;c;3\r", {"delimiter": ";", "skip_lines": 1}),
 }
 
 
@@ -70,6 +74,26 @@ def test_a_dialect_is_read_as_it_is_described(case: str) -> None:
     assert {tuple(part.table.column_names) for part in parts} == {("user", "item", "n")}
     assert records(parts) == [["u1", "a,b", "2"], ["u2", "c", "3"]]
     assert numbered(parts) == [0, 1]
+
+
+ESCAPES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "a line break": ("u1,a\\\nb,1\nu2,c,2\n", {}, ["a\nb", "c"]),
+    "a line break, without quoting": ('u1,a\\\n"b,1\nu2,c,2\n', {"quoting": "none"}, ['a\n"b', "c"]),
+    "a comma before a quote": ('u1,a\\,"b,1\nu2,c"d,2\n', {}, ['a,"b', 'c"d']),
+    "a quote that would open a field": ('u1,\\"a,1\nu2,\\"c,2\n', {}, ['"a', '"c']),
+    "a quote that would close a field": ('u1,"a\\",\nb",1\nu2,"c\\\\",2\n', {}, ['a",\nb', "c\\"]),
+    "a delimiter of two": ("u1::a\\::b::1\nu2::c::2\n", {"delimiter": "::", "quoting": "none"}, ["a::b", "c"]),
+    "nothing, at the end of a comment": ("u1,a,1\n# C:\\\nu2,c,2\n", {"comment": "#"}, ["a", "c"]),
+}
+
+
+@pytest.mark.parametrize("case", ESCAPES)
+@pytest.mark.parametrize("piece", [4, 1 << 20])
+def test_what_is_escaped_is_ordinary(case: str, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, dialect, items = ESCAPES[case]
+    monkeypatch.setattr(delimited, "PIECE_BYTES", piece)
+    parts = parse(text, escape="\\", header=False, names=["user", "item", "n"], **dialect)
+    assert records(parts) == [["u1", items[0], "1"], ["u2", items[1], "2"]] and numbered(parts) == [0, 1]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-8-sig", "utf-8"])
@@ -112,6 +136,10 @@ HEADERS: dict[str, tuple[str, list[str]]] = {
         ["user", "item", "time", "unit\nprice"],
     ),
     "blank names": ("user,,time, \nu,i,1,2\n", ["user", "unnamed_2", "time", "unnamed_4"]),
+    "line breaks in two names": (
+        'user,"item\r\nid","time\r\n(UTC)"\r\nu,i,1\r\n',
+        ["user", "item\r\nid", "time\r\n(UTC)"],
+    ),
     "a byte order mark": ("\ufeffuser,item\nu,i\n", ["user", "item"]),
 }
 
@@ -123,6 +151,21 @@ def test_an_odd_header_is_read(case: str) -> None:
     assert parts[0].table.column_names == names and len(records(parts)) == 1
 
 
+STRAY: dict[str, str] = {
+    "never closed": 'user,item,"title,time\nu1,i1,a,2024-01-01\nu2,i2,b,2024-01-02\n',
+    "never closed, alone": 'user,item,"title,time\n',
+    "closed by a title": 'user,item,"title,time\nu1,i1,a,2024-01-01\nu2,i2,"b",2024-01-02\nu3,i3,c,2024-01-03\n',
+    "closed at the next line's end": 'user,item,title,"time\nu1,i1,a,2024-01-01"\nu2,i2,b,2024-01-02\n',
+    "closed far below at a line's end": 'user,item,"title,time\nu1,i1,a,2024-01-01\nu2,i2,b,2024-01-02"\n',
+}
+
+
+@pytest.mark.parametrize("case", STRAY)
+def test_a_quote_that_opens_in_the_header_and_swallows_rows_is_named(case: str) -> None:
+    with pytest.raises(DataError, match=r"a quote opens in the line of the column names.*csv: {quoting: none}"):
+        parse(STRAY[case])
+
+
 HINTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "semicolons": (
         lambda b: b.replace(b",", b";"),
@@ -131,6 +174,7 @@ HINTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "two colons": (lambda b: b.replace(b",", b"::"), "set data.interactions.csv: {delimiter: '::'}"),
     "blanks": (lambda b: b.replace(b",", b", "), "set data.interactions.csv: {skip_initial_space: true}"),
     "a title": (lambda b: b"Orders 2020\n\n" + b, "line 3 has the names: set data.interactions.csv: {skip_lines: 2}"),
+    "UTF-16": (lambda b: b.decode().encode("utf-16-le"), r"set data\.interactions\.csv: {encoding: utf-16-le}"),
     "no header": (lambda b: b.partition(b"\n")[2], r"csv: {header: false, names: \[c1, c2, c3, ...\]}"),
     "no header, values twice": (
         lambda b: b"7,7,2020-01-01,1\n" + b.partition(b"\n")[2],
@@ -155,6 +199,7 @@ DEFECTS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"types": {"tiem": "integer"}},
         r"no column 'tiem', which data\.interactions\.csv\.types names; did you mean 'time'",
     ),
+    "no byte order mark": ("user,item,time\n", {"encoding": "utf-16"}, r"log\.csv: cannot be read.* start with BOM"),
     "another encoding": ("user,item\n\x81\n", {"encoding": "ascii"}, r"log\.csv: not ascii text.*csv\.encoding"),
 }
 
@@ -196,6 +241,10 @@ SWALLOWED: dict[str, tuple[str, list[int]]] = {
         spoilt((3, "thing", '"thing'), (9, "thing 9", 'a ""b""'), (20, "thing 20", '12" mix')),
         [*range(3, 21)],
     ),
+    "around the last field": (
+        spoilt((3, "2024-01-04", '"2024-01-04'), (20, "21 00:00:00", '21 00:00:00"')),
+        [*range(3, 21)],
+    ),
     "never closed": (spoilt((3, "thing", '"thing')), [*range(3, 28)]),
     "never closed in the last line": (spoilt((27, "thing", '"thing')), [27]),
     "a bad line between": (
@@ -231,6 +280,18 @@ def test_values_that_legally_have_line_breaks_stay_what_they_are(case: str) -> N
     parts = parse(LEGAL[case])
     assert records(parts) == as_csv(LEGAL[case])[1:]
     assert not any(part.malformed or part.swallowed for part in parts)
+
+
+def test_reviews_beside_a_stray_quote_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "user,item,title,time\n" + 'u1,i1,"Good.\nFour, five, six",2024-01-01\n' * 50 + 'u2,i2,"a" b,2024-01-02\n'
+    looked_at = []
+
+    def look(record: bytes, *about: Any) -> Any:
+        looked_at.append(record)
+        return rows_alike(record, *about)
+
+    monkeypatch.setattr(swallowed, "rows_alike", look)
+    assert len(records(parse(text))) == 51 and not looked_at
 
 
 def test_a_value_may_span_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,6 +331,13 @@ def test_a_table_whose_lines_are_swallowed_is_refused(tmp_path: Path) -> None:
     items = {"path": str(tmp_path / "items.csv"), "id": "sku"}
     with pytest.raises(DataError, match=r"items\.csv: row 0: a quote opens here, and 3 lines become one value.*none"):
         run(tmp_path / "prepared", settings(write_rows(tmp_path / "log.csv", LOG), items=items))
+
+
+def test_of_a_table_too_it_is_said_that_there_are_more_lines_than_rows(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text('sku,title\n1,"Heroes\n2,b\n3,mix"\n4,d\n')
+    items = {"path": str(tmp_path / "items.csv"), "id": "sku"}
+    prepared = run(tmp_path / "prepared", settings(write_rows(tmp_path / "log.csv", LOG), items=items))
+    assert prepared.summary["noted"]["extra_lines:data.items"] == 2
 
 
 def test_of_a_table_whose_columns_nobody_has_described_the_other_lines_tell_what_a_row_is(tmp_path: Path) -> None:

@@ -102,6 +102,9 @@ class Csv(Settings):
     def _characters_differ(self) -> Csv:
         if self.delimiter != "auto" and (set(self.delimiter) & {"\n", "\r", self.quote, self.escape}):
             raise PydanticCustomError("delimiter", "delimiter: a line break, the quote or the escape cannot separate")
+        if self.escape is not None and (not self.escape.isascii() or self.escape in {"\n", "\r", "\0", self.quote}):
+            why = "doubled quotes need no escape" if self.escape == self.quote else "an ASCII character is needed"
+            raise PydanticCustomError("escape", "escape: {why}", {"why": why})
         if self.delimiter == self.decimal:
             raise PydanticCustomError("decimal", "decimal: {mark} is the delimiter", {"mark": repr(self.decimal)})
         return self

@@ -16,13 +16,14 @@ import pyarrow.csv
 
 from two_tower.contracts import Bool, Int64
 from two_tower.data.records import STAND_IN, Records, Syntax, find_records
-from two_tower.data.swallowed import Expected, Swallowed, find_swallowing, lines_of, rows_alike
+from two_tower.data.swallowed import Expected, Swallowed, find_swallowing, lines_of, rows_alike, swallows_header
 from two_tower.data.values import booleans, integers, numbers, with_points
 from two_tower.errors import DataError
 
 PIECE_BYTES = 32 << 20
 LONGEST_VALUE = 64 << 20
 """Bytes after which a quote that is still open is taken for a mistake."""
+_LINE_END = re.compile(rb"\r\n|\r|\n")
 QUOTING_HINT = "where quotes are characters like others, say so: csv: {quoting: none}"
 
 
@@ -61,22 +62,37 @@ def read_header(source: Any, syntax: Syntax) -> list[str] | None:
     They are the settings' or the first line's; a column with a blank name is called `unnamed_` and its place.
 
     Raises:
-        DataError: The first line is empty, or the settings name another number of columns than it has.
+        DataError: The first line is empty, a quote in it swallows what follows, or the settings name another number of
+            columns than it has.
     """
-    if not (block := next(_blocks(source, syntax), b"")):
+    if (records := _first_records(source, syntax)) is None:
         return None
-    if syntax.settings.header and block[:1] in (b"\n", b"\r"):
+    if syntax.settings.header and records.block[:1] in (b"\n", b"\r"):
         raise DataError("the first line is empty; it must name the columns")
-    records = find_records(block, syntax)
     if not records.counted.any():
         return None
-    given, fields = syntax.settings.names, syntax.fields(records.bytes_of(int(records.counted.argmax())).decode())
+    first = int(records.counted.argmax())
+    if syntax.settings.header and swallows_header(records, first, syntax):
+        raise DataError(f"a quote opens in the line of the column names and does not close in it; {QUOTING_HINT}")
+    given, fields = syntax.settings.names, syntax.fields(records.bytes_of(first).decode())
     if given and len(given) != len(fields):
         raise DataError(
             f"csv.names has {len(given)} names, the first line {len(fields)} fields ({', '.join(fields)[:200]}); "
             "name every column of the file"
         )
     return [*given] or [name if name.strip() else f"unnamed_{place}" for place, name in enumerate(fields, 1)]
+
+
+def _first_records(source: Any, syntax: Syntax) -> Records | None:
+    """The records of the file's beginning, of which one that counts is whole if there is any; None without text."""
+    start, records = b"", None
+    for block in _blocks(source, syntax):
+        start += block
+        records = find_records(start, syntax)
+        whole = records.counted[:-1] if records.is_open else records.counted
+        if whole.any() or len(start) > LONGEST_VALUE:
+            break
+    return records
 
 
 def line_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -127,9 +143,9 @@ def _blocks(source: Any, syntax: Syntax) -> Iterator[bytes]:
     skip = syntax.settings.skip_lines
     for block in line_blocks(_utf8(source, syntax.settings.encoding)):
         while skip and block:
-            _, _, block = block.partition(b"\n")
+            block = b"".join(_LINE_END.split(block, maxsplit=1)[1:])
             skip -= 1
-        if len(syntax.written) > 1:
+        if syntax.delimiter != syntax.written:
             if STAND_IN.encode() in block:
                 raise DataError(f"holds the control character {STAND_IN!r}, which must not be in such a file")
             block = block.replace(syntax.written.encode(), STAND_IN.encode())
@@ -201,11 +217,12 @@ def _arrow_table(
             column_types={name: pa.string() for name in names}, null_values=[""], strings_can_be_null=True
         ),
     )
-    return _with_delimiters(table, syntax) if STAND_IN.encode() in text and syntax.quote else table, bad
+    may_hold = STAND_IN.encode() in text and (syntax.quote or syntax.settings.escape)
+    return _with_delimiters(table, syntax) if may_hold else table, bad
 
 
 def _with_delimiters(table: pa.Table, syntax: Syntax) -> pa.Table:
-    """The table with the delimiters of several characters that stood within quotes."""
+    """The table with the replaced delimiters that stood within quotes or were escaped."""
     columns = [pa.compute.replace_substring(column, STAND_IN, syntax.written) for column in table.columns]
     return pa.table(columns, names=table.column_names)
 

@@ -26,6 +26,9 @@ def header_hint(start: bytes, syntax: Syntax, wanted: list[str], *, key: str) ->
     lines = list(islice(start.decode(syntax.settings.encoding, errors="replace").splitlines(), LINES))
     if not lines or not syntax.settings.header:
         return ""
+    if b"\0" in start:
+        encoding = "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
+        return f"; it has NUL bytes as UTF-16 has them: set {key}.csv: {{encoding: {encoding}}}"
     names = syntax.fields(lines[0])
     if {*wanted} <= {name.strip().strip(syntax.quote or "") for name in names}:
         return f"; there are blanks before the names: set {key}.csv: {{skip_initial_space: true}}"

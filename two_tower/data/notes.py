@@ -153,7 +153,9 @@ SENTENCES: dict[str, Callable[[str, int], str | None]] = {
         f"{where}: a quote opens here and closes lines below; {lines:,} lines that look like rows would be one value "
         "and are malformed. Where quotes are characters like others, set data.interactions.csv: {quoting: none}"
     ),
-    "extra_lines": lambda _, lines: f"quoted values hold line breaks: there are {lines:,} more lines than rows",
+    "extra_lines": lambda where, lines: (
+        f"{where or 'data.interactions'}: quoted values hold line breaks: there are {lines:,} more lines than rows"
+    ),
     "equals": lambda said, count: None if count else f"{said}: no row has this value",
     "begins": lambda said, count: None if count else f"{said}: no row has a value that begins so",
     "no_number": lambda said, count: (

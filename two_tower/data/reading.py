@@ -147,15 +147,16 @@ def read_batches(unit: Unit) -> Iterator[Batch]:
 
 def read_table(
     files: list[SourceFile], columns: list[str], csv: Csv | None = None, expected: Expected | None = None
-) -> pa.Table:
-    """The columns of all the files as one table, for the item and user tables.
+) -> tuple[pa.Table, int]:
+    """The columns of all the files as one table, for the item and user tables, and their `Batch.extra_lines`.
 
     Raises:
         DataError: A file cannot be read, or a row does not parse: a table, unlike a log, must be whole.
     """
-    parts = []
+    parts, extra_lines = [], 0
     for unit in plan_units(files, csv, expected):
         for batch in read_batches(unit):
+            extra_lines += batch.extra_lines
             _refuse_swallowed(batch, unit)
             if batch.malformed:
                 row, text = batch.malformed[0]
@@ -167,9 +168,9 @@ def read_table(
                 table = table.append_column(name, pa.array([folders.get(name)] * table.num_rows, pa.string()))
             parts.append(table.select(columns))
     if not parts:
-        return pa.table({name: pa.nulls(0) for name in columns})
+        return pa.table({name: pa.nulls(0) for name in columns}), 0
     try:
-        return pa.concat_tables(parts, promote_options="permissive")
+        return pa.concat_tables(parts, promote_options="permissive"), extra_lines
     except pa.ArrowInvalid as error:
         raise DataError(f"{files[0]['path']} and its sisters disagree about a column's type: {error}") from error
 
@@ -211,7 +212,7 @@ def _readable(path: str, format: str) -> Iterator[None]:
         raise error if path in str(error) else DataError(f"{path}: {error}") from error.__cause__
     except FileNotFoundError as error:
         raise DataError(f"{path}: the file is gone; run the step that lists the inputs again") from error
-    except (UnicodeDecodeError, pa.ArrowException, OSError, EOFError, pl.exceptions.PolarsError) as error:
+    except (UnicodeError, pa.ArrowException, OSError, EOFError, pl.exceptions.PolarsError) as error:
         text = str(error)
         if "://" in path and (why := denied(error)):
             raise DataError(f"{path}: cannot be read: {why}") from error

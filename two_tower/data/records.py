@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
@@ -16,7 +17,7 @@ from two_tower.config import Csv
 from two_tower.contracts import Bool, Int64
 
 STAND_IN = "\x1f"
-"""What a delimiter of several characters is replaced by, since the parsers take single ones."""
+"""What a delimiter of several characters, or one that is not ASCII, is replaced by, since the parsers take others."""
 _NEWLINE, _RETURN = ord("\n"), ord("\r")
 _Bytes = npt.NDArray[np.uint8]
 
@@ -37,8 +38,8 @@ class Syntax:
 
     @property
     def delimiter(self) -> str:
-        """The single character that the parsers take for it."""
-        return self.written if len(self.written) == 1 else STAND_IN
+        """The single character that the parsers take for it: one byte, and not NUL."""
+        return self.written if len(self.written.encode()) == 1 and self.written != "\0" else STAND_IN
 
     @property
     def quote(self) -> str | None:
@@ -77,7 +78,7 @@ class Records:
     counted: Bool
     """`[records]`: false for empty lines and comments, which are no rows."""
     is_open: bool
-    """Whether the last one ends within quotes."""
+    """Whether the last one ends within quotes, or with an escaped line break."""
     is_regular: bool
     """Whether every quote begins a field or ends one, or is doubled within one."""
 
@@ -128,10 +129,11 @@ class Records:
 
 def find_records(block: bytes, syntax: Syntax) -> Records:
     """The records of a block of whole lines that begins with one."""
-    content = np.frombuffer(block, dtype=np.uint8)
-    ends = _line_ends(block, content)
+    structure = _without_escaped(block, syntax)
+    content = np.frombuffer(structure, dtype=np.uint8)
+    ends = _line_ends(structure, content)
     begins = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-    continues, is_regular = _continued(block, content, begins, ends, syntax)
+    continues, is_regular = _continued(structure, content, begins, ends, syntax)
     first = np.flatnonzero(~np.concatenate([[False], continues[:-1]]))  # the lines that begin a record
     empty = (content[begins] == _NEWLINE) | (content[begins] == _RETURN)
     if syntax.settings.comment:
@@ -143,15 +145,31 @@ def find_records(block: bytes, syntax: Syntax) -> Records:
         lines=np.diff(np.append(first, len(ends))),
         ends=ends,
         counted=~empty[first],
-        is_open=bool(continues[-1]),
+        is_open=bool(continues[-1]) or (block[-1:] in (b"\n", b"\r") and structure.endswith(b"x")),
         is_regular=is_regular,
     )
 
 
 def is_regular(record: bytes, syntax: Syntax) -> bool:
     """Whether every quote of a record begins a field or ends one, or is doubled within one."""
-    content = np.frombuffer(record, dtype=np.uint8)
+    content = np.frombuffer(_without_escaped(record, syntax), dtype=np.uint8)
     return _is_regular(content, np.flatnonzero(content == ord(syntax.quote or '"')), syntax)
+
+
+def _without_escaped(block: bytes, syntax: Syntax) -> bytes:
+    """The block with all that is escaped, line breaks too, as letters, in as many bytes.
+
+    A comment ends with its line, whatever stands there.
+    """
+    if syntax.settings.escape is None:
+        return block
+    comment = (syntax.settings.comment or "\n").encode()
+
+    def letters(escaped: re.Match[bytes]) -> bytes:
+        begin = block.rfind(b"\n", 0, escaped.start()) + 1
+        return escaped[0] if escaped[1] == b"\n" and block.startswith(comment, begin) else b"xx"
+
+    return re.sub(rb"(?s)%b(.)" % re.escape(syntax.settings.escape.encode()), letters, block)
 
 
 def _line_ends(block: bytes, content: _Bytes) -> Int64:
@@ -172,8 +190,7 @@ def _continued(block: bytes, content: _Bytes, begins: Int64, ends: Int64, syntax
     if quote is None or quote.encode() not in block:
         return np.zeros(len(ends), dtype=bool), True
     quotes = np.flatnonzero(content == ord(quote))
-    is_simple = syntax.settings.escape is None and syntax.settings.comment is None
-    if is_simple and _is_regular(content, quotes, syntax):
+    if syntax.settings.comment is None and _is_regular(content, quotes, syntax):
         return np.searchsorted(quotes, ends) % 2 == 1, True
     return _continued_by_line(block, content, np.append(begins, len(block)), quotes, syntax), False
 
@@ -208,7 +225,7 @@ def _may_open(content: _Bytes, quotes: Int64, line_of: Int64, syntax: Syntax) ->
     """
     before, after = _neighbours(content, quotes)
     is_edge = _edges(syntax)
-    if syntax.settings.escape or syntax.settings.comment:
+    if syntax.settings.comment:
         return line_of[_firsts(line_of)]
     first = _firsts(line_of)
     count = np.diff(np.append(first, len(quotes)))
@@ -252,10 +269,10 @@ def _edges(syntax: Syntax) -> Bool:
 def _ends_inside(line: bytes, inside: bool, syntax: Syntax) -> bool:
     """Whether a line ends within quotes, given whether it begins so.
 
-    A quote opens where a field begins; within quotes a doubled or an escaped one is a character like others.
+    A quote opens where a field begins; within quotes a doubled one is a character like others.
     """
     assert syntax.quote is not None
-    comment, escape = syntax.settings.comment, (syntax.settings.escape or "").encode()
+    comment = syntax.settings.comment
     if comment and not inside and line.startswith(comment.encode()):
         return False
     quote, opening = syntax.quote.encode(), (syntax.delimiter + syntax.quote).encode()
@@ -269,15 +286,7 @@ def _ends_inside(line: bytes, inside: bool, syntax: Syntax) -> bool:
             inside = True
         elif (found := line.find(quote, place)) < 0:
             return True
-        elif escape and _is_escaped(line, found, escape):
-            place = found + 1
         elif line.startswith(quote, found + 1):
             place = found + 2
         else:
             inside, place = False, found + 1
-
-
-def _is_escaped(line: bytes, place: int, escape: bytes) -> bool:
-    """Whether an odd number of escape characters stands before a place."""
-    before = line[:place]
-    return (len(before) - len(before.rstrip(escape))) % 2 == 1

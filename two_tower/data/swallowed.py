@@ -56,15 +56,36 @@ class Swallowed:
 def find_swallowing(records: Records, names: list[str], syntax: Syntax, expected: Expected) -> list[int]:
     """The numbers of the records whose lines are rows that a stray quote has joined."""
     several = records.lines > 1
-    if records.is_regular and several.any():
-        several &= _may_hold_rows(records, len(names), syntax)
     found = {len(records) - 1} if records.is_open else set()
+    if not several.any():
+        return sorted(found)
+    may_hold = _may_hold_rows(records, len(names), syntax)
+    several &= may_hold if records.is_regular else True
     if several.any() and not expected.tells(names):
         expected = _expected_of(records, names, syntax)
     for number in np.flatnonzero(several).tolist():
-        if number not in found and _is_swallowing(records.bytes_of(number), names, syntax, expected):
+        record = records.bytes_of(number)
+        is_suspect = number not in found and (may_hold[number] or not is_regular(record, syntax))
+        if is_suspect and _is_swallowing(record, names, syntax, expected):
             found.add(number)
     return sorted(found)
+
+
+def swallows_header(records: Records, number: int, syntax: Syntax) -> bool:
+    """Whether a quote that opens in the names of the columns, which record `number` holds, joins them with rows.
+
+    A name may have a line break, but then its lines have fewer fields each than they have together.
+    """
+    if records.is_open and number == len(records) - 1:
+        return True
+    record = records.bytes_of(number)
+    first, *others = lines_of(record)
+    together = len(syntax.fields(record.decode()))
+    for columns in {len(fields) for fields in _without_a_quote(first, syntax)} - {1}:
+        alike = all(len(_fields(line, columns, syntax)) == columns for line in others)
+        if alike and (len(others) > 1 or (others and columns == together)):
+            return True
+    return False
 
 
 def _expected_of(records: Records, names: list[str], syntax: Syntax) -> Expected:
@@ -112,13 +133,14 @@ def _alike(fields: list[list[str]], names: list[str], syntax: Syntax, expected: 
 def _is_swallowing(record: bytes, names: list[str], syntax: Syntax, expected: Expected) -> bool:
     """Whether a record over several lines is better read as a row a line.
 
-    Where its quotes are regular, only if *every* line reads like a row, the first without its quote: a review may hold
-    a table.  Where they are not, as when text follows a closing quote, one such line is enough, or that the record is
-    no row.
+    Where its quotes are regular, only if *every* line reads like a row, the first and the last without their quotes: a
+    review may hold a table.  Where they are not, as when text follows a closing quote, one such line is enough, or that
+    the record is no row.
     """
     alike, fields = rows_alike(record, names, syntax, expected), syntax.fields(record.decode())
     if not is_regular(record, syntax):
         return bool(alike.any() or not _alike([fields], names, syntax, expected).all())
+    alike[-1:] |= _alike(_without_a_quote(lines_of(record)[-1], syntax), names, syntax, expected).any()
     if not alike.all() or (len(fields) == len(names) and not expected.tells(names)):
         return False
     return bool(_alike(_without_a_quote(lines_of(record)[0], syntax), names, syntax, expected).any())
@@ -131,7 +153,10 @@ def _without_a_quote(line: str, syntax: Syntax) -> list[list[str]]:
 
 
 def _may_hold_rows(records: Records, columns: int, syntax: Syntax) -> Bool:
-    """Which records `[records]` have enough delimiters for a row in their first and in their last line."""
+    """Which records `[records]` have enough delimiters for a row in their first and in their last line.
+
+    None of the others is swallowing if its quotes are regular, and this is found out for all at once.
+    """
     delimiters = records.count_by_line(syntax.delimiter)
     behind = np.cumsum(records.lines)
     enough: Bool = (delimiters[behind - records.lines] >= columns - 1) & (delimiters[behind - 1] >= columns - 1)

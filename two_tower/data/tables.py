@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from two_tower.config import Filter, ItemTable, UserTable
 from two_tower.contracts import FeatureType
 from two_tower.data.conditions import meets, refuse_unfit
-from two_tower.data.notes import Noted
+from two_tower.data.notes import Noted, key as note
 from two_tower.data.plain import readable
 from two_tower.data.reading import read_table, require_columns
 from two_tower.data.sources import SourceFile
@@ -69,7 +69,7 @@ def load_entities(
     for condition in filters:
         wanted.setdefault(condition.column, f"{key}.available")
     require_columns(files, wanted, settings.csv)
-    table = read_table(files, list(wanted), settings.csv, _expected(settings))
+    table, extra_lines = read_table(files, list(wanted), settings.csv, _expected(settings))
     try:
         ids = id_text(pl.Series(settings.id, table[settings.id]), untyped=files[0]["format"] == "csv")
     except DataError as error:
@@ -81,7 +81,7 @@ def load_entities(
         columns[f"display.{column}"] = _readable_text(pl.Series(column, table[column]), f"{key}.display")
     for column in attributes:
         columns[f"attribute.{column}"] = _attribute(table[column], f"{key}.attributes (column {column!r})")
-    noted = Noted()
+    noted = Noted({note("extra_lines", key): extra_lines} if extra_lines else {})
     for condition in filters:
         columns[f"raw.{condition.column}"] = table[condition.column]
         noted.update(_met(table[condition.column], condition, timezone=timezone)[1])
