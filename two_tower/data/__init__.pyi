@@ -3,7 +3,7 @@ from .drift import compare_profiles as compare_profiles
 from .incremental import choose_earlier as choose_earlier
 from .inputs import resolve_run as resolve_run
 from .news import news_in_words as news_in_words, news_since as news_since
-from .notes import in_sentences as in_sentences
+from .notes import filtered_in_words as filtered_in_words, in_sentences as in_sentences
 from .prepare import prepare as prepare
 from .prepared import (
     PROFILE as PROFILE,
@@ -13,6 +13,5 @@ from .prepared import (
 )
 from .profile import in_words as in_words, moment_text as moment_text
 from .refusals import NothingKept as NothingKept
-from .rows import filtered_in_words as filtered_in_words
 from .sources import resolve_sources as resolve_sources
 from .work import Work as Work, located as located, work_of as work_of

@@ -7,13 +7,17 @@ runner and in whatever batches the rows come.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from typing import get_args
 
+from two_tower.config import Filter
 from two_tower.data.time_formats import FORMS
 
 Noted = Counter[str]
 """How often each thing was seen, by `key`; a count of 0 is kept, since for some things it is what matters."""
+_CONDITION = rf" (?:{'|'.join(get_args(Filter.model_fields['op'].annotation))})(?: |$)"
 
 
 def key(kind: str, subject: str = "") -> str:
@@ -44,6 +48,11 @@ def in_sentences(noted: Mapping[str, int]) -> list[str]:
             if name == kind and (text := sentence(subject, noted[one])):
                 said.append(text)
     return said
+
+
+def filtered_in_words(name: str) -> str:
+    """Why rows were filtered out, of the name that summary.json counts them by."""
+    return f"did not meet {name}" if re.search(_CONDITION, name) else name
 
 
 def facts(*of: object) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from two_tower.data.notes import Noted, in_sentences
-from two_tower.data.rows import filtered_in_words
+from two_tower.data.notes import Noted, filtered_in_words, in_sentences
 from two_tower.data.shards import EXAMPLES
 from two_tower.errors import DataError
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import get_args
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from two_tower.config import Data, Filter, Given, Interactions
+from two_tower.config import Data, Given, Interactions
 from two_tower.contracts import ROLES, FeatureType, Float32, Int64
 from two_tower.data import notes
 from two_tower.data.conditions import in_words, meets, within
@@ -53,7 +51,6 @@ REASONS = (
 )
 """Why a row is set aside; the first that holds counts."""
 
-_CONDITION = rf" (?:{'|'.join(get_args(Filter.model_fields['op'].annotation))})(?: |$)"
 BAD_ROWS = pa.schema([("file", pa.int32()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.string())])
 
 
@@ -103,11 +100,6 @@ def expected_of(data: Data) -> Expected:
     measured = [log.columns.order, log.columns.weight, *(name for name in log.ranges if name != log.columns.time)]
     times = (log.columns.time,) if log.columns.time else ()
     return Expected(times, tuple(name for name in measured if name), log.timezone, log.time_format)
-
-
-def filtered_in_words(name: str) -> str:
-    """Why rows were filtered out, of the name that `CheckedRows.filtered` counts them by."""
-    return f"did not meet {name}" if re.search(_CONDITION, name) else name
 
 
 def check_rows(
