@@ -96,6 +96,15 @@ def test_what_is_escaped_is_ordinary(case: str, piece: int, monkeypatch: pytest.
     assert records(parts) == [["u1", items[0], "1"], ["u2", items[1], "2"]] and numbered(parts) == [0, 1]
 
 
+@pytest.mark.parametrize("delimiter", ["\t", ",", "::"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_what_databases_that_escape_write_for_nothing_is_missing(delimiter: str, end: str) -> None:
+    rows = [["u1", "\\N", "1"], ["\\N", "\\N", "\\N"], ["\\NN", "N", "a\\N"]]
+    text = end.join(delimiter.join(row) for row in [["user", "item", "n"], *rows])
+    found = [["u1", "", "1"], ["", "", ""], ["NN", "N", "aN"]]
+    assert records(parse(text, delimiter=delimiter, escape="\\")) == found
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-8-sig", "utf-8"])
 def test_a_file_is_read_in_its_encoding(encoding: str) -> None:
     text = "user,item\nJürgen,Käse\nZoë,thé\n"

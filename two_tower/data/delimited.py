@@ -151,6 +151,8 @@ def _blocks(source: Any, syntax: Syntax) -> Iterator[bytes]:
             block = block.replace(syntax.written.encode(), STAND_IN.encode())
         if syntax.settings.skip_initial_space:
             block = _without_initial_space(block, syntax)
+        if syntax.settings.escape:
+            block = _without_nulls(block, syntax.settings.escape, syntax.delimiter)
         if block:
             yield block
 
@@ -172,6 +174,12 @@ def _without_initial_space(block: bytes, syntax: Syntax) -> bytes:
     quoted = rb"%b(?:[^%b]|%b%b)*%b" % ((quote,) * 5) if quote else b"(?!)"
     spaced = re.compile(rb"(?m)(%b)|(%b|^) +" % (quoted, delimiter))
     return spaced.sub(lambda match: match[1] or match[2], block)
+
+
+def _without_nulls(block: bytes, escape: str, delimiter: str) -> bytes:
+    r"""The block with nothing in fields of \N, which is how databases that escape write a missing value."""
+    null, edge = re.escape(f"{escape}N".encode()), re.escape(delimiter.encode())
+    return re.sub(rb"(?m)(^|%b)%b(?=%b|\r|$)" % (edge, null, edge), rb"\1", block)
 
 
 def _parsed(records: Records, names: list[str], syntax: Syntax, expected: Expected, *, first_row: int) -> Parsed:
