@@ -137,16 +137,16 @@ class _Preparation:
         self.work.write("known-item.arrow", pa.table({"id": items.ids}))
         self.work.write("known-user.arrow", pa.table({"id": users.ids}))
         units = self._read()
-        merged = self._reports("merged")
-        noted = self._noted()
-        rows, all_filtered = self._check_rows(merged)
+        read, merged = self._reports("read"), self._reports("merged")
+        noted = notes.summed([*([self.earlier.noted] if self.earlier else []), *(report["noted"] for report in read)])
+        rows, all_filtered = self._check_rows(read, merged, noted)
         said = notes.summed([noted, items.noted, users.noted, self._odd_rows(rows, merged, items, users)])
-        self._refuse_unusable(rows, said, items, users, used=rows["read"] - all_filtered.total())
+        self._refuse_unusable(rows, said, read, items, users, used=rows["read"] - all_filtered.total())
         end = max(report["last"] for report in merged)
         windows = splits.Windows.of(self.data, end=end)
         log.info("prepare_data: %s of %s rows kept", f"{rows['kept']:,}", f"{rows['read']:,}")
-        item_numbers = self._number("items", items)
-        user_numbers = self._number("users", users) if self.columns.user else number(_no_ids(), _NO_TEXTS)
+        item_numbers, odd_items = self._number("item", self.columns.item, items)
+        user_numbers, odd_users = self._number("user", self.columns.user, users)
         self._write_users(users, user_numbers)
         self._shrink_to_core(windows, items=len(item_numbers.ids))
         self._encode(windows, units)
@@ -166,7 +166,7 @@ class _Preparation:
             self._take_parts(name)
         self._write_set_aside()
         self._write_features(items, users)
-        said = notes.summed([said, self._odd_entities(items, users, item_numbers, user_numbers)])
+        said = notes.summed([said, odd_items, odd_users])
         per_day = self._per_day(merged, items=len(item_numbers.ids))
         self._write_profile(items, users, per_day)
         if self.data.incremental:
@@ -282,16 +282,17 @@ class _Preparation:
     def _reports(self, stage: str) -> list[dict[str, Any]]:
         return [self.work.read_json(name) for name in self.work.names(f"{stage}-*.json")]
 
-    def _check_rows(self, merged: list[dict[str, Any]]) -> tuple[dict[str, Any], Counter[str]]:
+    def _check_rows(
+        self, reports: list[dict[str, Any]], merged: list[dict[str, Any]], noted: notes.Noted
+    ) -> tuple[dict[str, Any], Counter[str]]:
         """The row counts of summary.json, checked, and how many rows each filter took out."""
-        reports = self._reports("read")
         for report in reports:
             if report["error"]:
                 raise DataError(report["error"])
-        refuse_unfit(self._noted())
+        refuse_unfit(noted)
         read = sum(report["read"] for report in reports)
-        filtered = _sum(report["filtered"] for report in reports)
-        set_aside = _sum(report["set_aside"] for report in reports)
+        filtered = notes.summed(report["filtered"] for report in reports)
+        set_aside = notes.summed(report["set_aside"] for report in reports)
         if self.earlier:
             read += self.earlier.state["read"]
             filtered.update(self.earlier.filtered)  # `+=` would drop what filtered nothing
@@ -315,21 +316,22 @@ class _Preparation:
         return rows, by_filter
 
     def _refuse_unusable(
-        self, rows: dict[str, Any], noted: notes.Noted, items: EntityTable, users: EntityTable, *, used: int
+        self,
+        rows: dict[str, Any],
+        noted: notes.Noted,
+        reports: list[dict[str, Any]],
+        items: EntityTable,
+        users: EntityTable,
+        *,
+        used: int,
     ) -> None:
         """Raises a DataError when too many of the `used` rows, which the filters leave, are bad, or no row is left."""
-        reports = self._reports("read")
         found = [example for report in reports for example in report["examples"]]
         found += [example for report in reports if (example := report["filtered_example"])]
         examples = [example | {"file": self.logs[example["file"]]["path"]} for example in found]
         refuse_too_many_bad(rows, examples, noted, used=used, limit=self.data.interactions.max_bad_share)
         if not rows["kept"]:
             raise NothingKept(rows, examples, noted, self._described(items, users))
-
-    def _noted(self) -> notes.Noted:
-        """What was noted of all the rows, those that were read earlier included."""
-        earlier = [self.earlier.noted] if self.earlier else []
-        return notes.summed([*earlier, *(report["noted"] for report in self._reports("read"))])
 
     def _odd_rows(
         self, rows: dict[str, Any], merged: list[dict[str, Any]], items: EntityTable, users: EntityTable
@@ -348,35 +350,24 @@ class _Preparation:
             if kind != "list":
                 yield values.cast(pl.Datetime("us", "UTC")) if kind == "time" else values
 
-    def _odd_entities(
-        self, items: EntityTable, users: EntityTable, item_numbers: Numbering, user_numbers: Numbering
-    ) -> notes.Noted:
-        """What is odd about the ids of the logs, and about the tables."""
-        numbered = (
-            ("item", self.columns.item, item_numbers, items, self.data.items),
-            ("user", self.columns.user, user_numbers, users, self.data.users),
-        )
-        found = []
-        for role, column, numbering, table, settings in numbered:
-            if column is not None:
-                found.append(oddities.odd_ids(self._seen(f"{role}s"), role, column))
-            found.append(oddities.unmatched_ids(numbering.ids.slice(0, numbering.seen), table, role))
-            found.append(oddities.cut_values(table, settings.features if settings else {}, f"{role}s"))
-        return notes.summed(found)
-
     def _names(self) -> str:
         paths = [file["path"] for file in self.logs]
         return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
-    def _seen(self, name: str) -> pl.DataFrame:
-        """The ids of the items or users in the logs; one that several shards have stands there several times."""
-        return pl.DataFrame(pa.concat_tables(self._tables(f"{name}-*.arrow")))
-
-    def _number(self, name: str, table: EntityTable) -> Numbering:
-        """The numbering of the items or users, left in the work folder for the workers."""
-        numbering = number(self._seen(name), table.ids)
-        self.work.write(f"{name}.arrow", pa.table({"id": numbering.ids}))
-        return numbering
+    def _number(self, role: str, column: str | None, table: EntityTable) -> tuple[Numbering, notes.Noted]:
+        """The numbering of the items or users, left in the work folder for the workers, and what is odd about them."""
+        if column is None:
+            return number(_no_ids(), _NO_TEXTS), notes.Noted()
+        seen = pl.DataFrame(pa.concat_tables(self._tables(f"{role}s-*.arrow")))
+        numbering = number(seen, table.ids)
+        self.work.write(f"{role}s.arrow", pa.table({"id": numbering.ids}))
+        settings = self.data.items if role == "item" else self.data.users
+        odd = [
+            oddities.odd_ids(seen, role, column),
+            oddities.unmatched_ids(numbering.ids.slice(0, numbering.seen), table, role),
+            oddities.cut_values(table, settings.features if settings else {}, f"{role}s"),
+        ]
+        return numbering, notes.summed(odd)
 
     def _write_users(self, table: EntityTable, numbering: Numbering) -> None:
         users = pa.table({"user_id": numbering.ids, **table.rows_of(numbering.ids, "feature.")})
@@ -566,13 +557,6 @@ def _sketch_of(table: EntityTable, key: str) -> Sketch:
 
 def _no_ids() -> pl.DataFrame:
     return pl.DataFrame(schema={"id": pl.String, "first_seen": pl.Int64})
-
-
-def _sum(counts: Iterable[dict[str, int]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for count in counts:
-        total.update(count)
-    return total
 
 
 def _largest(counts: Counter[str]) -> dict[str, int]:
