@@ -21,6 +21,8 @@ from two_tower.data.values import booleans, integers, numbers, with_points
 from two_tower.errors import DataError
 
 PIECE_BYTES = 32 << 20
+HEAD_BYTES = 64 << 10
+"""So much is read at first for a header, which is hardly ever longer, and for a hint at what is wrong with it."""
 LONGEST_VALUE = 64 << 20
 """Bytes after which a quote that is still open is taken for a mistake."""
 _LINE_END = re.compile(rb"\r\n|\r|\n")
@@ -86,7 +88,7 @@ def read_header(source: Any, syntax: Syntax) -> list[str] | None:
 def _first_records(source: Any, syntax: Syntax) -> Records | None:
     """The records of the file's beginning, of which one that counts is whole if there is any; None without text."""
     start, records = b"", None
-    for block in _blocks(source, syntax):
+    for block in _blocks(pieces_of(source, first=HEAD_BYTES), syntax):
         start += block
         records = find_records(start, syntax)
         whole = records.counted[:-1] if records.is_open else records.counted
@@ -110,10 +112,12 @@ def line_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def pieces_of(source: Any) -> Iterator[bytes]:
-    """The bytes of a file, some at a time."""
-    while piece := source.read(PIECE_BYTES):
+def pieces_of(source: Any, *, first: int | None = None) -> Iterator[bytes]:
+    """The bytes of a file, `PIECE_BYTES` at a time, or from `first` on in pieces that double up to so many."""
+    size = min(first or PIECE_BYTES, PIECE_BYTES)
+    while piece := source.read(size):
         yield piece
+        size = min(2 * size, PIECE_BYTES)
 
 
 def _whole_records(source: Any, names: list[str], syntax: Syntax, expected: Expected) -> Iterator[Records]:
@@ -122,7 +126,7 @@ def _whole_records(source: Any, names: list[str], syntax: Syntax, expected: Expe
     One that is too long for a value ends with its block if its lines look like rows, and is open then.
     """
     rest, number = b"", 0
-    for block in _blocks(source, syntax):
+    for block in _blocks(pieces_of(source), syntax):
         records = find_records(rest + block, syntax)
         rest = b""
         if records.is_open:
@@ -138,10 +142,10 @@ def _whole_records(source: Any, names: list[str], syntax: Syntax, expected: Expe
         yield find_records(rest, syntax)
 
 
-def _blocks(source: Any, syntax: Syntax) -> Iterator[bytes]:
-    """The file as UTF-8 in blocks of whole lines, its delimiters single characters."""
+def _blocks(pieces: Iterator[bytes], syntax: Syntax) -> Iterator[bytes]:
+    """The pieces of a file as UTF-8 in blocks of whole lines, its delimiters single characters."""
     skip = syntax.settings.skip_lines
-    for block in line_blocks(_utf8(source, syntax.settings.encoding)):
+    for block in line_blocks(_utf8(pieces, syntax.settings.encoding)):
         while skip and block:
             block = b"".join(_LINE_END.split(block, maxsplit=1)[1:])
             skip -= 1
@@ -157,13 +161,13 @@ def _blocks(source: Any, syntax: Syntax) -> Iterator[bytes]:
             yield block
 
 
-def _utf8(source: Any, encoding: str) -> Iterator[bytes]:
-    """The file's text as UTF-8, some at a time."""
+def _utf8(pieces: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    """The text of the pieces as UTF-8."""
     if codecs.lookup(encoding).name == "utf-8":
-        yield from pieces_of(source)
+        yield from pieces
         return
     decoder = codecs.getincrementaldecoder(encoding)()
-    for piece in pieces_of(source):
+    for piece in pieces:
         yield decoder.decode(piece).encode()
     yield decoder.decode(b"", final=True).encode()
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from two_tower.config import Csv
 from two_tower.contracts import Int64
-from two_tower.data.delimited import QUOTING_HINT, line_blocks, parse_text, pieces_of, read_header
+from two_tower.data.delimited import HEAD_BYTES, QUOTING_HINT, line_blocks, parse_text, pieces_of, read_header
 from two_tower.data.headers import data_hint, header_hint
 from two_tower.data.plain import parquet_batches, plain
 from two_tower.data.records import Syntax
@@ -28,8 +28,6 @@ from two_tower.data.swallowed import Expected, Swallowed
 from two_tower.errors import DataError
 
 BATCH_ROWS = 1 << 18
-HEAD_BYTES = 1 << 16
-"""So much of a file is looked at for a hint."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,8 @@ def plan_units(files: list[SourceFile], csv: Csv | None = None, expected: Expect
     units: list[Unit] = []
     for number, file in enumerate(files):
         facts = {"file": number} | {key: file[key] for key in ("path", "format", "name")}
-        facts |= {"folders": tuple(folder_columns(file["path"]).items())}
-        facts |= {"csv": csv or Csv(), "expected": expected or Expected()}
+        folders = tuple(folder_columns(file["path"]).items())
+        facts |= {"folders": folders, "csv": csv or Csv(), "expected": expected or Expected()}
         if file["format"] != "parquet":
             units.append(Unit(number=len(units), **facts))
             continue
