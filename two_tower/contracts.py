@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,9 @@ class FeatureType(Settings, ABC):
     `encode` (Arrow, used in training and batch work) and `encode_tensor` (TensorFlow, used inside the exported
     towers) give equal numbers for equal raw values.
     """
+
+    holds: ClassVar[Literal["numbers", "times"] | None] = None
+    """What every text of such a column reads as, by which a row of a file can be told from other text."""
 
     type: str
     column: str | None = Field(None, description="The table's column; the feature's own name if not given.")

@@ -358,6 +358,29 @@ def test_of_a_table_whose_columns_nobody_has_described_the_other_lines_tell_what
         run(tmp_path / "prepared", settings(write_rows(tmp_path / "log.csv", LOG), items=items))
 
 
+@pytest.mark.parametrize(
+    ("feature", "values"),
+    [
+        ({"type": "numeric"}, ["3.5", "1.5", "2.5"]),
+        ({"type": "bucketized"}, ["3.5", "1.5", "2.5"]),
+        ({"type": "timestamp"}, ["2024-01-01", "2024-01-02", "2024-01-03"]),
+        ({"type": "text"}, ["3.5", "1.5", "2.5"]),
+    ],
+)
+def test_a_feature_type_tells_a_row_by_what_its_column_holds(
+    tmp_path: Path, feature: dict[str, str], values: list[str]
+) -> None:
+    first, second, third = values
+    (tmp_path / "items.csv").write_text(f'sku,title,x\n1,"Heroes,{first}\n2,b,{second}\n3,of 12",{third}\n')
+    items = {"path": str(tmp_path / "items.csv"), "id": "sku", "features": {"x": feature}}
+    data = settings(write_rows(tmp_path / "log.csv", LOG), items=items)
+    if feature["type"] == "text":
+        assert run(tmp_path / "prepared", data).summary["tables"]["items"]["rows"] == 1
+        return
+    with pytest.raises(DataError, match=r"row 0: a quote opens here, and 3 lines become one value"):
+        run(tmp_path / "prepared", data)
+
+
 # Property-based: against `csv` itself.
 
 VALUES = st.text(alphabet='ab,"\n\r é', max_size=6)

@@ -91,12 +91,9 @@ def load_entities(
 
 def _expected(settings: ItemTable | UserTable) -> Expected:
     """The table's columns by which a row can be told from other text."""
-    of_type: dict[str, list[str]] = {"numbers": [], "times": []}
-    for name, feature in settings.features.items():
-        kind = {"numeric": "numbers", "bucketized": "numbers", "timestamp": "times"}.get(feature.type)
-        if kind:
-            of_type[kind].append(feature.column or name)
-    return Expected(tuple(of_type["times"]), tuple(of_type["numbers"]))
+    columns = [(feature.holds, feature.column or name) for name, feature in settings.features.items()]
+    times, numbers = (tuple(name for holds, name in columns if holds == kind) for kind in ("times", "numbers"))
+    return Expected(times, numbers)
 
 
 def available(table: EntityTable, ids: pa.Array, settings: ItemTable | None, *, timezone: str) -> pa.Array:

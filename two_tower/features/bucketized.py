@@ -26,6 +26,8 @@ class Bucketized(FeatureType):
     Ids: 0 is missing, 1 + the number of edges that are not above the value otherwise.
     """
 
+    holds = "numbers"
+
     type: Literal["bucketized"] = "bucketized"
     dim: int = Field(8, ge=1, le=65_536, description="Width of the embedding.")
     buckets: int = Field(

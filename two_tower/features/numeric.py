@@ -19,6 +19,8 @@ LIMIT = 10.0
 class Numeric(FeatureType):
     """A number; NaN and infinity count as missing."""
 
+    holds = "numbers"
+
     type: Literal["numeric"] = "numeric"
     log: bool = Field(False, description="Whether sign(x) log(1 + |x|) is taken first, for long-tailed values.")
 

@@ -13,6 +13,9 @@ from pydantic import Field
 from two_tower.contracts import FeatureType, Int32, Statistics
 from two_tower.features.base import CHUNK, cast_text, mean_embedding, raw_text
 
+WORD = r"\pL\pM\pN"
+"""The characters of words, in a set of a regular expression."""
+
 
 class Text(FeatureType):
     """Lower-cased words (runs of letters, marks and digits), their n-grams and their characters', hashed into buckets.
@@ -70,7 +73,7 @@ class Text(FeatureType):
 
     def cut_off(self, column: pa.ChunkedArray) -> dict[str, int]:
         """How many texts have more words and n-grams of words than `max_tokens`; the characters' come on top."""
-        words = np.asarray(pc.fill_null(pc.count_substring_regex(column, pattern=r"[\pL\pM\pN]+"), 0))
+        words = np.asarray(pc.fill_null(pc.count_substring_regex(column, pattern=f"[{WORD}]+"), 0))
         tokens = sum(np.maximum(words - more, 0) for more in range(self.ngrams))
         return {"max_tokens": int((tokens > self.max_tokens).sum())}
 
@@ -87,7 +90,7 @@ class Text(FeatureType):
         import tensorflow as tf
 
         text = tf.strings.lower(raw, encoding="utf-8")
-        words = tf.strings.split(tf.strings.regex_replace(text, r"[^\pL\pM\pN]+", " "))
+        words = tf.strings.split(tf.strings.regex_replace(text, f"[^{WORD}]+", " "))
         kinds = [words]
         kinds += [tf.strings.ngrams(words, size, separator=" ") for size in range(2, self.ngrams + 1)]
         if self.character_ngrams is not None:

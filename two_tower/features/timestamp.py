@@ -25,6 +25,8 @@ READABLE = (
 class Timestamp(FeatureType):
     """Sine and cosine of the hour of the day and of the weekday, in UTC, and a missing flag; the age on demand."""
 
+    holds = "times"
+
     type: Literal["timestamp"] = "timestamp"
     age: bool = Field(
         False,
