@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pipelines.hints import DEFAULT_WORKDIR, command_line, shown
+from pipelines.hints import DEFAULT_WORKDIR, command_line, meant, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -1130,12 +1130,9 @@ def _find_version(version: str, workdir: Path, env: Path | None) -> tuple[Regist
     from two_tower.errors import RegistryError
     from two_tower.registry import list_registries
 
-    found = [
-        (registry, stored)
-        for registry in list_registries(_registry_root(workdir, env))
-        for stored in registry.versions()
-        if version and stored.id.startswith(version)  # nothing, such as an empty variable, names none
-    ]
+    registries = list_registries(_registry_root(workdir, env))
+    stored = [(registry, each) for registry in registries for each in registry.versions()]
+    found = meant(version, stored, lambda pair: pair[1].id)
     if len(found) != 1:
         problem = "no stored version starts with" if not found else "several stored versions start with"
         lists = command_line("registry", "list", workdir=workdir, env=env)

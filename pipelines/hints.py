@@ -1,14 +1,16 @@
-"""Commands and paths as a person would type them."""
+"""Commands, paths and ids as a person would type them."""
 
 from __future__ import annotations
 
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 DEFAULT_WORKDIR = Path("runs")
+T = TypeVar("T")
 
 
 def command_line(*arguments: str | Path, **options: str | Path | Sequence[str] | None) -> str:
@@ -34,6 +36,15 @@ def shown(path: str | Path | None) -> str:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def meant(given: str, entries: Iterable[T], id_of: Callable[[T], str]) -> list[T]:
+    """The entries with this id, or else those whose ids begin so.
+
+    Nothing, such as an empty variable of a shell, means none, although every id begins with it.
+    """
+    begin = [entry for entry in entries if given and id_of(entry).startswith(given)]
+    return [entry for entry in begin if id_of(entry) == given] or begin
 
 
 def _program() -> str:

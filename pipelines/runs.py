@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from pipelines.hints import meant
 from two_tower.artifacts import write_json
 from two_tower.config import STEPS
 from two_tower.errors import ArtifactError, UserError
@@ -142,11 +143,7 @@ def find_run(workdir: Path, run_id: str) -> Run:
         UserError: There is none, or more than one.
     """
     runs = list_runs(workdir)
-    if run_id == "latest":
-        found = runs[-1:]
-    else:
-        begin = [run for run in runs if run_id and run.run_id.startswith(run_id)]
-        found = [run for run in begin if run.run_id == run_id] or begin
+    found = runs[-1:] if run_id == "latest" else meant(run_id, runs, lambda run: run.run_id)
     if len(found) == 1:
         return found[0]
     known = ", ".join(run.run_id for run in runs[-5:]) or "none"

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
+from pipelines.hints import meant
 from pipelines.remote.submission import Submission
 from pipelines.runs import StepRecord
 from two_tower.artifacts import below, read_object
@@ -105,10 +106,9 @@ def choose_run(runs: list[RemoteRun], run_id: str) -> RemoteRun:
     Raises:
         UserError: There is none, or more than one.
     """
-    found = runs[:1] if run_id == "latest" else [run for run in runs if run_id and run.run_id.startswith(run_id)]
-    exact = [run for run in found if run.run_id == run_id]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
+    found = runs[:1] if run_id == "latest" else meant(run_id, runs, lambda run: run.run_id)
+    if len(found) == 1:
+        return found[0]
     known = ", ".join(run.run_id for run in runs[:5]) or "none"
     raise UserError(
         f"{'no run is called' if not found else 'more than one run starts with'} {run_id!r}; the newest runs: {known}"
