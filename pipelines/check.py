@@ -17,8 +17,6 @@ from two_tower.config import Config
 if TYPE_CHECKING:
     from two_tower.data import NothingKept, Prepared
 
-SAMPLES = 2
-"""How many of the rows that are set aside are shown for each reason."""
 BARS = " ▁▂▃▄▅▆▇█"
 WIDTH = 72
 """Columns of the picture of the days."""
@@ -31,7 +29,7 @@ def check_data(config: Config, console: Console) -> bool:
         DataError: The logs cannot be read at all, or a window of the split is empty.
     """
     from pipelines.local import data_root
-    from two_tower.data import NothingKept, open_prepared, prepare, read_profile, resolve_run
+    from two_tower.data import NothingKept, examples_of, open_prepared, prepare, read_profile, resolve_run
 
     config, sources = resolve_run(config, datetime.now(UTC), data_root=data_root())
     log = config.data.interactions
@@ -52,7 +50,7 @@ def check_data(config: Config, console: Console) -> bool:
         prepared, described = open_prepared(out), read_profile(profile)
         rows = prepared.summary["rows"]
         console.print("", _columns_table(described["tables"], config), "", _rows_table(rows))
-        _print_samples(prepared.set_aside().to_pylist(), rows, console)
+        _print_samples(examples_of(prepared.set_aside()), rows, console)
         console.print("", _split_table(prepared, config))
         _print_days(described["per_day"], console)
         return _print_verdict(prepared, described, config, console)
@@ -137,8 +135,10 @@ def _rows_table(rows: dict[str, Any]) -> Table:
 
 def _print_samples(aside: list[dict[str, Any]], rows: dict[str, Any], console: Console) -> None:
     """Prints the first rows that are set aside for each reason, or that are filtered where these are all."""
+    from two_tower.data import EXAMPLES
+
     for reason in (*rows["set_aside"], "filtered"):
-        for row in [row for row in aside if row["reason"] == reason][:SAMPLES]:
+        for row in [row for row in aside if row["reason"] == reason][:EXAMPLES]:
             text = f"{reason}: {row['file']} row {row['row']}: {row['content']}"
             console.print(text, highlight=False, markup=False, no_wrap=True, overflow="ellipsis")
 

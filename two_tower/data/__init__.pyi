@@ -13,5 +13,6 @@ from .prepared import (
 )
 from .profile import in_words as in_words, moment_text as moment_text
 from .refusals import NothingKept as NothingKept
+from .rows import EXAMPLES as EXAMPLES, examples_of as examples_of
 from .sources import resolve_sources as resolve_sources
 from .work import Work as Work, located as located, work_of as work_of

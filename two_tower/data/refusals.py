@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from two_tower.data.notes import Noted, filtered_in_words, in_sentences
-from two_tower.data.shards import EXAMPLES
+from two_tower.data.rows import EXAMPLES
 from two_tower.errors import DataError
 
 SHOWN = 5

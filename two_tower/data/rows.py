@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -51,6 +52,8 @@ REASONS = (
 )
 """Why a row is set aside; the first that holds counts."""
 
+EXAMPLES = 2
+"""How many bad rows of each reason are shown."""
 BAD_ROWS = pa.schema([("file", pa.int32()), ("row", pa.int64()), ("reason", pa.string()), ("content", pa.string())])
 
 
@@ -213,6 +216,11 @@ def bad_rows(frame: pl.DataFrame, rows: Int64, reasons: list[str], *, file: int)
     content = frame.select(pl.struct(pl.all()).struct.json_encode()).to_series()
     files = np.full(frame.height, file, dtype=np.int32)
     return pa.table([files, rows, reasons, content.to_list()], schema=BAD_ROWS)
+
+
+def examples_of(bad: pa.Table) -> list[dict[str, Any]]:
+    """The first `EXAMPLES` of each reason, of rows as `BAD_ROWS`."""
+    return pl.DataFrame(bad).group_by("reason", maintain_order=True).head(EXAMPLES).to_dicts() if bad.num_rows else []
 
 
 def _frame(batch: Batch, needed: dict[str, str], unit: Unit) -> pl.DataFrame:

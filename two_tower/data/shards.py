@@ -22,14 +22,12 @@ from two_tower.contracts import Bool, Int32, Int64
 from two_tower.data.notes import Noted
 from two_tower.data.profile import Sketcher
 from two_tower.data.reading import Batch, Unit, read_batches
-from two_tower.data.rows import BAD_ROWS, bad_rows, check_rows
+from two_tower.data.rows import BAD_ROWS, bad_rows, check_rows, examples_of
 from two_tower.data.splits import SPLITS, span
 from two_tower.data.values import stable_hash, stable_order
 from two_tower.data.work import Work
 from two_tower.errors import DataError
 
-EXAMPLES = 2
-"""How many bad rows of each reason a unit reports for the error message."""
 DAY = 86_400_000_000
 
 
@@ -91,7 +89,7 @@ def read_unit(unit: Unit, *, job: Job) -> Iterator[tuple[int, str]]:
         sketcher.sketch().write(sink)
     report["filtered"], report["noted"] = dict(filtered), dict(noted)
     report["set_aside"] = dict(Counter(aside["reason"].to_pylist()))
-    report["examples"] = _examples(aside)
+    report["examples"] = examples_of(aside)
     job.work.write_json(f"read-{unit.number:06d}.json", report)
     yield from pieces
 
@@ -169,13 +167,6 @@ def _write_pieces(table: pa.Table, job: Job, name: str) -> list[tuple[int, str]]
         job.work.write(piece, table.slice(bounds[shard], bounds[shard + 1] - bounds[shard]))
         pieces.append((shard, piece))
     return pieces
-
-
-def _examples(aside: pa.Table) -> list[dict[str, Any]]:
-    """The first rows of each reason."""
-    return (
-        pl.DataFrame(aside).group_by("reason", maintain_order=True).head(EXAMPLES).to_dicts() if aside.num_rows else []
-    )
 
 
 def _first_row(batch: Batch, unit: Unit) -> dict[str, Any]:
