@@ -133,7 +133,7 @@ def _whole_records(source: Any, names: list[str], syntax: Syntax, expected: Expe
             cut = records.bytes_of(len(records) - 1)
             if len(cut) <= LONGEST_VALUE:
                 rest, records = cut, records.without_last()
-            elif not rows_alike(cut, names, syntax, expected).any():
+            elif not rows_alike(lines_of(cut)[1:], names, syntax, expected).any():
                 row = number + int(records.counted[:-1].sum()) - syntax.settings.header
                 raise DataError(f"row {row}: a quote opens here and does not close; {QUOTING_HINT}")
         number += int(records.counted.sum())

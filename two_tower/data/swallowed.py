@@ -64,9 +64,11 @@ def find_swallowing(records: Records, names: list[str], syntax: Syntax, expected
     if several.any() and not expected.tells(names):
         expected = _expected_of(records, names, syntax)
     for number in np.flatnonzero(several).tolist():
+        if number in found:
+            continue
         record = records.bytes_of(number)
-        is_suspect = number not in found and (may_hold[number] or not is_regular(record, syntax))
-        if is_suspect and _is_swallowing(record, names, syntax, expected):
+        regular = records.is_regular or is_regular(record, syntax)
+        if (may_hold[number] or not regular) and _is_swallowing(record, names, syntax, expected, regular=regular):
             found.add(number)
     return sorted(found)
 
@@ -109,9 +111,9 @@ def lines_of(record: bytes) -> list[str]:
     return [line for line in re.split("\r\n|\r|\n", record.decode()) if line]
 
 
-def rows_alike(record: bytes, names: list[str], syntax: Syntax, expected: Expected) -> Bool:
-    """Which of the lines after a record's first read like rows: as many fields, times and numbers in their columns."""
-    return _alike([_fields(line, len(names), syntax) for line in lines_of(record)[1:]], names, syntax, expected)
+def rows_alike(lines: list[str], names: list[str], syntax: Syntax, expected: Expected) -> Bool:
+    """Which of the lines read like rows: as many fields, times and numbers in their columns."""
+    return _alike([_fields(line, len(names), syntax) for line in lines], names, syntax, expected)
 
 
 def _alike(fields: list[list[str]], names: list[str], syntax: Syntax, expected: Expected) -> Bool:
@@ -130,20 +132,24 @@ def _alike(fields: list[list[str]], names: list[str], syntax: Syntax, expected: 
     return alike
 
 
-def _is_swallowing(record: bytes, names: list[str], syntax: Syntax, expected: Expected) -> bool:
+def _is_swallowing(record: bytes, names: list[str], syntax: Syntax, expected: Expected, *, regular: bool) -> bool:
     """Whether a record over several lines is better read as a row a line.
 
-    Where its quotes are regular, only if *every* line reads like a row, the first and the last without their quotes: a
-    review may hold a table.  Where they are not, as when text follows a closing quote, one such line is enough, or that
-    the record is no row.
+    Where its quotes are `regular`, only if *every* line reads like a row, the first and the last without their quotes:
+    a review may hold a table.  Where they are not, as when text follows a closing quote, one such line is enough, or
+    that the record is no row.
     """
-    alike, fields = rows_alike(record, names, syntax, expected), syntax.fields(record.decode())
-    if not is_regular(record, syntax):
+    first, *others = lines_of(record)
+    alike, fields = rows_alike(others, names, syntax, expected), syntax.fields(record.decode())
+    if not regular:
         return bool(alike.any() or not _alike([fields], names, syntax, expected).all())
-    alike[-1:] |= _alike(_without_a_quote(lines_of(record)[-1], syntax), names, syntax, expected).any()
-    if not alike.all() or (len(fields) == len(names) and not expected.tells(names)):
+    if len(fields) == len(names) and not expected.tells(names):
         return False
-    return bool(_alike(_without_a_quote(lines_of(record)[0], syntax), names, syntax, expected).any())
+
+    def is_row(line: str) -> bool:
+        return bool(_alike(_without_a_quote(line, syntax), names, syntax, expected).any())
+
+    return bool(alike[:-1].all()) and (not others or bool(alike[-1]) or is_row(others[-1])) and is_row(first)
 
 
 def _without_a_quote(line: str, syntax: Syntax) -> list[list[str]]:
