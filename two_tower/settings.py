@@ -24,11 +24,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PlainSerializer,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 MANY = 2**31 - 1
 """The largest count: TensorFlow, ScaNN and the compiled parts of other libraries count in 32 bits."""
@@ -110,6 +112,36 @@ def one_of(package: str, base: type[BaseT]) -> Any:
     if len(found) < 2:  # a discriminator needs a choice
         return found[0] if found else base
     return Annotated[functools.reduce(operator.or_, found), Field(discriminator="type")]
+
+
+AUTO: Any = "auto"
+"""In a file, the value of a setting that is chosen once the data is known."""
+T = TypeVar("T")
+
+
+class _OrAuto:
+    """The mark of a setting that may be `auto` in a file, in place of a value of its own type."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Everything but `auto` is read and written as the setting's own type has it."""
+        own = handler(source)
+        written = core_schema.wrap_serializer_function_ser_schema(self._unless_auto, schema=own)
+        return core_schema.no_info_wrap_validator_function(self._unless_auto, own, serialization=written)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Either `auto` or what the setting takes."""
+        return {"anyOf": [{"const": AUTO, "type": "string"}, handler(schema)]}
+
+    @staticmethod
+    def _unless_auto(value: Any, handler: Any) -> Any:
+        return AUTO if value == AUTO else handler(value)
+
+
+Auto = Annotated[T, _OrAuto()]
+"""A setting that is `auto` until the data is known; `two_tower.model` puts a value in its place before it is used.
+
+Its type tells what stands there from then on.
+"""
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

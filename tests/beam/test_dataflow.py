@@ -13,6 +13,7 @@ import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 from cloud import Cloud
 from cloud.dataflow import Job
+from plain_settings import plain_model, plain_training
 from prepared_logs import contents, ordinary_log, settings, write_rows
 from project import ROOT
 from remote_beam import bucket, names, on_dataflow, put
@@ -146,13 +147,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared data and a candidate tower."""
     from tiny_towers import write_tiny
 
-    from two_tower.config import Model, Training
     from two_tower.model import export_candidate_tower, train
 
     folder = tmp_path_factory.mktemp("towers")
     write_tiny(folder / "prepared")
-    training = Training(loss={"type": "in_batch"}, epochs=1, batch_size=64, seed=42)
-    train(str(folder / "prepared"), str(folder / "trained"), model=Model(dim=4), training=training)
+    training = plain_training(loss={"type": "in_batch"}, epochs=1, batch_size=64, seed=42)
+    train(str(folder / "prepared"), str(folder / "trained"), model=plain_model(dim=4), training=training)
     export_candidate_tower(str(folder / "trained"), str(folder / "tower"))
     return folder
 

@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from plain_settings import plain_model, plain_training
 from tiny_towers import ITEMS, write_tiny
 
 from two_tower import embedding as room
 from two_tower.artifacts import content_hash, open_artifact, write_artifact
 from two_tower.beam import pipeline
-from two_tower.config import Beam, Embedding, Model, Training
+from two_tower.config import Beam, Embedding
 from two_tower.embedding import candidates
 from two_tower.embedding.model_handler import TowerHandler
 from two_tower.errors import ArtifactError, ConfigError
@@ -42,8 +43,8 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def export(prepared: Path, tower: Path, *, seed: int = 42) -> None:
     trained = tower.with_name(f"{tower.name}-trained")
-    training = Training(loss={"type": "in_batch"}, epochs=1, batch_size=64, seed=seed)
-    train(str(prepared), str(trained), model=Model(dim=4), training=training)
+    training = plain_training(loss={"type": "in_batch"}, epochs=1, batch_size=64, seed=seed)
+    train(str(prepared), str(trained), model=plain_model(dim=4), training=training)
     export_candidate_tower(str(trained), str(tower))
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+from plain_settings import plain_model, plain_training
 from tiny_towers import COLD, HISTORY, ITEMS, write_tiny
 
 from two_tower.artifacts import open_artifact
-from two_tower.config import Beam, Embedding, Gru, MeanPool, Model, Training, Transformer
+from two_tower.config import Beam, Embedding, Gru, MeanPool, Model, Transformer
 from two_tower.contracts import Float32
 from two_tower.embedding import embed
 from two_tower.errors import ArtifactError
@@ -27,13 +28,15 @@ from two_tower.model.network import Network, load_network
 from two_tower.model.training import Trainer
 
 LAYERS = {"hidden": [16], "cross": 1, "use_id": True}
-MODEL = Model(dim=8, candidate=LAYERS, query=LAYERS, history=MeanPool(decay=0.9))
-TRAINING = Training(loss={"type": "full_softmax"}, epochs=1, batch_size=64, learning_rate=0.02, monitor_k=10)
+MODEL = plain_model(dim=8, candidate=LAYERS, query=LAYERS, history=MeanPool(decay=0.9))
+TRAINING = plain_training(loss={"type": "full_softmax"}, epochs=1, batch_size=64, learning_rate=0.02, monitor_k=10)
 VARIANTS = {
     "main": MODEL,
-    "gru": Model(dim=8, history=Gru(), normalize=False),
-    "transformer": Model(dim=8, history=Transformer(), shared_items=False, item_bias=True),
-    "no_history": Model(dim=8, history=None, candidate={"linear": False}, query={"use_id": True, "linear": False}),
+    "gru": plain_model(dim=8, history=Gru(), normalize=False),
+    "transformer": plain_model(dim=8, history=Transformer(), shared_items=False, item_bias=True),
+    "no_history": plain_model(
+        dim=8, history=None, candidate={"linear": False}, query={"use_id": True, "linear": False}
+    ),
 }
 
 NAMES = ["main", *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS if name != "main")]
@@ -213,9 +216,9 @@ def test_the_trainer_itself_differs_by_the_rounding_alone(variants: Variants, na
         variable.assign(network.weights()[weight])
     queries = data.validation
     inputs = tf.constant(queries.history), None, tf.constant(queries.ids), queries.features
-    assert np.abs(trainer._query_embeddings(*inputs).numpy() - expected).max() < 2e-3
+    assert np.abs(trainer.embedder.queries(*inputs).numpy() - expected).max() < 2e-3
     np.testing.assert_allclose(
-        trainer._candidates(tf.range(ITEMS), training=False), exported_embeddings(variants[name])[0], atol=1e-5
+        trainer.embedder.candidates(tf.range(ITEMS), training=False), exported_embeddings(variants[name])[0], atol=1e-5
     )
 
 

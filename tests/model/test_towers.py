@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from plain_settings import plain_model, plain_training
 from tiny_towers import write_tiny
 
 from two_tower.artifacts import open_artifact
@@ -31,7 +32,7 @@ from two_tower.model.towers import (
 )
 from two_tower.model.training import Trainer
 
-TRAINING = Training(loss={"type": "in_batch"})
+TRAINING = plain_training(loss={"type": "in_batch"})
 KINDS: list[Any] = [MeanPool(decay=0.9), Gru(), Transformer()]
 
 
@@ -61,7 +62,7 @@ def test_a_share_of_the_ids_is_hidden() -> None:
 
 
 def test_ids_alone_without_layers_are_a_matrix_factorisation() -> None:
-    model = Model(dim=3, normalize=False, candidate={"linear": False})
+    model = plain_model(dim=3, normalize=False, candidate={"linear": False})
     items = ItemEncoder(model, {}, vocabulary_size=4)
     vectors = items(tf.constant([2, 5]), {})
     tower = CandidateTower(model)
@@ -70,20 +71,20 @@ def test_ids_alone_without_layers_are_a_matrix_factorisation() -> None:
 
 
 def test_the_linear_map_starts_as_if_it_were_not_there() -> None:
-    tower, vectors = CandidateTower(Model(dim=3, normalize=False)), tf.random.normal([2, 3])
+    tower, vectors = CandidateTower(plain_model(dim=3, normalize=False)), tf.random.normal([2, 3])
     np.testing.assert_array_equal(tower.embed(vectors), vectors)
     np.testing.assert_array_equal(tower.layers["output"].kernel, np.eye(3))
 
 
 def test_normalised_means_a_length_of_one() -> None:
     vectors = tf.random.normal([3, 4])
-    lengths = np.linalg.norm(CandidateTower(Model(dim=4)).embed(vectors), axis=1)
+    lengths = np.linalg.norm(CandidateTower(plain_model(dim=4)).embed(vectors), axis=1)
     np.testing.assert_allclose(lengths, 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_an_item_bias_is_added_to_the_product_of_the_other_coordinates(normalize: bool) -> None:
-    model = Model(dim=4, normalize=normalize, item_bias=True, query={"use_id": True, "id_dropout": 0})
+    model = plain_model(dim=4, normalize=normalize, item_bias=True, query={"use_id": True, "id_dropout": 0})
     items = np.array([[0.5, 3, 0, 4], [-2, 0, 1, 0]], dtype=np.float32)
     tower = QueryTower(model, {}, vocabulary_size=1, history_length=0)
     tower.layers["id"].build(None)
@@ -122,7 +123,7 @@ def test_the_query_tower_takes_nothing_of_the_scored_candidate() -> None:
 
 @pytest.mark.parametrize("history", KINDS, ids=lambda kind: kind.type)
 def test_items_of_the_same_basket_and_later_ones_do_not_change_a_query(plain: Path, history: Any) -> None:
-    made = trainer(plain, Model(dim=4, history=history))
+    made = trainer(plain, plain_model(dim=4, history=history))
     randomise(made)
     examples = made.data.examples
     queries = np.arange(11)  # those of the first user
@@ -136,7 +137,7 @@ def test_items_of_the_same_basket_and_later_ones_do_not_change_a_query(plain: Pa
         shown = replace(examples, items=changed, shown=changed)
         batches = shown.batches(10**6, rng=np.random.default_rng(0), sequences=made._sequences)
         batch = next(batches)
-        found = made._embed_queries(*made._query_inputs(batch)).numpy()
+        found = made.embedder.embed_batch(*made._query_inputs(batch)).numpy()
         return found[np.argsort(batch.keys)][queries]
 
     unchanged = embeddings(None)
@@ -149,13 +150,13 @@ def test_items_of_the_same_basket_and_later_ones_do_not_change_a_query(plain: Pa
 
 @pytest.mark.parametrize("history", KINDS[1:], ids=lambda kind: kind.type)
 def test_a_query_in_a_sequence_has_the_embedding_of_its_own_history(plain: Path, history: Any) -> None:
-    made = trainer(plain, Model(dim=4, history=history))
+    made = trainer(plain, plain_model(dim=4, history=history))
     randomise(made)
     rng = np.random.default_rng(0)
     (together,) = made.data.examples.batches(10**6, rng=rng, sequences=True)
     (alone,) = made.data.examples.batches(10**6, rng=rng, sequences=False)
-    found = made._embed_queries(*made._query_inputs(together)).numpy()[np.argsort(together.keys)]
-    expected = made._embed_queries(*made._query_inputs(alone)).numpy()[np.argsort(alone.keys)]
+    found = made.embedder.embed_batch(*made._query_inputs(together)).numpy()[np.argsort(together.keys)]
+    expected = made.embedder.embed_batch(*made._query_inputs(alone)).numpy()[np.argsort(alone.keys)]
     short = made.data.examples.seen_to - made.data.examples.start <= 1  # no cut can shorten these
     np.testing.assert_allclose(found[short], expected[short], atol=1e-5)
     pieces = together.places[np.argsort(together.keys)]
@@ -167,20 +168,22 @@ def test_a_query_in_a_sequence_has_the_embedding_of_its_own_history(plain: Path,
 @pytest.mark.parametrize("shared", [True, False])
 def test_untrained_towers_rank_by_popularity(plain: Path, shared: bool) -> None:
     keras.utils.set_random_seed(0)
-    made = trainer(plain, Model(dim=16, shared_items=shared))
+    made = trainer(plain, plain_model(dim=16, shared_items=shared))
     counts = np.bincount(made.data.examples.items, minlength=len(made.data.item_ids))
     queries = made.data.validation
     inputs = tf.constant(queries.history), None, tf.constant(queries.ids), queries.features
-    embeddings = made._embed_queries(*inputs).numpy()
-    scores = (embeddings @ made.candidate_embeddings().T)[:, counts > 0]
+    embeddings = made.embedder.embed_batch(*inputs).numpy()
+    scores = (embeddings @ made.embedder.embed_candidates().T)[:, counts > 0]
     assert np.corrcoef(scores.mean(axis=0), counts[counts > 0])[0, 1] > 0.5
 
 
 @pytest.mark.parametrize("history", KINDS, ids=lambda kind: kind.type)
 def test_item_biases_start_as_log_popularity(plain: Path, history: Any) -> None:
-    made = trainer(plain, Model(dim=16, candidate={"id_dropout": 0}, temperature=0.1, item_bias=True, history=history))
+    made = trainer(
+        plain, plain_model(dim=16, candidate={"id_dropout": 0}, temperature=0.1, item_bias=True, history=history)
+    )
     logs = np.log1p(np.bincount(made.data.examples.items, minlength=len(made.data.item_ids)))
-    embeddings, known = made._candidates(tf.range(len(logs)), training=True).numpy(), made.data.item_ids > OOV
+    embeddings, known = made.embedder.candidates(tf.range(len(logs)), training=True).numpy(), made.data.item_ids > OOV
     biases = embeddings[:, 0] / 0.1
     np.testing.assert_allclose(biases[known], logs[known] - logs[known].mean(), atol=1e-5)
     np.testing.assert_allclose(biases[~known], biases[known].min(), atol=1e-5)
@@ -188,10 +191,10 @@ def test_item_biases_start_as_log_popularity(plain: Path, history: Any) -> None:
 
 def test_a_tower_without_any_input_is_refused(plain: Path) -> None:
     with pytest.raises(TrainingError, match=r"model\.candidate"):
-        trainer(plain, Model(candidate={"use_id": False}))
+        trainer(plain, plain_model(candidate={"use_id": False}))
     with pytest.raises(TrainingError, match=r"model\.query"):
         Network(
-            model=Model(history=None),
+            model=plain_model(history=None),
             item_features={},
             query_features={},
             item_ids=["a"],

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+from plain_settings import plain_model, plain_training
 from tiny_towers import BASKETS, COLD, DAY, ITEMS, USERS, write_tiny
 
 from two_tower.artifacts import content_hash, open_artifact, write_artifact
@@ -52,14 +53,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def champion(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Two epochs with user ids and a learned temperature."""
     folder = tmp_path_factory.mktemp("champion") / "trained"
-    model = Model(dim=4, query={"use_id": True}, learn_temperature=True, temperature=0.5)
+    model = plain_model(dim=4, query={"use_id": True}, learn_temperature=True, temperature=0.5)
     train(str(plain), str(folder), model=model, training=settings(epochs=2))
     return str(folder)
 
 
 def settings(loss: dict[str, Any] | None = None, **values: Any) -> Training:
     defaults = {"epochs": 8, "batch_size": 64, "learning_rate": 0.02, "monitor_k": 10, "patience": 8}
-    return Training(loss=loss or LOSSES[0], **{**defaults, **values})
+    return plain_training(loss=loss or LOSSES[0], **{**defaults, **values})
 
 
 def run(prepared: Path, out: Path, model: Model, training: Training, **others: Any) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def step(made: Trainer) -> float:
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss["type"])
 def test_recall_rises_with_every_loss(plain: Path, tmp_path: Path, loss: dict[str, Any]) -> None:
-    history = run(plain, tmp_path / "out", Model(dim=8), settings(loss))
+    history = run(plain, tmp_path / "out", plain_model(dim=8), settings(loss))
     trained = open_artifact(tmp_path / "out", "trained_towers")
     assert max(history["validation_recall"]) > 0.85  # the ten items of a shelf can be told from the history
     assert history["loss"][-1] < history["loss"][0]
@@ -101,11 +102,11 @@ def test_every_encoder_learns_with_mined_negatives_and_few_retracings(
     plain: Path, tmp_path: Path, history: Any
 ) -> None:
     mining = Mining(after=2, every=2, top=10, skip=1, per_query=3)
-    made = trainer(plain, Model(dim=8, history=history), settings(SAMPLED, mining=mining, epochs=14))
+    made = trainer(plain, plain_model(dim=8, history=history), settings(SAMPLED, mining=mining, epochs=14))
     made.fit(tmp_path / "curves")
     assert max(recall or 0.0 for recall in made.history.validation_recall) > 0.85
     assert made._step.experimental_get_tracing_count() <= 4
-    assert made._embed_queries.experimental_get_tracing_count() <= 4
+    assert made.embedder.embed_batch.experimental_get_tracing_count() <= 4
     assert made._mined is not None
     numbers = np.arange(made.data.examples.keys)
     drawn = made._mined.draw(numbers, rng=np.random.default_rng(0))
@@ -118,7 +119,7 @@ def test_unordered_events_are_learned_from_the_other_groups(tmp_path: Path) -> N
     prepared = write_tiny(tmp_path / "prepared", features=False, ordered=False)
     mining = Mining(after=1, top=10, per_query=2)
     training = settings(SAMPLED, mining=mining, known_positives="user", refit=True, epochs=4)
-    history = run(prepared, tmp_path / "out", Model(dim=8), training)
+    history = run(prepared, tmp_path / "out", plain_model(dim=8), training)
     assert max(history["validation_recall"]) > 0.85
     assert history["refit"]["epochs"] == history["best_epoch"]
 
@@ -126,7 +127,9 @@ def test_unordered_events_are_learned_from_the_other_groups(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_features_layers_and_history_items_of_its_own_learn_too(tiny: Path, tmp_path: Path) -> None:
     candidate = {"use_id": False, "hidden": [16], "cross": 1, "dropout": 0.1}
-    model = Model(dim=8, candidate=candidate, query={"hidden": [16], "use_id": True, "cross": 1}, shared_items=False)
+    model = plain_model(
+        dim=8, candidate=candidate, query={"hidden": [16], "use_id": True, "cross": 1}, shared_items=False
+    )
     history = run(tiny, tmp_path / "out", model, settings(monitor_k=12))  # two shelves' twelve items look alike
     assert max(history["validation_recall"]) > 0.85
     network, _ = load_network(str(tmp_path / "out"))
@@ -137,12 +140,12 @@ def test_features_layers_and_history_items_of_its_own_learn_too(tiny: Path, tmp_
 
 def test_without_users_the_context_is_the_query(tmp_path: Path) -> None:
     prepared = write_tiny(tmp_path / "prepared", users=False, features=False)
-    history = run(prepared, tmp_path / "out", Model(dim=8), settings(refit=True))
+    history = run(prepared, tmp_path / "out", plain_model(dim=8), settings(refit=True))
     assert max(history["validation_recall"]) > 0.85
 
 
 def test_ids_alone_are_a_matrix_factorisation(plain: Path, tmp_path: Path) -> None:
-    model = Model(dim=8, history=None, query={"use_id": True, "id_dropout": 0.0})
+    model = plain_model(dim=8, history=None, query={"use_id": True, "id_dropout": 0.0})
     made = trainer(plain, model, settings())
     assert made.data.examples.keys == USERS  # one query a user
     made.fit(tmp_path)
@@ -159,7 +162,7 @@ def deterministic() -> Any:
 
 def test_deterministic_runs_are_equal_to_the_last_bit(plain: Path, tmp_path: Path, deterministic: Training) -> None:
     histories = [
-        run(plain, tmp_path / name, Model(dim=4, query={"dropout": 0.1}), deterministic) for name in ("a", "b")
+        run(plain, tmp_path / name, plain_model(dim=4, query={"dropout": 0.1}), deterministic) for name in ("a", "b")
     ]
     for key in ("loss", "validation_recall", "temperature", "steps"):
         assert histories[0][key] == histories[1][key]
@@ -168,7 +171,7 @@ def test_deterministic_runs_are_equal_to_the_last_bit(plain: Path, tmp_path: Pat
 
 
 def test_the_seed_decides_on_the_weights(plain: Path) -> None:
-    a, b, c = (trainer(plain, Model(dim=4), settings(seed=seed)) for seed in (1, 1, 2))
+    a, b, c = (trainer(plain, plain_model(dim=4), settings(seed=seed)) for seed in (1, 1, 2))
     # Trainer alone seeds the batches; `train` the weights
     assert next(a._batches()).positives.tolist() == next(b._batches()).positives.tolist()
     assert next(a._batches()).positives.tolist() != next(c._batches()).positives.tolist()
@@ -176,7 +179,7 @@ def test_the_seed_decides_on_the_weights(plain: Path) -> None:
 
 def test_the_best_epochs_weights_are_kept(plain: Path, tmp_path: Path) -> None:
     training = settings(learning_rate=0.5, epochs=6, patience=2)
-    history = run(plain, tmp_path / "out", Model(dim=4), training)
+    history = run(plain, tmp_path / "out", plain_model(dim=4), training)
     network, _ = load_network(str(tmp_path / "out"))
     made = trainer(plain, network.model, training)
     for name, variable in made.network.weights().items():
@@ -186,7 +189,7 @@ def test_the_best_epochs_weights_are_kept(plain: Path, tmp_path: Path) -> None:
 
 
 def test_a_refit_trains_on_validation_events_for_as_many_epochs(plain: Path, tmp_path: Path) -> None:
-    history = run(plain, tmp_path / "out", Model(dim=4), settings(epochs=2, refit=True))
+    history = run(plain, tmp_path / "out", plain_model(dim=4), settings(epochs=2, refit=True))
     assert history["refit"]["epochs"] == history["best_epoch"] == len(history["refit"]["loss"])
     trained = open_artifact(tmp_path / "out", "trained_towers")
     assert trained.manifest.data_seen_until == (BASKETS - 1) * DAY
@@ -198,7 +201,7 @@ def test_a_refit_trains_on_validation_events_for_as_many_epochs(plain: Path, tmp
 
 
 def test_without_a_refit_an_item_of_the_validation_window_is_unknown(plain: Path) -> None:
-    made = trainer(plain, Model(dim=4), settings())
+    made = trainer(plain, plain_model(dim=4), settings())
     assert f"item {LATE}" not in made.network.item_ids
     assert any(LATE in relevant for relevant in made.data.validation.relevant)
 
@@ -212,7 +215,7 @@ def test_each_epoch_is_told_of_and_may_end_the_training(plain: Path, tmp_path: P
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(plain, tmp_path / "out", Model(dim=4), settings(), epoch_end=epoch_end)
+        run(plain, tmp_path / "out", plain_model(dim=4), settings(), epoch_end=epoch_end)
     assert [epoch for epoch, _ in told] == [1, 2] and all(0 <= (recall or -1) <= 1 for _, recall in told)
     with pytest.raises(ArtifactError):
         open_artifact(tmp_path / "out", "trained_towers")
@@ -221,13 +224,13 @@ def test_each_epoch_is_told_of_and_may_end_the_training(plain: Path, tmp_path: P
 def test_a_loss_that_is_not_finite_names_step_learning_rate_and_items(plain: Path, tmp_path: Path) -> None:
     pattern = r"step \d+ \(epoch 1\) at the learning rate .*e\+(29|30), in a batch with the items item \d+, .*clip_norm"
     with pytest.raises(TrainingError, match=pattern):
-        run(plain, tmp_path / "out", Model(dim=4, normalize=False), settings(learning_rate=1e30))
+        run(plain, tmp_path / "out", plain_model(dim=4, normalize=False), settings(learning_rate=1e30))
     with pytest.raises(ArtifactError):
         open_artifact(tmp_path / "out", "trained_towers")
 
 
 def test_mining_names_embeddings_that_are_not_finite(plain: Path) -> None:
-    made = trainer(plain, Model(dim=4), settings(SAMPLED, mining=Mining(after=1)))
+    made = trainer(plain, plain_model(dim=4), settings(SAMPLED, mining=Mining(after=1)))
     table = made.network.weights()["items/id/0"]
     table.assign(tf.fill(table.shape, np.nan))
     with pytest.raises(TrainingError, match=r"an embedding is not finite .*lower training\.learning_rate"):
@@ -236,7 +239,7 @@ def test_mining_names_embeddings_that_are_not_finite(plain: Path) -> None:
 
 def test_a_refit_has_no_validation_queries(plain: Path) -> None:
     reader = open_artifact(plain, "prepared_data")
-    assert TrainingData.load(reader, model=Model(dim=4), training=settings(), refit=True).validation is None
+    assert TrainingData.load(reader, model=plain_model(dim=4), training=settings(), refit=True).validation is None
 
 
 def test_without_validation_queries_the_last_epoch_is_kept(plain: Path, tmp_path: Path) -> None:
@@ -245,14 +248,14 @@ def test_without_validation_queries_the_last_epoch_is_kept(plain: Path, tmp_path
         for name in whole.manifest.files:
             shutil.copy(plain / name, artifact.path(name))
         artifact.write_table("validation/part-00000.parquet", whole.table("validation").slice(0, 0))
-    made = trainer(tmp_path / "prepared", Model(dim=4), settings(epochs=2))
+    made = trainer(tmp_path / "prepared", plain_model(dim=4), settings(epochs=2))
     made.fit(tmp_path / "curves")
     assert made.data.validation is None
     assert made.history.validation_recall == [None, None] and made.history.best_epoch == 2
 
 
 def test_a_batch_without_any_weight_is_passed_over(plain: Path, tmp_path: Path) -> None:
-    made = trainer(plain, Model(dim=4), settings(epochs=1, batch_size=2))
+    made = trainer(plain, plain_model(dim=4), settings(epochs=1, batch_size=2))
     made.data.examples.weights[20:] = 0.0
     made.fit(tmp_path)
     assert np.isfinite(made.history.loss).all() and int(made._optimizer.iterations) <= 20
@@ -262,18 +265,18 @@ def test_a_learned_temperature_moves_and_has_a_floor(champion: str, plain: Path,
     moved = open_artifact(champion, "trained_towers").json("history.json")["temperature"]
     assert moved[-1] < moved[0] < 0.5
     made = trainer(
-        plain, Model(dim=4, learn_temperature=True, temperature=1e-3), settings(epochs=1, learning_rate=1e-5)
+        plain, plain_model(dim=4, learn_temperature=True, temperature=1e-3), settings(epochs=1, learning_rate=1e-5)
     )
     made.fit(tmp_path)
     assert made.history.temperature == [pytest.approx(LOWEST_TEMPERATURE, rel=0.1)]
     assert float(made._temperature) >= np.float32(LOWEST_TEMPERATURE)
-    fixed = trainer(plain, Model(dim=4, temperature=0.3), settings())
+    fixed = trainer(plain, plain_model(dim=4, temperature=0.3), settings())
     step(fixed)
     assert float(fixed._temperature) == pytest.approx(0.3)
 
 
 def test_weight_decay_leaves_biases_scales_and_the_temperature_alone(plain: Path) -> None:
-    model = Model(dim=4, history=Transformer(), query={"hidden": [3]}, learn_temperature=True)
+    model = plain_model(dim=4, history=Transformer(), query={"hidden": [3]}, learn_temperature=True)
     made = trainer(plain, model, settings(weight_decay=0.5, learning_rate=0.1))
     for variable in made._variables:
         variable.assign(tf.ones_like(variable))
@@ -288,7 +291,7 @@ def test_weight_decay_leaves_biases_scales_and_the_temperature_alone(plain: Path
 def test_a_clipped_gradient_moves_little(plain: Path) -> None:
     moved = []
     for clip_norm in (None, 1e-10):  # far below Adam's epsilon
-        made = trainer(plain, Model(dim=4), settings(clip_norm=clip_norm))
+        made = trainer(plain, plain_model(dim=4), settings(clip_norm=clip_norm))
         before = made.network.weights()["items/id/0"].numpy()
         step(made)
         moved.append(np.abs(made.network.weights()["items/id/0"].numpy() - before).max())
@@ -297,7 +300,7 @@ def test_a_clipped_gradient_moves_little(plain: Path) -> None:
 
 @pytest.mark.parametrize("warmup", [0.0, 0.5])
 def test_the_learning_rate_rises_and_falls(plain: Path, warmup: float) -> None:
-    made = trainer(plain, Model(dim=4), settings(warmup=warmup))
+    made = trainer(plain, plain_model(dim=4), settings(warmup=warmup))
     total = 8 * made.steps_per_epoch
     rates = [float(made._optimizer._learning_rate(step)) for step in range(total + 1)]
     top = int(np.argmax(rates))
@@ -307,7 +310,7 @@ def test_the_learning_rate_rises_and_falls(plain: Path, warmup: float) -> None:
 
 
 def test_validation_leaves_out_what_was_seen_if_asked(plain: Path) -> None:
-    made = {exclude: trainer(plain, Model(dim=4), settings(exclude_seen=exclude)) for exclude in (False, True)}
+    made = {exclude: trainer(plain, plain_model(dim=4), settings(exclude_seen=exclude)) for exclude in (False, True)}
     seen = open_artifact(plain, "prepared_data").table("validation")["seen"].to_pylist()
     relevant = open_artifact(plain, "prepared_data").table("validation")["relevant"].to_pylist()
     assert made[False].data.validation.exclude is None
@@ -323,13 +326,13 @@ def test_validation_leaves_out_what_was_seen_if_asked(plain: Path) -> None:
 
 
 def test_few_validation_queries_are_spread_evenly(plain: Path) -> None:
-    queries = trainer(plain, Model(dim=4), settings(validation_queries=3)).data.validation
+    queries = trainer(plain, plain_model(dim=4), settings(validation_queries=3)).data.validation
     table = open_artifact(plain, "prepared_data").table("validation")
     assert [list(ours) for ours in queries.relevant] == [table["relevant"][row].as_py() for row in (0, 23, 47)]
 
 
 def test_items_never_bought_share_the_unknown_id(tiny: Path) -> None:
-    data = trainer(tiny, Model(dim=4), settings()).data
+    data = trainer(tiny, plain_model(dim=4), settings()).data
     assert len(data.network.item_ids) == ITEMS - COLD
     assert data.item_ids.tolist() == [*range(2, ITEMS - COLD + 2), *[1] * COLD]
     assert data.sampling_probability.sum() == pytest.approx(1)
@@ -354,7 +357,7 @@ def test_a_warm_start_follows_the_ids(champion: str, plain: Path, caplog: pytest
 
 
 def test_a_warm_start_follows_the_values_of_a_vocabulary(tiny: Path, tmp_path: Path) -> None:
-    run(tiny, tmp_path / "out", Model(dim=4), settings(epochs=1))
+    run(tiny, tmp_path / "out", plain_model(dim=4), settings(epochs=1))
     theirs, _ = load_network(str(tmp_path / "out"))
     ours = trainer(tiny, theirs.model, settings()).network
     words = ours.item_features["shelf"].statistics["vocabulary"]
@@ -367,7 +370,7 @@ def test_a_warm_start_follows_the_values_of_a_vocabulary(tiny: Path, tmp_path: P
 def test_a_warm_start_leaves_what_does_not_fit_and_says_so(
     champion: str, plain: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ours = trainer(plain, Model(dim=4, query={"use_id": True, "hidden": [3]}, history=Gru()), settings()).network
+    ours = trainer(plain, plain_model(dim=4, query={"use_id": True, "hidden": [3]}, history=Gru()), settings()).network
     before = ours.weights()["query/hidden.0/0"].numpy()
     with caplog.at_level(logging.INFO, "two_tower"):
         start_from_champion(ours, champion)
@@ -389,7 +392,7 @@ def test_a_warm_start_begins_where_the_champion_ended(champion: str, plain: Path
 def refitted(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A champion whose weights have seen its validation window."""
     folder = tmp_path_factory.mktemp("refitted") / "trained"
-    run(plain, folder, Model(dim=4), settings(epochs=2, refit=True))
+    run(plain, folder, plain_model(dim=4), settings(epochs=2, refit=True))
     return str(folder)
 
 
@@ -438,7 +441,7 @@ def test_what_validation_judges_starts_before_the_champions_refit_and_the_refit_
     assert find_start(refitted, loaded, refit=True) == Start(refitted, False, seen_until=REFITTED, judged=False)
     with caplog.at_level(logging.INFO, "two_tower"):
         training = settings(epochs=1, refit=True, warm_start=True)
-        history = run(tonight, tmp_path / "out", Model(dim=4), training, champion=refitted)
+        history = run(tonight, tmp_path / "out", plain_model(dim=4), training, champion=refitted)
     assert [record.message for record in caplog.records if "starting from" in record.message] == [
         "train: starting from the champion's weights before its refit; all fit",
         "train: starting from the champion's weights; all fit",
@@ -456,7 +459,7 @@ def test_a_warm_start_is_not_judged_by_what_the_champion_has_seen(
     tonight = with_windows(plain, tmp_path / "tonight", validation=validation) if validation else plain
     earlier = of_an_earlier_release(refitted, tmp_path / "champion")
     training = settings(epochs=3, warm_start=True, patience=1)
-    history = run(tonight, tmp_path / "out", Model(dim=4), training, champion=earlier)
+    history = run(tonight, tmp_path / "out", plain_model(dim=4), training, champion=earlier)
     assert history["validation_recall"] == [None] * 3 and history["best_epoch"] == 3
     (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert "no epoch is judged" in warning
@@ -475,8 +478,8 @@ def test_a_champion_that_has_seen_the_test_window_is_no_start(
 ) -> None:
     old = with_windows(plain, tmp_path / "old", validation=TRAINED + 1, test=REFITTED)
     training = settings(epochs=1, refit=True, warm_start=True)
-    warm = run(old, tmp_path / "warm", Model(dim=4), training, champion=refitted)
-    fresh = run(old, tmp_path / "fresh", Model(dim=4), settings(epochs=1, refit=True))
+    warm = run(old, tmp_path / "warm", plain_model(dim=4), training, champion=refitted)
+    fresh = run(old, tmp_path / "fresh", plain_model(dim=4), settings(epochs=1, refit=True))
     assert warm["loss"] == fresh["loss"]
     (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert "training starts fresh" in warning and "1970-01-12 00:00" in warning
@@ -485,7 +488,7 @@ def test_a_champion_that_has_seen_the_test_window_is_no_start(
 def test_what_a_champion_has_seen_is_passed_on(plain: Path, refitted: str, tmp_path: Path) -> None:
     training = settings(epochs=1, warm_start=True)
     earlier = of_an_earlier_release(refitted, tmp_path / "champion")
-    run(plain, tmp_path / "out", Model(dim=4), training, champion=earlier)
+    run(plain, tmp_path / "out", plain_model(dim=4), training, champion=earlier)
     manifest = open_artifact(tmp_path / "out", "trained_towers").manifest
     assert manifest.data_seen_until == REFITTED, "although its own training part ends before"
 
@@ -560,5 +563,5 @@ def test_recall_is_the_mean_over_queries_in_any_number_of_blocks() -> None:
 def test_settings_at_their_bounds_train_all_the_same(
     tiny: Path, tmp_path: Path, model: dict[str, Any], training: dict[str, Any]
 ) -> None:
-    found = Model.model_validate({"dim": 4} | model)
+    found = plain_model(**{"dim": 4} | model)
     assert run(tiny, tmp_path / "out", found, settings(**{"epochs": 1} | training))["best_epoch"] == 1

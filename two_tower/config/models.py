@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from two_tower.config.search import Searched, canonical_search
 from two_tower.contracts import SLICES, FeatureType, GateCheck, Loss, RetrieverSettings, Role
-from two_tower.settings import MANY, Duration, Seed, Settings, TimeFormat, TimeZone, did_you_mean, one_of
+from two_tower.settings import AUTO, MANY, Auto, Duration, Seed, Settings, TimeFormat, TimeZone, did_you_mean, one_of
 
 if TYPE_CHECKING:
     AnyFeature = FeatureType
@@ -481,14 +481,18 @@ class Tower(Settings):
         [], description="Widths of the hidden layers, relu between."
     )
     cross: int = Field(0, ge=0, le=100, description="Cross layers (deep & cross, version 2) before the hidden layers.")
-    linear: bool = Field(
-        True,
+    linear: Auto[bool] = Field(
+        AUTO,
         description="Whether the tower ends with a linear map. Wide id embeddings learn faster without: the map bears "
         "no learning rate as high as theirs, and costs time by the square of `dim`.",
     )
-    use_id: bool = Field(True, description="Whether the item (or user) id has an embedding of its own.")
-    id_dropout: float = Field(
-        0.1, ge=0, lt=1, description="Share of training examples whose id embedding is hidden, so that features learn."
+    use_id: Auto[bool] = Field(
+        AUTO,
+        description="Whether the item (or user) id has an embedding of its own. `auto`: items have, users where the "
+        "query tower reads no history.",
+    )
+    id_dropout: Auto[Annotated[float, Field(ge=0, lt=1)]] = Field(
+        AUTO, description="Share of training examples whose id embedding is hidden, so that features learn."
     )
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Dropout after each hidden layer; without hidden layers, of the tower's input."
@@ -531,13 +535,15 @@ AnyHistory = Annotated[MeanPool | Gru | Transformer, Field(discriminator="type")
 
 
 class Model(Settings):
-    """The two towers."""
+    """The two towers. What is `auto` is chosen by the training events, together (docs/training.md)."""
 
-    dim: int = Field(64, ge=2, le=1024, description="Width of the embeddings that meet in the dot product.")
+    dim: Auto[Annotated[int, Field(ge=2, le=1024)]] = Field(
+        AUTO, description="Width of the embeddings that meet in the dot product."
+    )
     candidate: Tower = Tower()
-    query: Tower = Tower(use_id=False)
-    history: AnyHistory | None = Field(
-        MeanPool(), description="What makes one vector of the history; null leaves the history out of the query tower."
+    query: Tower = Tower()
+    history: Auto[AnyHistory | None] = Field(
+        AUTO, description="What makes one vector of the history; null leaves the history out of the query tower."
     )
     shared_items: bool = Field(
         True,
@@ -545,17 +551,19 @@ class Model(Settings):
         "own.",
     )
     normalize: bool = Field(True, description="Whether both towers end with an L2 normalisation.")
-    item_bias: bool = Field(
-        False,
+    item_bias: Auto[bool] = Field(
+        AUTO,
         description="Whether a candidate has a bias, a number added to its score, learned from its log popularity on. "
         "It takes one of the `dim` coordinates, and no normalisation touches it.",
     )
-    temperature: float = Field(0.05, ge=1e-6, le=1e6, description="What the scores are divided by in the loss.")
+    temperature: Auto[Annotated[float, Field(ge=1e-6, le=1e6)]] = Field(
+        AUTO, description="What the scores are divided by in the loss."
+    )
     learn_temperature: bool = Field(False, description="Whether the temperature is trained, from `temperature` on.")
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Model:
-        if isinstance(self.history, Transformer) and self.dim % self.history.heads:
+        if isinstance(self.history, Transformer) and self.dim != AUTO and self.dim % self.history.heads:
             raise PydanticCustomError(
                 "heads",
                 "history.heads: {heads} heads do not divide dim {dim}",
@@ -582,26 +590,28 @@ class Mining(Settings):
 
 
 class Training(Settings):
-    """How the towers are trained."""
+    """How the towers are trained. What is `auto` is chosen by the training events, together (docs/training.md)."""
 
     loss: AnyLoss = Field({"type": "auto"}, validate_default=True)
-    epochs: int = Field(5, ge=1, le=1_000_000)
-    batch_size: int = Field(2048, ge=2, le=MANY, description="About how many positives a step sees.")
-    learning_rate: float = Field(
-        1e-3, ge=1e-10, le=1e30, description="Adam's, at its highest; it falls to none along a cosine."
+    epochs: Auto[Annotated[int, Field(ge=1, le=1_000_000)]] = AUTO
+    batch_size: Auto[Annotated[int, Field(ge=2, le=MANY)]] = Field(
+        AUTO, description="About how many positives a step sees."
     )
-    warmup: float = Field(0.0, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    weight_decay: float = Field(0.0, ge=0, le=1e6, description="Decoupled, as in AdamW.")
+    learning_rate: Auto[Annotated[float, Field(ge=1e-10, le=1e30)]] = Field(
+        AUTO, description="Adam's, at its highest; it falls to none along a cosine."
+    )
+    warmup: Auto[Annotated[float, Field(ge=0, lt=1)]] = Field(
+        AUTO, description="Share of the steps in which the learning rate rises."
+    )
+    weight_decay: Auto[Annotated[float, Field(ge=0, le=1e6)]] = Field(AUTO, description="Decoupled, as in AdamW.")
     clip_norm: float | None = Field(
         None, ge=1e-10, le=1e10, description="The gradient's largest norm, over all weights together."
     )
-    half_life: Duration | None = Field(
-        None, description="A training event this much older than the newest one weighs half; without it all are equal."
+    half_life: Auto[Duration | None] = Field(
+        AUTO, description="A training event this much older than the newest one weighs half; with null all are equal."
     )
-    user_balance: float = Field(
-        0.0,
-        ge=0,
-        le=1,
+    user_balance: Auto[Annotated[float, Field(ge=0, le=1)]] = Field(
+        AUTO,
         description="How far heavy users' events weigh less: the weight of a user's events together is to the power of "
         "1 - user_balance. 0: every event counts the same; 1: every user does.",
     )
@@ -623,8 +633,10 @@ class Training(Settings):
         "training.",
     )
     mining: Mining | None = None
-    patience: int = Field(
-        2, ge=1, le=MANY, description="Epochs without a better validation recall before training stops."
+    patience: Auto[Annotated[int, Field(ge=1, le=MANY)]] = Field(
+        AUTO,
+        description="Epochs without a better validation recall before training stops. `auto`: a third of `epochs`, "
+        "since recall rises last while the learning rate falls.",
     )
     monitor_k: int = Field(
         100, ge=1, le=1_000_000, description="The K of the validation Recall@K that early stopping watches."
@@ -636,7 +648,7 @@ class Training(Settings):
         None, description="Whether validation leaves out what a user has seen; `evaluation.exclude_seen` if not given."
     )
     refit: bool = Field(
-        False,
+        True,
         description="Whether the towers are trained anew on training and validation events together once the best "
         "number of epochs is known.",
     )

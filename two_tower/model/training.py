@@ -19,21 +19,23 @@ from two_tower.config import Model, Training
 from two_tower.contracts import Float32, LossBatch, LossContext
 from two_tower.errors import TrainingError
 from two_tower.index import ExactIndex
+from two_tower.model.embedder import Embedder
 from two_tower.model.examples import Batch, Encoded
 from two_tower.model.inputs import TrainingData
 from two_tower.model.mining import Mined
 from two_tower.model.network import BEFORE_REFIT, KIND
 from two_tower.model.recall import exact_recall
+from two_tower.model.recipes import Facts, choose
 from two_tower.model.towers import assign, read
 from two_tower.model.warm_start import BEFORE_REFIT_SEEN, find_start
 from two_tower.progress import Progress, human_seconds
 
 log = logging.getLogger("two_tower")
 
-QUERY_BLOCK = 512
-ITEM_BLOCK = 65536
 LOWEST_TEMPERATURE = 0.01
 """Of a learned temperature: below, the loss sees little but the hardest negative."""
+STILL_HIGH = 0.25
+"""Share of the highest learning rate above which most of the fall is still to come."""
 SMALLER_STEPS = "lower training.learning_rate, set training.clip_norm, or raise model.temperature"
 """What to do about a training that diverges."""
 
@@ -54,7 +56,7 @@ def train(
 
     The weights are those of the epoch with the best validation Recall@`monitor_k`; with `refit`, those of a second
     training of as many epochs, on training and validation events together, and the first ones are kept beside them for
-    a later warm start.
+    a later warm start.  Where a setting is `auto`, the data decides; history.json says what for.
 
     Args:
         prepared: The `prepared_data` artefact.
@@ -69,6 +71,10 @@ def train(
         ArtifactError: `prepared` is no complete prepared data.
     """
     reader = open_artifact(prepared, "prepared_data")
+    choice = choose(model, training, Facts.of(reader))
+    model, training = choice.model, choice.training
+    if choice.chosen:
+        log.info("train: %s", choice.in_words())
     if training.deterministic:
         tf.config.experimental.enable_op_determinism()
 
@@ -104,7 +110,8 @@ def train(
         np.savez(writer.path("towers.npz"), allow_pickle=False, **chosen.best)
         writer.write_json("features.json", network.features_json())
         writer.write_table("vocabulary.parquet", network.vocabulary())
-        writer.write_json("history.json", history.to_json(monitor=f"recall@{training.monitor_k}"))
+        content = history.to_json(monitor=f"recall@{training.monitor_k}")
+        writer.write_json("history.json", {**content, "chosen": choice.to_json()})
 
 
 @dataclass
@@ -120,6 +127,8 @@ class History:
     step_loss: list[float] = field(default_factory=list)
     best_epoch: int = 0
     refit: dict[str, Any] | None = None
+    stopped_early: str | None = None
+    """A sentence, where patience ended the training before the learning rate had fallen."""
 
     def to_json(self, *, monitor: str) -> dict[str, Any]:
         """The content of history.json."""
@@ -133,6 +142,7 @@ class History:
             "best_epoch": self.best_epoch,
             "steps": {"step": self.step, "loss": self.step_loss},
             "refit": self.refit,
+            "stopped_early": self.stopped_early,
         }
 
 
@@ -143,8 +153,7 @@ class Trainer:
         self.data, self.training, self.network = data, training, data.network
         self.history = History()
         self.best: dict[str, Float32] = {}
-        self._item_ids = tf.constant(data.item_ids)
-        self._item_features = {name: tf.constant(values) for name, values in data.item_features.items()}
+        self.embedder = Embedder(data.network, data.item_ids, data.item_features)
         self._rng = np.random.default_rng(training.seed)
         encoder = self.network.query.encoder
         self._sequences = encoder is not None and encoder.trains_on_sequences
@@ -161,7 +170,7 @@ class Trainer:
         self._mined = None if training.mining is None else Mined(training.mining, keys=data.examples.keys)
         self._loss = training.loss.build(
             LossContext(
-                candidates=lambda numbers: self._candidates(numbers, training=True),
+                candidates=lambda numbers: self.embedder.candidates(numbers, training=True),
                 item_count=len(data.item_ids),
                 sampling_probability=data.sampling_probability,
                 temperature=self._temperature,
@@ -169,8 +178,6 @@ class Trainer:
             )
         )
         self._step = tf.function(self._update, reduce_retracing=True)
-        self._embed_items = tf.function(lambda numbers: self._candidates(numbers, training=False))
-        self._embed_queries = tf.function(self._query_embeddings, reduce_retracing=True)
 
     def fit(self, curves: Path, *, epoch_end: EpochEnd | None = None) -> None:
         """Trains until `epochs` are done or `patience` epochs have brought nothing better; TensorBoard in `curves`.
@@ -203,9 +210,21 @@ class Trainer:
             if epoch_end is not None:
                 epoch_end(epoch, recall)
             if without_gain >= self.training.patience:
-                log.info("train: no better recall in %d epochs, stopping", without_gain)
+                self._stop_early(epoch, without_gain)
                 break
         assign(self.network.weights(), self.best)
+
+    def _stop_early(self, epoch: int, without_gain: int) -> None:
+        """Says that training stops, and what to do where the learning rate has not fallen yet, which pays last."""
+        log.info("train: no better recall in %d epochs, stopping", without_gain)
+        left = float(self._optimizer.learning_rate.numpy()) / self.training.learning_rate
+        if epoch < self.training.epochs and left > STILL_HIGH:
+            self.history.stopped_early = (
+                f"stopped after epoch {epoch} of {self.training.epochs} with the learning rate at {left:.0%} of its "
+                f"highest; with training.epochs={self.history.best_epoch + 1} it would fall to the end, and a higher "
+                "training.patience would let it"
+            )
+            log.info("train: %s", self.history.stopped_early)
 
     def refit(self, curves: Path, *, epochs: int) -> dict[str, Any]:
         """Trains `epochs` epochs without looking at validation; the entry `refit` of history.json."""
@@ -222,24 +241,12 @@ class Trainer:
         queries = self.data.validation
         if queries is None:
             return None
-        blocks = [
-            self._embed_queries(
-                tf.constant(queries.history[i:j]), None, tf.constant(queries.ids[i:j]), _rows(queries.features, i, j)
-            )
-            for i, j in _blocks(len(queries.relevant), QUERY_BLOCK)
-        ]
         return exact_recall(
-            np.concatenate(blocks),
-            self.candidate_embeddings(),
+            self.embedder.embed_queries(queries.history, queries.ids, queries.features),
+            self.embedder.embed_candidates(),
             queries.relevant,
             k=self.training.monitor_k,
             exclude=queries.exclude,
-        )
-
-    def candidate_embeddings(self) -> Float32:
-        """The embeddings `[items, dim]` of all candidates."""
-        return np.concatenate(
-            [self._embed_items(tf.range(i, j)).numpy() for i, j in _blocks(len(self.data.item_ids), ITEM_BLOCK)]
         )
 
     def _epochs(self, what: str, epochs: int, curves: Path) -> Iterator[tuple[int, float, float]]:
@@ -295,10 +302,10 @@ class Trainer:
     def _mine(self) -> None:
         """Looks up, for every training query, what the model of this moment ranks high."""
         assert self._mined is not None
-        index = ExactIndex(_finite(self.candidate_embeddings()), self.data.item_names.combine_chunks())
+        index = ExactIndex(_finite(self.embedder.embed_candidates()), self.data.item_names.combine_chunks())
         progress = Progress("train: mining", total=self.steps_per_epoch, unit="batches")
         for batch in self._batches():
-            queries = self._embed_queries(*self._query_inputs(batch)).numpy()
+            queries = self.embedder.embed_batch(*self._query_inputs(batch)).numpy()
             self._mined.look_up(batch.keys, _finite(queries), index)
             progress.advance(1)
 
@@ -326,42 +333,12 @@ class Trainer:
         with tf.GradientTape() as tape:
             if self.network.model.learn_temperature:
                 tape.watch(self._temperature)
-            queries = self._query_embeddings(history, places, ids, features, training=True)
+            queries = self.embedder.queries(history, places, ids, features, training=True)
             loss = self._loss(queries, batch)
         gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         dense = [tf.convert_to_tensor(gradient) for gradient in gradients]  # Adam moves every row in any case
         self._optimizer.apply_gradients(zip(dense, self._variables, strict=True))
         return loss
-
-    def _encoded_items(self, numbers: tf.Tensor) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
-        features = {name: tf.gather(values, numbers) for name, values in self._item_features.items()}
-        return tf.gather(self._item_ids, numbers), features
-
-    def _candidates(self, numbers: tf.Tensor, *, training: bool) -> tf.Tensor:
-        vectors = self.network.items(*self._encoded_items(numbers), training=training)
-        return self.network.candidate.embed(vectors, training=training)
-
-    def _query_embeddings(
-        self,
-        history: tf.Tensor,
-        places: tf.Tensor | None,
-        ids: tf.Tensor,
-        features: Mapping[str, tf.Tensor],
-        *,
-        training: bool = False,
-    ) -> tf.Tensor:
-        query = self.network.query
-        if query.encoder is None:
-            return query.embed(None, ids, features, training=training)
-        mask = tf.cast(history >= 0, tf.float32)
-        distinct, at = tf.unique(tf.reshape(tf.maximum(history, 0), [-1]))  # an item's vector is made once
-        made = self.network.past_items(*self._encoded_items(distinct), training=training)
-        vectors = tf.gather(made, tf.reshape(at, tf.shape(history)))
-        if places is None:
-            state = query.encoder.last(vectors, mask, training=training)
-        else:
-            state = query.encoder.at(query.encoder.states(vectors, mask, training=training), places)
-        return query.embed(state, ids, features, training=training)
 
 
 def _optimizer(training: Training, *, steps: int) -> Any:
@@ -387,11 +364,3 @@ def _finite(embeddings: Float32) -> Float32:
 
 def _tensors(features: Encoded) -> dict[str, tf.Tensor]:
     return {name: tf.constant(value) for name, value in features.items()}
-
-
-def _blocks(total: int, size: int) -> list[tuple[int, int]]:
-    return [(start, min(start + size, total)) for start in range(0, total, size)]
-
-
-def _rows(features: Encoded, start: int, stop: int) -> dict[str, tf.Tensor]:
-    return {name: tf.constant(values[start:stop]) for name, values in features.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ def training_section(history: Mapping[str, Any]) -> dict[str, Any]:
     best_epoch = history.get("best_epoch")
     refit = history.get("refit")
     return {
+        "chosen": chosen_settings(history.get("chosen")),
+        "stopped_early": history.get("stopped_early"),
         "refit": refit and {"epochs": refit["epochs"], "seconds": sum(refit["seconds"])},
         "epochs": len(epochs),
         "seconds": sum(seconds) if seconds else None,
@@ -31,6 +34,14 @@ def training_section(history: Mapping[str, Any]) -> dict[str, Any]:
         "loss": plots.training_loss(at, loss, unit="step" if by_step else "epoch") if loss else None,
         "recall": plots.validation_recall(epochs, recall, best_epoch=best_epoch, metric=monitor) if recall else None,
     }
+
+
+def chosen_settings(chosen: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What `auto` stood for: the recipe, why, and each setting as it is written in a file; None where nothing was."""
+    if not chosen:
+        return None
+    settings = [(key, json.dumps(value)) for key, value in chosen["settings"].items()]
+    return {"recipe": chosen["recipe"], "why": chosen["why"], "settings": settings}
 
 
 def artefact_row(name: str, reader: ArtifactReader) -> dict[str, Any]:
