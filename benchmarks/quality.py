@@ -252,9 +252,19 @@ def train_once(config: Config, prepared: Path, out: Path, *, seed: int) -> tuple
 
 
 def run_version(
-    config: Config, prepared: Path, trained: Path, folder: Path, *, split: Any, baselines: bool
+    config: Config,
+    prepared: Path,
+    trained: Path,
+    folder: Path,
+    *,
+    split: Any,
+    baselines: bool,
+    champion: Path | None = None,
 ) -> dict[str, Any]:
-    """The metrics of trained towers, exported, embedded and searched exactly."""
+    """The metrics of trained towers, exported, embedded and searched exactly.
+
+    `champion` is the folder that other towers were exported to in this way; they are measured on the same queries.
+    """
     from two_tower.artifacts import open_artifact
     from two_tower.embedding import embed
     from two_tower.evaluation import evaluate
@@ -271,7 +281,15 @@ def run_version(
     build_index(embeddings, index, index=config.index)
     settings = config.evaluation if baselines else config.evaluation.model_copy(update={"baselines": []})
     evaluate(
-        prepared, query_tower, index, embeddings, evaluation, evaluation=settings, version="benchmark", split=split
+        prepared,
+        query_tower,
+        index,
+        embeddings,
+        evaluation,
+        evaluation=settings,
+        version="benchmark",
+        champion=champion,
+        split=split,
     )
     metrics: dict[str, Any] = open_artifact(evaluation, "evaluation").json("metrics.json")
     return metrics

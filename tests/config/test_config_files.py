@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,16 @@ def test_every_file_validates(path: Path) -> None:
     config = load_config(path)
     assert config.name == path.stem
     assert config.description
-    assert config.evaluation.baselines and config.evaluation.gate
+    assert config.evaluation.baselines and config.evaluation.gate and not config.evaluation.gate_is_default
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md"])
+def test_the_first_configuration_that_is_shown_compares_with_the_champion(page: str, tmp_path: Path) -> None:
+    (text, *_) = re.findall(r"^```yaml\n(.*?)```", (CONFIGS[0].parents[1] / page).read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "shop.yaml").write_text(text)
+    config = load_config(tmp_path / "shop.yaml")
+    assert config.name == "shop"
+    assert [check.type for check in config.evaluation.checks] == ["not_worse_than_champion", "better_than_baseline"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=NAMES)

@@ -16,6 +16,9 @@ GATE = [
     {"type": "minimum", "metric": "recall@100", "at_least": 0.01},
 ]
 WORK = ("--workdir", "planted", "--set", f"evaluation.gate={json.dumps(GATE)}")
+WITHOUT_GATE = ("--workdir", "planted", "--set", "evaluation.gate=null")
+ONE_STEP = ("training.epochs=1", "training.batch_size=1000000", "training.learning_rate=0.0001")
+TRAINED_FOR_ONE_STEP = [word for text in ONE_STEP for word in ("--set", text)]
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +36,19 @@ def failed_checks(project) -> list[str]:
 
 
 def test_towers_trained_for_one_step(project, champion):
-    sets = ("training.epochs=1", "training.batch_size=1000000", "training.learning_rate=0.0001")
-    project.command("run", "configs/tiny.yaml", *WORK, *[word for text in sets for word in ("--set", text)], code=3)
+    project.command("run", "configs/tiny.yaml", *WORK, *TRAINED_FOR_ONE_STEP, code=3)
     assert "recall@100 not worse than champion by more than 0.02" in failed_checks(project)
     assert project.champion("planted") == champion
     assert project.states("planted")["keep_refused"] == "ran"
+
+
+def test_towers_trained_for_one_step_where_the_configuration_has_no_gate(project, champion):
+    said = project.command("run", "configs/tiny.yaml", *WITHOUT_GATE, *TRAINED_FOR_ONE_STEP, code=3).stdout
+    assert "Refused by the default gate, since recall@100 not worse than champion (auto margin) failed" in said
+    assert "standard errors) with probability" in said
+    assert project.champion("planted") == champion
+    page = project.folder / "planted" / project.runs("planted")[-1]["run_id"] / "report.html"
+    assert "These are the checks of the default gate" in page.read_text()
 
 
 def test_a_day_missing_from_the_logs(project, champion):

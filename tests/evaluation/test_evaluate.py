@@ -453,6 +453,31 @@ def test_a_better_tower_is_told_apart_from_a_worse(world: Path, tmp_path: Path) 
     assert run(world, tmp_path / "worse", gate=gate)[0] == "refuse"
 
 
+def test_without_checks_a_worse_version_is_refused_and_an_equal_one_is_not(world: Path, tmp_path: Path) -> None:
+    champion = write_version(tmp_path / "better", np.eye(ITEMS, dtype=np.float32), IDS)
+    decision, metrics = run(world, tmp_path / "worse", champion=champion, gate=None)
+    ours, theirs = (metrics["systems"][name]["metrics"]["recall@20"]["value"] for name in ("two_tower", "champion"))
+    assert ours < theirs - 0.1 and decision == "refuse" and metrics["gate"]["configured"] == "default"
+    statuses = {check["name"]: (check["status"], check["blocking"]) for check in metrics["gate"]["checks"]}
+    assert statuses["recall@20 not worse than champion (auto margin)"] == ("failed", True)
+    assert statuses["recall@20 above personal_frequency"] == ("failed", False)
+    assert metrics["gate"]["reason"].startswith("Refused by the default gate, since recall@20 not worse than champion")
+    equal = tmp_path / "equal"
+    shutil.copytree(world / "challenger", equal)
+    assert run(world, tmp_path / "same", champion=equal, gate=None)[0] == "promote"
+    assert run(world, tmp_path / "ungated", champion=champion, gate=[])[0] == "promote"
+
+
+def test_a_better_baseline_is_named_in_the_reason(world: Path, tmp_path: Path) -> None:
+    _, metrics = run(world, tmp_path / "evaluation", ks=[20])
+    assert metrics["comparisons"]["personal_frequency"]["recall@20"]["high"] < 0
+    theirs, ours = (
+        metrics["systems"][name]["metrics"]["recall@20"]["value"] for name in ("personal_frequency", "two_tower")
+    )
+    word = f"but the baseline personal_frequency is better: recall@20 {theirs:.4f} against {ours:.4f}."
+    assert metrics["gate"]["decision"] == "promote" and metrics["gate"]["reason"].endswith(f"; {word}")
+
+
 def write_profile(folder: Path, amounts: list[float]) -> Path:
     frame = pl.DataFrame({"amount": amounts, "at": range(len(amounts))})
     described = describe(sketch(frame, hashes=column_hashes(frame), keys=np.arange(frame.height, dtype=np.uint64)))

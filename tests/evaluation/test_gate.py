@@ -105,6 +105,37 @@ def test_not_worse_than_champion() -> None:
     assert verdict(settings, comparisons=same).status == "passed"
 
 
+def differs(difference: float, error: float) -> dict[str, Any]:
+    """A comparison with the champion of this difference and standard error."""
+    low, high = difference - 1.96 * error, difference + 1.96 * error
+    found = {"difference": difference, "low": low, "high": high, "probability_better": 0.5}
+    return {"champion": {"recall@100": found}}
+
+
+@pytest.mark.parametrize(
+    ("difference", "error", "probability", "margin", "status"),
+    [
+        (0.0, 0.01, 0.9, "0.0256 (2.6 standard errors)", "passed"),
+        (-0.0127, 0.01, 0.9, "0.0256 (2.6 standard errors)", "passed"),
+        (-0.0130, 0.01, 0.9, "0.0256 (2.6 standard errors)", "failed"),
+        (-0.0127, 0.01, 0.95, "0.0293 (2.9 standard errors)", "passed"),
+        (-0.0130, 0.01, 0.95, "0.0293 (2.9 standard errors)", "failed"),
+        (-0.06, 0.05, 0.9, "0.1282 (2.6 standard errors)", "passed"),  # few queries: a wide margin, told in numbers
+        (-0.01, 0.01, 0.05, "0.0000 (0.0 standard errors)", "passed"),  # never a gain that is asked for
+        (0.0, 0.0, 0.9, "0.0000 (2.6 standard errors)", "passed"),
+        (-0.001, 0.0, 0.9, "0.0000 (2.6 standard errors)", "failed"),
+    ],
+)
+def test_an_automatic_margin_is_so_many_standard_errors_of_the_comparison(
+    difference: float, error: float, probability: float, margin: str, status: str
+) -> None:
+    settings = {"type": "not_worse_than_champion", "metric": "recall@100", "margin": "auto"}
+    found = verdict({**settings, "probability": probability}, comparisons=differs(difference, error))
+    assert found.status == status and found.threshold == probability
+    assert f"is not worse by more than {margin} with probability" in found.reason
+    assert found.name == "recall@100 not worse than champion (auto margin)"
+
+
 def test_not_worse_than_champion_without_one() -> None:
     settings = {"type": "not_worse_than_champion", "metric": "recall@100"}
     assert verdict(settings, champion=None).status == "skipped"
@@ -150,8 +181,57 @@ def test_keep_when_the_version_is_the_champion() -> None:
 
 def test_no_check_promotes_and_says_so() -> None:
     gate = run_gate([], METRICS)
-    assert gate["decision"] == "promote" and gate["reason"] == "The gate lets it through: no check is configured."
+    assert gate["decision"] == "promote" and gate["configured"] == "none"
+    assert gate["reason"] == "The gate lets it through: no check is configured (gate: [])."
     assert [check["name"] for check in gate["checks"]] == ["test window after training"]
+
+
+def test_the_default_gate_is_called_so() -> None:
+    passing, failing = (checks({"type": "enough_queries", "at_least": least}) for least in (1, 999))
+    gate = run_gate(passing, METRICS, default=True)
+    assert gate["configured"] == "default"
+    assert gate["reason"] == "The gate lets it through: 2 of 2 checks passed (the default gate)."
+    gate = run_gate(passing, METRICS | {"version": "old"}, default=True)
+    assert gate["reason"] == "The version is the champion already; 2 of 2 checks passed (the default gate)."
+    assert run_gate(failing, METRICS, default=True)["reason"].startswith(
+        "Refused by the default gate, since queries >="
+    )
+    assert run_gate(failing, METRICS | {"queries": 0}, default=True)["configured"] == "default"
+    assert run_gate(passing, METRICS)["configured"] == "listed"
+
+
+def beaten(*, by: dict[str, float]) -> dict[str, Any]:
+    """The metrics with baselines that are better beyond chance, given their recall@100."""
+    metrics = copy.deepcopy(METRICS)
+    for name, value in by.items():
+        metrics["systems"][name] = {"metrics": {"recall@100": {"value": value}}}
+        difference = 0.3 - value
+        metrics["comparisons"][name] = {
+            "recall@100": {"difference": difference, "low": difference - 0.01, "high": difference + 0.01}
+        }
+    return metrics
+
+
+def test_a_baseline_that_is_better_beyond_chance_is_named_whatever_is_configured() -> None:
+    word = "the baseline ease is better: recall@100 0.3400 against 0.3000"
+    passing, failing = (checks({"type": "enough_queries", "at_least": least}) for least in (1, 999))
+    metrics = beaten(by={"ease": 0.34, "ials": 0.305})
+    assert run_gate([], metrics)["reason"] == (
+        f"The gate lets it through: no check is configured (gate: []); but {word}."
+    )
+    assert run_gate(passing, metrics)["reason"] == f"The gate lets it through: 2 of 2 checks passed; but {word}."
+    champion = run_gate(passing, metrics | {"version": "old"})
+    assert champion["reason"] == f"The version is the champion already; 2 of 2 checks passed; but {word}."
+    refused = run_gate(failing, metrics)["reason"]
+    assert refused.startswith("Refused, since queries >= 999 failed: ") and refused.endswith(f" Besides, {word}.")
+
+
+def test_of_several_better_baselines_the_best_comes_first() -> None:
+    reason = run_gate([], beaten(by={"ials": 0.32, "ease": 0.34}))["reason"]
+    assert reason.endswith("; but the baselines ease and ials are better: recall@100 0.3400 and 0.3200 against 0.3000.")
+    reason = run_gate([], beaten(by={"bpr": 0.33, "ials": 0.32, "ease": 0.34}))["reason"]
+    assert "; but the baselines ease, bpr and ials are better: recall@100 0.3400, 0.3300 and 0.3200 against" in reason
+    assert "better" not in run_gate([], METRICS)["reason"], "a better champion is no baseline"
 
 
 def test_a_version_that_has_seen_the_test_window_is_refused_whatever_the_configuration_says() -> None:

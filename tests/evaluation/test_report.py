@@ -759,7 +759,8 @@ def test_without_champion_baselines_users_history_and_display_columns(artefacts:
     )  # fmt: skip
     artefacts.metrics["gate"] = {
         "decision": "promote",
-        "reason": "The gate lets it through: no check is configured.",
+        "reason": "The gate lets it through: no check is configured (gate: []).",
+        "configured": "none",
         "checks": [],
     }
     artefacts.summary.update(users=0, new_users={"validation": 0, "test": 0})
@@ -771,7 +772,8 @@ def test_without_champion_baselines_users_history_and_display_columns(artefacts:
     page = Page(artefacts.render())
     assert "champion none yet" in page.text
     assert "The configuration names no baselines. There is no champion to compare with." in page.text
-    assert "The configuration has no gate checks." in page.text
+    assert "Promote The gate lets it through: no check is configured (gate: [])." in page.text
+    assert "No check is configured (gate: []), so a worse version replaces the champion, too." in page.text
     assert "users none each row is a query" in page.text
     assert "search text red bag 1 of 1 recommended are hits, 1 taken" in page.text
     assert "History" not in page.text and "Paired" not in page.text and "slices" not in page.ids
@@ -833,6 +835,14 @@ def test_champion_that_could_not_be_evaluated_is_told(artefacts: Artefacts) -> N
     text = Page(artefacts.render()).text
     assert "Refuse Refused, since the champion cannot be evaluated." in text
     assert "The champion could not be evaluated: its query tower lacks an input" in text
+
+
+def test_default_gate_is_told_and_a_gate_of_ones_own_is_not(artefacts: Artefacts) -> None:
+    words = "These are the checks of the default gate; evaluation.gate in the configuration replaces them."
+    artefacts.metrics["gate"]["configured"] = "listed"
+    assert words not in Page(artefacts.render()).text
+    artefacts.metrics["gate"]["configured"] = "default"
+    assert words in Page(artefacts.render()).text
 
 
 def test_same_artefacts_give_the_same_bytes(artefacts: Artefacts) -> None:

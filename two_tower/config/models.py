@@ -8,7 +8,7 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
 from two_tower.config.search import Searched, canonical_search
@@ -775,7 +775,12 @@ class Evaluation(Settings):
         le=MANY,
         description="Queries, evenly spread, on which exact search is measured where there are more.",
     )
-    gate: list[AnyCheck] = []
+    gate: list[AnyCheck] | None = Field(
+        None,
+        description="The checks that a version has to pass, [] for none. If not given, the default gate: recall@K not "
+        "worse than the champion's (margin auto), which blocks, and above each baseline's, which advises; K is the one "
+        "of `ks` nearest to `training.monitor_k`.",
+    )
     bootstrap_samples: int = Field(1000, ge=100, le=1_000_000)
     confidence: float = Field(0.95, gt=0.5, lt=1)
     examples: int = Field(
@@ -783,13 +788,32 @@ class Evaluation(Settings):
     )
     seed: Seed = 42
 
+    @property
+    def checks(self) -> list[GateCheck]:
+        """The gate's checks; those of the default gate where none is given."""
+        return self.default_gate() if self.gate is None else self.gate
+
+    @property
+    def gate_is_default(self) -> bool:
+        """Whether the checks are those of the default gate."""
+        return self.gate is None or any(self.gate == self.default_gate(near=k) for k in self.ks)
+
+    def default_gate(self, *, near: int = 100) -> list[GateCheck]:
+        """Not worse than the champion, and as advice better than each baseline, by the recall@K nearest to `near`."""
+        metric = f"recall@{min(self.ks, key=lambda k: (abs(k - near), k))}"
+        checks = [{"type": "not_worse_than_champion", "metric": metric, "margin": "auto"}]
+        advice = {"type": "better_than_baseline", "metric": metric, "blocking": False}
+        return TypeAdapter(list[AnyCheck]).validate_python(
+            [*checks, *({**advice, "baseline": baseline.name} for baseline in self.baselines)]
+        )
+
     @model_validator(mode="after")
     def _gate_asks_for_what_is_measured(self) -> Evaluation:
         baselines = [baseline.name for baseline in self.baselines]
         for name in baselines:
             if baselines.count(name) > 1:
                 raise PydanticCustomError("baseline_twice", "baselines: {name} stands there twice", {"name": name})
-        for number, check in enumerate(self.gate):
+        for number, check in enumerate(self.gate or []):
             for wanted, name, key, measured in _asked_for(check, self):
                 if name not in measured:
                     raise PydanticCustomError(
@@ -914,6 +938,13 @@ class Config(Settings):
         if self.training.exclude_seen is None:
             training = self.training.model_copy(update={"exclude_seen": self.evaluation.exclude_seen})
             object.__setattr__(self, "training", training)
+        return self
+
+    @model_validator(mode="after")
+    def _the_default_gate_looks_at_what_training_watches(self) -> Config:
+        if self.evaluation.gate is None:
+            gate = self.evaluation.default_gate(near=self.training.monitor_k)
+            object.__setattr__(self, "evaluation", self.evaluation.model_copy(update={"gate": gate}))
         return self
 
     @model_validator(mode="after")

@@ -103,7 +103,7 @@ def evaluate(
             metrics |= measured.champion(Path(champion))
         metrics |= measured.figures()
         metrics["index"] |= {name: read_manifest(index, "index").measured.get(name) for name in ("target", "unmet")}
-    metrics["gate"] = run_gate(evaluation.gate, metrics)
+    metrics["gate"] = run_gate(evaluation.checks, metrics, default=evaluation.gate_is_default)
     with write_artifact(out, KIND, data_seen_until=data.manifest.data_seen_until) as artifact:
         artifact.manifest.config = evaluation.model_dump(mode="json")
         artifact.manifest.made_from = {kind: content_hash(folder) for kind, folder in sources.items()}

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from two_tower.contracts import CheckResult, GateCheck
-from two_tower.evaluation.figures import TooFewQueries
+from two_tower.evaluation.figures import TooFewQueries, main_k
 
 
 class WindowAfterTraining(GateCheck):
@@ -38,30 +38,37 @@ class WindowAfterTraining(GateCheck):
         )
 
 
-def run_gate(checks: Sequence[GateCheck], metrics: dict[str, Any]) -> dict[str, Any]:
-    """The `gate` section of metrics.json: `decision`, `reason` (one sentence) and `checks`.
+def run_gate(checks: Sequence[GateCheck], metrics: dict[str, Any], *, default: bool = False) -> dict[str, Any]:
+    """The `gate` section of metrics.json: `decision`, `reason` (one sentence), `configured` and `checks`.
 
     `refuse` where a blocking check failed, else `keep` where the version is the champion already, else `promote`.
     A check that cannot be evaluated has failed; an error in one decides nothing for the others.  One check comes
     first, whatever the configuration says: that the version was not trained on the test window.  Without a query
-    nothing else is checked.
+    nothing else is checked.  The reason names the baselines that are better than the two towers, too.
 
     Args:
         checks: The configuration's checks.
         metrics: The content of metrics.json less `gate`.
+        default: Whether they are those of the default gate, which the reason then says.
     """
+    configured = "none" if not checks else "default" if default else "listed"
     if not metrics["queries"]:
-        return _without_queries(metrics)
+        return {**_without_queries(metrics), "configured": configured}
     results = [_run(check, metrics) for check in (WindowAfterTraining(), *checks)]
     failed = [result for result in results if result.status == "failed" and result.blocking]
+    better = _better_baselines(metrics)
     if failed:
+        by = " by the default gate" if default else ""
         more = f" ({len(failed) - 1} more blocking checks failed)" if len(failed) > 1 else ""
-        decision, reason = "refuse", f"Refused, since {failed[0].name} failed: {failed[0].reason}{more}"
-    elif metrics["version"] == metrics["champion"]:
-        decision, reason = "keep", f"The version is the champion already; {_summary(results)}."
+        also = f" Besides, {better}." if better else ""
+        decision, reason = "refuse", f"Refused{by}, since {failed[0].name} failed: {failed[0].reason}{more}{also}"
     else:
-        decision, reason = "promote", f"The gate lets it through: {_summary(results)}."
-    return {"decision": decision, "reason": reason, "checks": [asdict(result) for result in results]}
+        keep = metrics["version"] == metrics["champion"]
+        says = "The version is the champion already; " if keep else "The gate lets it through: "
+        but = f"; but {better}" if better else ""
+        decision, reason = "keep" if keep else "promote", f"{says}{_summary(results, default=default)}{but}."
+    checked = [asdict(result) for result in results]
+    return {"decision": decision, "reason": reason, "configured": configured, "checks": checked}
 
 
 def _without_queries(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -81,10 +88,37 @@ def _run(check: GateCheck, metrics: dict[str, Any]) -> CheckResult:
         return check.result(False, f"The check cannot be evaluated: {str(error) or type(error).__name__}.")
 
 
-def _summary(results: Sequence[CheckResult]) -> str:
+def _better_baselines(metrics: dict[str, Any]) -> str:
+    """Which baselines are better than the two towers beyond chance, the best first; empty where none is."""
+    metric = f"recall@{main_k(metrics)}"
+
+    def value(system: str) -> float:
+        return float(metrics["systems"][system]["metrics"][metric]["value"])
+
+    better = [
+        name
+        for name, compared in metrics["comparisons"].items()
+        if name != "champion" and metric in compared and compared[metric]["high"] < 0
+    ]
+    if not better:
+        return ""
+    better.sort(key=value, reverse=True)
+    figures = _listed([f"{value(name):.4f}" for name in better])
+    subject = f"the baseline {better[0]} is" if len(better) == 1 else f"the baselines {_listed(better)} are"
+    return f"{subject} better: {metric} {figures} against {value('two_tower'):.4f}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Such as `a, b and c`."""
+    return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), words[-1]])
+
+
+def _summary(results: Sequence[CheckResult], *, default: bool) -> str:
     """What became of the checks, where none that blocks has failed; the first is the gate's own."""
     passed = sum(result.status == "passed" for result in results)
-    parts = [f"{passed} of {len(results)} checks passed" if len(results) > 1 else "no check is configured"]
+    of_default = " (the default gate)" if default else ""
+    counted = f"{passed} of {len(results)} checks passed{of_default}"
+    parts = [counted if len(results) > 1 else "no check is configured (gate: [])"]
     if len(results) > 1 and (skipped := sum(result.status == "skipped" for result in results)):
         parts.append(f"{skipped} had nothing to check")
     if advisory := [result.name for result in results if result.status == "failed"]:

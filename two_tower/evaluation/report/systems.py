@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from two_tower.evaluation.figures import main_k as main_k
 from two_tower.evaluation.report import plots
 
 METRICS = {
@@ -22,12 +22,6 @@ KINDS = {
     "champion": "serving now",
     "baseline": "baseline",
 }
-
-
-def main_k(metrics: Mapping[str, Any]) -> int:
-    """The K of the figures that stand alone: the one nearest to 100."""
-    ks: list[int] = metrics.get("ks") or [100]
-    return min(ks, key=lambda k: abs(math.log(k / 100)))
 
 
 def k_of(key: str) -> int:

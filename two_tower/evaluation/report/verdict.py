@@ -11,6 +11,10 @@ from two_tower.evaluation.report.values import figure, moment
 
 _DECISIONS = {"promote": ("Promote", "good"), "refuse": ("Refuse", "bad"), "keep": ("Keep", "neutral")}
 _STATUSES = {"passed": ("pass", "good"), "failed": ("fail", "bad"), "skipped": ("skipped", "neutral")}
+_CONFIGURED = {
+    "default": "These are the checks of the default gate; evaluation.gate in the configuration replaces them.",
+    "none": "No check is configured (gate: []), so a worse version replaces the champion, too.",
+}
 _MOST_THRESHOLDS = 3.0
 """A bar ends at this many thresholds; a value beyond it is marked as going on."""
 
@@ -30,6 +34,7 @@ def verdict_section(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "window": _window(metrics.get("window")),
         "headlines": _headlines(metrics),
         "checks": [_check(check) for check in checks],
+        "configured": _CONFIGURED.get(gate.get("configured", "")),
         "counts": [
             {"words": words, "tone": tone, "count": count}
             for status, (words, tone) in _STATUSES.items()
