@@ -621,7 +621,7 @@ def registry_show(
     """Show a version's figures, what the gate checked, and what was decided about it."""
     import json
 
-    from pipelines.console import headed, metrics_table
+    from pipelines.console import headed, metrics_table, print_left_out
     from pipelines.versions import checks_table, decisions_table
 
     registry, found = _find_version(version, workdir, env)
@@ -629,6 +629,7 @@ def registry_show(
     console.print(headed(registry.name, f" version {found.id}, {found.status}\n{shown(found.place)}"), soft_wrap=True)
     metrics = json.loads((found.evaluation / "metrics.json").read_text(encoding="utf-8"))
     console.print(metrics_table(metrics, width=console.width))
+    print_left_out(metrics, console)
     console.print(checks_table(metrics["gate"]))
     console.print(decisions_table(each for each in registry.history() if each.version == found.id))
 
@@ -919,18 +920,19 @@ def _print_verdict(record: Run, config_file: Path | None, console: Console) -> i
 
 
 def _print_figures(record: Run, console: Console) -> None:
-    from pipelines.console import gate_table, metrics_table
+    from pipelines.console import gate_table, metrics_table, print_left_out
 
     metrics = record.metrics
     if metrics is None:
         return
     console.print(metrics_table(metrics, width=console.width))
+    print_left_out(metrics, console)
     console.print(gate_table(metrics["gate"]))
 
 
 def _print_evaluation(metrics: dict[str, Any], version: Version, against: Version | None, console: Console) -> None:
     """The figures of a version on a window, what the gate would say, and why."""
-    from pipelines.console import gate_table, headed, metrics_table
+    from pipelines.console import gate_table, headed, metrics_table, print_left_out
     from pipelines.evaluate import differences_table, named, slices_table, window_in_words
 
     beside = f" against {against.id} ({against.status})" if against else ""
@@ -942,6 +944,7 @@ def _print_evaluation(metrics: dict[str, Any], version: Version, against: Versio
         )
         against = None
     console.print(metrics_table(named(metrics, against=against), width=console.width))
+    print_left_out(metrics, console)
     if against and metrics["comparisons"]:
         console.print(differences_table(metrics, against=against))
     if metrics["slices"]:

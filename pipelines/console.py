@@ -151,6 +151,12 @@ def gate_table(gate: Mapping[str, Any]) -> Table:
     return table
 
 
+def print_left_out(metrics: Mapping[str, Any], console: Console) -> None:
+    """Names the baselines that could not be fitted, a line each."""
+    for name, why in metrics.get("left_out", {}).items():
+        console.print(headed("left out:", f" the baseline {name}: {why}", style="yellow"), soft_wrap=True)
+
+
 def runs_table(runs: list[Run]) -> Table:
     """One row a run, newest first."""
     table = Table()

@@ -520,6 +520,12 @@ def test_exact_search_on_a_sample_is_told(artefacts: Artefacts) -> None:
     assert "by a perfect ranking" not in text  # the ceilings are those of the sample
 
 
+def test_a_baseline_that_is_left_out_is_told(artefacts: Artefacts) -> None:
+    artefacts.metrics["left_out"] = {"ease": "20,033 items were taken, more than max_items: 20,000"}
+    text = Page(artefacts.render()).text
+    assert "The baseline ease is left out: 20,033 items were taken, more than max_items: 20,000." in text
+
+
 def test_loss_is_split_between_model_index_and_reach(artefacts: Artefacts) -> None:
     artefacts.metrics["loss"][1].update(ceiling=0.6875)
     text = Page(artefacts.render()).text

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from two_tower.contracts import CheckResult, GateCheck
-from two_tower.evaluation.figures import TooFewQueries
+from two_tower.evaluation.figures import LeftOut, TooFewQueries
 
 
 class WindowAfterTraining(GateCheck):
@@ -42,9 +42,9 @@ def run_gate(checks: Sequence[GateCheck], metrics: dict[str, Any]) -> dict[str, 
     """The `gate` section of metrics.json: `decision`, `reason` (one sentence) and `checks`.
 
     `refuse` where a blocking check failed, else `keep` where the version is the champion already, else `promote`.
-    A check that cannot be evaluated has failed; an error in one decides nothing for the others.  One check comes
-    first, whatever the configuration says: that the version was not trained on the test window.  Without a query
-    nothing else is checked.
+    A check that cannot be evaluated has failed, but an advisory one of a baseline that was left out is skipped.  An
+    error in one decides nothing for the others.  One check comes first, whatever the configuration says: that the
+    version was not trained on the test window.  Without a query nothing else is checked.
 
     Args:
         checks: The configuration's checks.
@@ -77,6 +77,8 @@ def _run(check: GateCheck, metrics: dict[str, Any]) -> CheckResult:
         return check.check(metrics)
     except TooFewQueries as error:
         return check.result(None, f"There is no verdict: {error}.")
+    except LeftOut as error:
+        return check.result(False if check.blocking else None, f"There is no verdict: {error}.")
     except Exception as error:
         return check.result(False, f"The check cannot be evaluated: {str(error) or type(error).__name__}.")
 
