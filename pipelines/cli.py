@@ -954,18 +954,19 @@ def _print_evaluation(metrics: dict[str, Any], version: Version, against: Versio
 
 
 def _explain_failure(record: Run, console: Console) -> None:
-    """Names the failed step and prints the last lines of its log."""
-    from components.runtime import LINE_MARK
+    """Names the failed step and what ended it; prints the last lines of its log where it did not say so itself."""
+    from components.runtime import cause_in, own_log
     from pipelines.console import headed
 
-    failed = next((step for step in record.steps if step.state == "failed"), None)
-    log = record.folder / "logs" / f"{failed.name if failed else 'runner'}.log"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    what = headed(f"{failed.name if failed else 'the run'} failed", f"; the end of {shown(log)}:", style="bold red")
-    console.print(what, soft_wrap=True)
-    said = next((i for i, line in enumerate(lines) if line.startswith(LINE_MARK) and " ERROR " in line), None)
-    for line in lines[-15:] if said is None else lines[said:]:  # from the step's own word on, where it had one
-        console.print(f"  {line}", soft_wrap=True)
+    failed = next((step.name for step in record.steps if step.state == "failed"), None)
+    file = record.folder / "logs" / f"{failed or 'runner'}.log"
+    log = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    cause = cause_in(log)
+    console.print(headed(f"{failed or 'the run'} failed:", f" {cause}", style="bold red"), soft_wrap=True)
+    if "Traceback" in log or not cause:
+        for line in own_log(log).splitlines()[-15:]:
+            console.print(f"  {line}", soft_wrap=True)
+    console.print(f"log: {shown(file)}", soft_wrap=True)
     if record.report:
         console.print(f"page: {shown(record.report)}", soft_wrap=True)
 

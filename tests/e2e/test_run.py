@@ -101,7 +101,11 @@ def test_a_blocking_baseline_that_does_not_fit_ends_the_run_before_the_training(
     states = project.states()
     assert states["check_prepared"] == "failed" and states["train_towers"] == "skipped"
     cause = "evaluation.gate.0: recall@100 above ease blocks promotion, but the baseline ease does not fit these data"
-    assert cause in result.stdout and "more than max_items: 100" in result.stdout
+    assert f"check_prepared failed: {cause}" in result.stdout and "more than max_items: 100" in result.stdout
+    page = text_of(project.folder / "runs" / project.runs()[-1]["run_id"] / "report.html")
+    assert page.index(cause) < page.index("The step check_prepared failed") < page.index("How to go on")
+    assert page.index("How to go on") < page.index("check_prepared started") and "executor_main" not in page
+    assert "KFP Executor" not in page and "parameterValues" not in page
 
 
 def test_an_advisory_baseline_that_does_not_fit_is_a_line_in_the_report(project, first_run):

@@ -879,6 +879,19 @@ def test_failure_page_names_the_step_its_last_lines_and_the_way_on(tmp_path: Pat
     assert "script" not in page.tags and not page.references
 
 
+def test_failure_page_begins_with_the_cause_and_ends_with_the_log(tmp_path: Path) -> None:
+    cause, tail = "transactions.csv, row 17: <b>no item</b>;\nmend it", "06:14:44 ERROR prepare_data failed"
+    write_failure_page(
+        tmp_path / "p.html", title="my_shop", run_id="1", failed_step="prepare_data", cause=cause, error_tail=tail
+    )
+    text = Page((tmp_path / "p.html").read_text(encoding="utf-8")).text
+    order = ["row 17: <b>no item</b>; mend it", "The step prepare_data failed.", "How to go on", "end of its log", tail]
+    assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
+    write_failure_page(tmp_path / "p.html", title="my_shop", run_id="1", failed_step=None, cause="The job was cancelled.")
+    text = Page((tmp_path / "p.html").read_text(encoding="utf-8")).text
+    assert "The job was cancelled." in text and "log" not in text
+
+
 def test_failure_page_without_a_known_step(tmp_path: Path) -> None:
     write_failure_page(tmp_path / "p.html", title="my_shop", run_id="1", failed_step=None, error_tail="", run=None)
     text = Page((tmp_path / "p.html").read_text(encoding="utf-8")).text
