@@ -7,6 +7,7 @@ from .stored import (
     RecommendedBatch as RecommendedBatch,
     StoredVersion as StoredVersion,
     refuse_unknown_context as refuse_unknown_context,
+    some_of as some_of,
     tower_columns as tower_columns,
 )
 from .towers import TwoTowerRetriever as TwoTowerRetriever, refuse_mix as refuse_mix
