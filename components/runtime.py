@@ -27,7 +27,9 @@ RUN_FOLDER = "TWO_TOWER_RUN_FOLDER"
 LINE_MARK = "[two-tower] "
 """What the step's own log lines start with, so that they can be told from those of the libraries."""
 
-_SAID = re.compile(rf"^{re.escape(LINE_MARK)}\S+ ERROR (?:\w+ failed: )?(.*?)(?=^{re.escape(LINE_MARK)}|\Z)", re.M | re.S)
+_SAID = re.compile(
+    rf"^{re.escape(LINE_MARK)}\S+ ERROR (?:\w+ failed: )?(.*?)(?=^{re.escape(LINE_MARK)}|\Z)", re.M | re.S
+)
 _RAISED = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)", re.M)
 
 EXECUTOR = "kfp.dsl.executor_main"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pipelines.recommend import PreparedOf
     from pipelines.remote.schedules import RemoteSchedule, Schedules
-    from pipelines.runs import Run
+    from pipelines.runs import Kind, Run
     from two_tower.config import Config, Environment
     from two_tower.registry import Registry, Version
 
@@ -135,6 +135,7 @@ def run(
     workdir: Workdir = DEFAULT_WORKDIR,
     overrides: Overrides = None,
     no_cache: NoCache = False,
+    scheduled: Annotated[bool, typer.Option("--scheduled", hidden=True, help="Recorded as a schedule's run.")] = False,
 ) -> None:
     """Run the whole DAG on this machine.
 
@@ -147,7 +148,8 @@ def run(
     workdir = workdir.resolve()
     try:
         with exclusive(workdir):
-            code = _run_dag(loaded, config, workdir, cache=not no_cache, overridden=bool(overrides))
+            kind: Kind = "schedule" if scheduled else "run"
+            code = _run_dag(loaded, config, workdir, kind=kind, cache=not no_cache, overridden=bool(overrides))
     except KeyboardInterrupt:
         print("interrupted; the finished steps are kept, the same command goes on from there", file=sys.stderr)
         code = EXIT_INTERRUPTED
@@ -266,7 +268,7 @@ def tune(
     folder = workdir / "tune" / loaded.name
     try:
         with exclusive(workdir):
-            record, succeeded = prepare_only(loaded, workdir, config_file=str(config), console=console)
+            record, succeeded = prepare_only(loaded, workdir, kind="tune", config_file=str(config), console=console)
         if not succeeded:
             _explain_failure(record, console)
             raise typer.Exit(EXIT_FAILED)
@@ -320,7 +322,7 @@ def evaluate(
     console = _console()
     try:
         with exclusive(workdir):
-            record, succeeded = prepare_only(loaded, workdir, config_file=str(config), console=console)
+            record, succeeded = prepare_only(loaded, workdir, kind="evaluate", config_file=str(config), console=console)
         if not succeeded:
             _explain_failure(record, console)
             raise typer.Exit(EXIT_FAILED)
@@ -558,11 +560,16 @@ def runs_show(
 
     found = find_run(workdir, run_id)
     console = _console()
-    console.print(headed(found.name, f" run {found.run_id}, {found.state}, started {found.started}"))
+    what = f" run {found.run_id} ({found.kind_in_words}), {found.state}, started {found.started}"
+    console.print(headed(found.name, what), soft_wrap=True)
     console.print(LiveWatcher(found))
     _print_figures(found, console)
     if found.metrics:
         console.print(f"\n{found.metrics['gate']['reason']}", soft_wrap=True)
+    if found.artifacts.is_dir():
+        console.print(f"artefacts: {shown(found.artifacts)}", soft_wrap=True)
+    for folder, steps in found.from_cache().items():
+        console.print(f"from the cache: {', '.join(steps)} in {shown(folder)}", soft_wrap=True)
     if found.report:
         console.print(f"report: {shown(found.report)}", soft_wrap=True)
 
@@ -862,7 +869,7 @@ def _in_one_line(error: OSError) -> str:
     return " ".join(said.split())
 
 
-def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool, overridden: bool) -> int:
+def _run_dag(config: Config, config_file: Path, workdir: Path, *, kind: Kind, cache: bool, overridden: bool) -> int:
     """Compiles and runs the DAG, prints how it went; the exit code.
 
     With `overridden`, the configuration is not that of the file alone.
@@ -878,7 +885,8 @@ def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool, o
 
     console = _console()
     registry = workdir / "registry"
-    record = Run.start(workdir, name=config.name, config_file=str(config_file), config=config.model_dump(mode="json"))
+    settings = config.model_dump(mode="json")
+    record = Run.start(workdir, name=config.name, config_file=str(config_file), config=settings, kind=kind)
     pipeline = record.folder / "pipeline.yaml"
     (record.folder / "config.yaml").write_text(yaml.safe_dump(record.config, sort_keys=False), encoding="utf-8")
     compile_pipeline(config, pipeline)

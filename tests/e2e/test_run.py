@@ -114,6 +114,8 @@ def test_an_advisory_baseline_that_does_not_fit_is_a_line_in_the_report(project,
     assert "the baseline ease does not fit these data and will be left out" in said
     assert re.search(r"^left out: the baseline ease: [\d,]+ items were taken, more than max_items: 100", said, re.M)
     assert "skipped" in said and project.runs()[-1]["decision"] == "keep"
+    shown = project.command("runs", "show", "latest").stdout
+    assert re.search(rf"from the cache: .*train_towers.* in runs/artifacts/{project.runs()[0]['run_id']}\n", shown)
     report = text_of(project.folder / "runs" / project.runs()[-1]["run_id"] / "report.html")
     assert "The baseline ease is left out:" in report and "more than max_items: 100" in report
 
@@ -152,8 +154,11 @@ def test_recommend_writes_the_items_of_every_user(project, first_run):
 
 
 def test_runs_and_the_registry_can_be_looked_at_and_rolled_back(project, first_run):
-    project.command("runs", "list")
-    assert "train_towers" in project.command("runs", "show", "latest").stdout
+    run = project.runs()[0]["run_id"]
+    assert re.search(rf"{run} │ run +│", project.command("runs", "list").stdout)
+    shown = project.command("runs", "show", run).stdout
+    assert "train_towers" in shown and f"artefacts: runs/artifacts/{run}\n" in shown
+    assert (project.folder / "runs" / "artifacts" / run / "train-towers" / "trained" / "manifest.json").is_file()
     first, *_, last = [run["run_id"] for run in project.runs() if run["version"]]
     assert "recall@10" in project.command("runs", "compare", first, last).stdout
     champion = project.champion()

@@ -887,7 +887,9 @@ def test_failure_page_begins_with_the_cause_and_ends_with_the_log(tmp_path: Path
     text = Page((tmp_path / "p.html").read_text(encoding="utf-8")).text
     order = ["row 17: <b>no item</b>; mend it", "The step prepare_data failed.", "How to go on", "end of its log", tail]
     assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
-    write_failure_page(tmp_path / "p.html", title="my_shop", run_id="1", failed_step=None, cause="The job was cancelled.")
+    write_failure_page(
+        tmp_path / "p.html", title="my_shop", run_id="1", failed_step=None, cause="The job was cancelled."
+    )
     text = Page((tmp_path / "p.html").read_text(encoding="utf-8")).text
     assert "The job was cancelled." in text and "log" not in text
 

@@ -37,6 +37,8 @@ def test_a_run_records_its_steps_and_a_second_one_is_served_from_the_cache(tmp_p
     assert states(two) == {"prepare_data": "cached", "train_towers": "cached", "leave_page": "ran"}
     assert Path(one.step("prepare_data").outputs["made"]).read_text() == "hello"
     assert one.step("prepare_data").outputs == two.step("prepare_data").outputs
+    assert Path(one.step("prepare_data").outputs["made"]).is_relative_to(one.artifacts)
+    assert one.artifacts.name == one.run_id and two.from_cache() == {one.artifacts: ["prepare_data"]}
     assert "ended as SUCCEEDED" in (one.folder / "logs" / "leave_page.log").read_text()
 
 
@@ -101,9 +103,11 @@ def test_a_step_dies_with_its_runner_and_the_next_run_goes_on(tmp_path, signal_n
 
 
 def test_the_wrapped_functions_of_kfp_have_the_signatures_that_the_wrappers_expect():
-    from kfp.local import subprocess_task_handler
+    from kfp.local import executor_input_utils, subprocess_task_handler
     from kfp.local.orchestrator import task_executor
 
+    name_job = executor_input_utils.get_local_pipeline_resource_name
+    assert list(inspect.signature(name_job).parameters) == ["pipeline_name"]
     assert next(iter(inspect.signature(task_executor.execute_single_task).parameters)) == "task_name"
     assert list(inspect.signature(subprocess_task_handler.run_local_subprocess).parameters) == [
         "full_command",
