@@ -9,6 +9,7 @@ from typing import Any
 IMAGE_OF = {
     "resolve_inputs": "prep",
     "prepare_data": "prep",
+    "check_prepared": "index",
     "train_towers": "train",
     "export_candidate_tower": "train",
     "embed_candidates": "embed",

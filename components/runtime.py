@@ -27,6 +27,11 @@ RUN_FOLDER = "TWO_TOWER_RUN_FOLDER"
 LINE_MARK = "[two-tower] "
 """What the step's own log lines start with, so that they can be told from those of the libraries."""
 
+_SAID = re.compile(
+    rf"^{re.escape(LINE_MARK)}\S+ ERROR (?:\w+ failed: )?(.*?)(?=^{re.escape(LINE_MARK)}|\Z)", re.M | re.S
+)
+_RAISED = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)", re.M)
+
 EXECUTOR = "kfp.dsl.executor_main"
 """The module that kfp runs a step's body with, in a process of its own."""
 
@@ -117,6 +122,20 @@ def run_folder() -> Path | None:
     """The folder of the local run that this step belongs to; None elsewhere."""
     folder = os.environ.get(RUN_FOLDER)
     return Path(folder) if folder else None
+
+
+def cause_in(log: str) -> str:
+    """What ended a step, by its log: its own word, else the exception that it did not catch, else nothing."""
+    said = _SAID.search(log)
+    raised = None if said else next(reversed([*_RAISED.finditer(log)]), None)
+    found = said or raised
+    return found[1].strip() if found else ""
+
+
+def own_log(log: str) -> str:
+    """A step's log from its own first line on, without what KFP's executor says before: its inputs as JSON."""
+    start = log.find(LINE_MARK)
+    return log[max(start, 0) :]
 
 
 def log_to_console() -> None:

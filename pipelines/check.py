@@ -13,6 +13,7 @@ from rich.table import Table
 from pipelines.console import headed
 from pipelines.remarks import remarks
 from two_tower.config import Config
+from two_tower.errors import UserError
 
 if TYPE_CHECKING:
     from two_tower.data import NothingKept, Prepared
@@ -186,11 +187,27 @@ def _print_verdict(prepared: Prepared, profile: dict[str, Any], config: Config, 
     console.print()
     for remark in remarks(prepared, profile, config):
         _print_note(remark, console)
+    refusal = _later_refusal(prepared, config, console)
     if bad > limit * used:
-        why = f" {bad:,} of {used:,} rows are bad ({bad / used:.1%}), more than data.interactions.max_bad_share allows"
-        console.print(headed("a run would refuse these logs:", f"{why} ({limit:.1%})", style="red"), soft_wrap=True)
+        share = f"{bad:,} of {used:,} rows are bad ({bad / used:.1%})"
+        refusal = f"{share}, more than data.interactions.max_bad_share allows ({limit:.1%})"
+    if refusal:
+        console.print(headed("a run would refuse these logs:", f" {refusal}", style="red"), soft_wrap=True)
         return False
     kept = f" {rows['kept']:,} of {rows['read']:,} rows would be kept: {summary['users']:,} users"
     found = f", {summary['items_seen']:,} items, and {summary['items']:,} candidates"
     console.print(headed("fine:", kept + found, style="green"), soft_wrap=True)
     return True
+
+
+def _later_refusal(prepared: Prepared, config: Config, console: Console) -> str:
+    """Why a run would end before the training although the logs are good; names the baselines that would not fit."""
+    from two_tower.evaluation import check_prepared
+
+    try:
+        left_out = check_prepared(prepared.folder, model=config.model, index=config.index, evaluation=config.evaluation)
+    except UserError as error:
+        return str(error)
+    for name, why in left_out.items():
+        _print_note(f"the baseline {name} does not fit and would be left out: {why}", console)
+    return ""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pipelines.recommend import PreparedOf
     from pipelines.remote.schedules import RemoteSchedule, Schedules
-    from pipelines.runs import Run
+    from pipelines.runs import Kind, Run
     from two_tower.config import Config, Environment
     from two_tower.registry import Registry, Version
 
@@ -135,6 +135,7 @@ def run(
     workdir: Workdir = DEFAULT_WORKDIR,
     overrides: Overrides = None,
     no_cache: NoCache = False,
+    scheduled: Annotated[bool, typer.Option("--scheduled", hidden=True, help="Recorded as a schedule's run.")] = False,
 ) -> None:
     """Run the whole DAG on this machine.
 
@@ -147,7 +148,8 @@ def run(
     workdir = workdir.resolve()
     try:
         with exclusive(workdir):
-            code = _run_dag(loaded, config, workdir, cache=not no_cache, overridden=bool(overrides))
+            kind: Kind = "schedule" if scheduled else "run"
+            code = _run_dag(loaded, config, workdir, kind=kind, cache=not no_cache, overridden=bool(overrides))
     except KeyboardInterrupt:
         print("interrupted; the finished steps are kept, the same command goes on from there", file=sys.stderr)
         code = EXIT_INTERRUPTED
@@ -266,7 +268,7 @@ def tune(
     folder = workdir / "tune" / loaded.name
     try:
         with exclusive(workdir):
-            record, succeeded = prepare_only(loaded, workdir, config_file=str(config), console=console)
+            record, succeeded = prepare_only(loaded, workdir, kind="tune", config_file=str(config), console=console)
         if not succeeded:
             _explain_failure(record, console)
             raise typer.Exit(EXIT_FAILED)
@@ -320,7 +322,7 @@ def evaluate(
     console = _console()
     try:
         with exclusive(workdir):
-            record, succeeded = prepare_only(loaded, workdir, config_file=str(config), console=console)
+            record, succeeded = prepare_only(loaded, workdir, kind="evaluate", config_file=str(config), console=console)
         if not succeeded:
             _explain_failure(record, console)
             raise typer.Exit(EXIT_FAILED)
@@ -558,11 +560,16 @@ def runs_show(
 
     found = find_run(workdir, run_id)
     console = _console()
-    console.print(headed(found.name, f" run {found.run_id}, {found.state}, started {found.started}"))
+    what = f" run {found.run_id} ({found.kind_in_words}), {found.state}, started {found.started}"
+    console.print(headed(found.name, what), soft_wrap=True)
     console.print(LiveWatcher(found))
     _print_figures(found, console)
     if found.metrics:
         console.print(f"\n{found.metrics['gate']['reason']}", soft_wrap=True)
+    if found.artifacts.is_dir():
+        console.print(f"artefacts: {shown(found.artifacts)}", soft_wrap=True)
+    for folder, steps in found.from_cache().items():
+        console.print(f"from the cache: {', '.join(steps)} in {shown(folder)}", soft_wrap=True)
     if found.report:
         console.print(f"report: {shown(found.report)}", soft_wrap=True)
 
@@ -621,7 +628,7 @@ def registry_show(
     """Show a version's figures, what the gate checked, and what was decided about it."""
     import json
 
-    from pipelines.console import headed, metrics_table
+    from pipelines.console import headed, metrics_table, print_left_out
     from pipelines.versions import checks_table, decisions_table
 
     registry, found = _find_version(version, workdir, env)
@@ -629,6 +636,7 @@ def registry_show(
     console.print(headed(registry.name, f" version {found.id}, {found.status}\n{shown(found.place)}"), soft_wrap=True)
     metrics = json.loads((found.evaluation / "metrics.json").read_text(encoding="utf-8"))
     console.print(metrics_table(metrics, width=console.width))
+    print_left_out(metrics, console)
     console.print(checks_table(metrics["gate"]))
     console.print(decisions_table(each for each in registry.history() if each.version == found.id))
 
@@ -861,7 +869,7 @@ def _in_one_line(error: OSError) -> str:
     return " ".join(said.split())
 
 
-def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool, overridden: bool) -> int:
+def _run_dag(config: Config, config_file: Path, workdir: Path, *, kind: Kind, cache: bool, overridden: bool) -> int:
     """Compiles and runs the DAG, prints how it went; the exit code.
 
     With `overridden`, the configuration is not that of the file alone.
@@ -877,7 +885,8 @@ def _run_dag(config: Config, config_file: Path, workdir: Path, *, cache: bool, o
 
     console = _console()
     registry = workdir / "registry"
-    record = Run.start(workdir, name=config.name, config_file=str(config_file), config=config.model_dump(mode="json"))
+    settings = config.model_dump(mode="json")
+    record = Run.start(workdir, name=config.name, config_file=str(config_file), config=settings, kind=kind)
     pipeline = record.folder / "pipeline.yaml"
     (record.folder / "config.yaml").write_text(yaml.safe_dump(record.config, sort_keys=False), encoding="utf-8")
     compile_pipeline(config, pipeline)
@@ -919,18 +928,19 @@ def _print_verdict(record: Run, config_file: Path | None, console: Console) -> i
 
 
 def _print_figures(record: Run, console: Console) -> None:
-    from pipelines.console import gate_table, metrics_table
+    from pipelines.console import gate_table, metrics_table, print_left_out
 
     metrics = record.metrics
     if metrics is None:
         return
     console.print(metrics_table(metrics, width=console.width))
+    print_left_out(metrics, console)
     console.print(gate_table(metrics["gate"]))
 
 
 def _print_evaluation(metrics: dict[str, Any], version: Version, against: Version | None, console: Console) -> None:
     """The figures of a version on a window, what the gate would say, and why."""
-    from pipelines.console import gate_table, headed, metrics_table
+    from pipelines.console import gate_table, headed, metrics_table, print_left_out
     from pipelines.evaluate import differences_table, named, slices_table, window_in_words
 
     beside = f" against {against.id} ({against.status})" if against else ""
@@ -942,6 +952,7 @@ def _print_evaluation(metrics: dict[str, Any], version: Version, against: Versio
         )
         against = None
     console.print(metrics_table(named(metrics, against=against), width=console.width))
+    print_left_out(metrics, console)
     if against and metrics["comparisons"]:
         console.print(differences_table(metrics, against=against))
     if metrics["slices"]:
@@ -951,18 +962,19 @@ def _print_evaluation(metrics: dict[str, Any], version: Version, against: Versio
 
 
 def _explain_failure(record: Run, console: Console) -> None:
-    """Names the failed step and prints the last lines of its log."""
-    from components.runtime import LINE_MARK
+    """Names the failed step and what ended it; prints the last lines of its log where it did not say so itself."""
+    from components.runtime import cause_in, own_log
     from pipelines.console import headed
 
-    failed = next((step for step in record.steps if step.state == "failed"), None)
-    log = record.folder / "logs" / f"{failed.name if failed else 'runner'}.log"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    what = headed(f"{failed.name if failed else 'the run'} failed", f"; the end of {shown(log)}:", style="bold red")
-    console.print(what, soft_wrap=True)
-    said = next((i for i, line in enumerate(lines) if line.startswith(LINE_MARK) and " ERROR " in line), None)
-    for line in lines[-15:] if said is None else lines[said:]:  # from the step's own word on, where it had one
-        console.print(f"  {line}", soft_wrap=True)
+    failed = next((step.name for step in record.steps if step.state == "failed"), None)
+    file = record.folder / "logs" / f"{failed or 'runner'}.log"
+    log = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    cause = cause_in(log)
+    console.print(headed(f"{failed or 'the run'} failed:", f" {cause}", style="bold red"), soft_wrap=True)
+    if "Traceback" in log or not cause:
+        for line in own_log(log).splitlines()[-15:]:
+            console.print(f"  {line}", soft_wrap=True)
+    console.print(f"log: {shown(file)}", soft_wrap=True)
     if record.report:
         console.print(f"page: {shown(record.report)}", soft_wrap=True)
 

@@ -151,18 +151,24 @@ def gate_table(gate: Mapping[str, Any]) -> Table:
     return table
 
 
+def print_left_out(metrics: Mapping[str, Any], console: Console) -> None:
+    """Names the baselines that could not be fitted, a line each."""
+    for name, why in metrics.get("left_out", {}).items():
+        console.print(headed("left out:", f" the baseline {name}: {why}", style="yellow"), soft_wrap=True)
+
+
 def runs_table(runs: list[Run]) -> Table:
     """One row a run, newest first."""
     table = Table()
-    for name in ("run", "config", "state", "decision", "version", "recall@100", "time", "report"):
+    for name in ("run", "kind", "config", "state", "decision", "version", "recall@100", "time", "report"):
         table.add_column(name, no_wrap=name != "report", overflow="fold")
     for run in reversed(runs):
         metrics = run.metrics
         measured = metrics["systems"].get("two_tower") if metrics else None  # none where there was no query
         recall = measured["metrics"].get("recall@100") if measured else None
         report = run.report
-        table.add_row(run.run_id, run.name, run.state, run.decision or "", (run.version or "")[:12], _value(recall),
-                      human_seconds(run.seconds), str(report) if report else "")  # fmt: skip
+        table.add_row(run.run_id, run.kind_in_words, run.name, run.state, run.decision or "", (run.version or "")[:12],
+                      _value(recall), human_seconds(run.seconds), str(report) if report else "")  # fmt: skip
     return table
 
 

@@ -1,6 +1,6 @@
 """The DAG: one pipeline function for one machine and for Vertex AI Pipelines.
 
-resolve_inputs -> prepare_data -> train_towers -> export_candidate_tower -> embed_candidates
+resolve_inputs -> prepare_data -> check_prepared -> train_towers -> export_candidate_tower -> embed_candidates
 embed_candidates -> export_query_tower     (the vectors become the history table inside the query tower)
 {embed_candidates, export_query_tower} -> build_index    (the vectors become the index, tuned on real queries)
 {build_index, export_query_tower} -> evaluate_recall -> [decision == promote] promote
@@ -18,6 +18,7 @@ from two_tower.config import Config, Resources, canonical_json
 
 SECTIONS_OF: dict[str, tuple[str, ...]] = {
     "prepare_data": ("data", "beam"),
+    "check_prepared": ("evaluation",),
     "train_towers": ("data", "model", "training"),
     "export_candidate_tower": ("data", "model"),
     "embed_candidates": ("data", "embedding", "beam"),
@@ -112,16 +113,29 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
                 code=code["prepare_data"],
             )
             prepared = preparation.outputs["prepared"]
-            # 3. Examples to towers.
-            trained = task(
-                "train_towers",
+            # 3. What the last steps could not do with them.
+            checked = task(
+                "check_prepared",
                 prepared=prepared,
                 model=model,
-                training=training,
-                warm_start=inputs.outputs["warm_start"],
-                code=code["train_towers"],
-            ).outputs["trained"]
-            # 4. The candidate tower, and every candidate through it.
+                index_settings=index,
+                evaluation_settings=evaluation,
+                code=code["check_prepared"],
+            )
+            # 4. Examples to towers.
+            trained = (
+                task(
+                    "train_towers",
+                    prepared=prepared,
+                    model=model,
+                    training=training,
+                    warm_start=inputs.outputs["warm_start"],
+                    code=code["train_towers"],
+                )
+                .after(checked)
+                .outputs["trained"]
+            )
+            # 5. The candidate tower, and every candidate through it.
             candidate_tower = task(
                 "export_candidate_tower", trained=trained, code=code["export_candidate_tower"]
             ).outputs["candidate_tower"]
@@ -133,7 +147,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
                 beam=embedding_beam,
                 code=code["embed_candidates"],
             ).outputs["embeddings"]
-            # 5. The vectors become the query tower's history table, and the index, which is tuned on queries.
+            # 6. The vectors become the query tower's history table, and the index, which is tuned on queries.
             query_tower = task(
                 "export_query_tower", trained=trained, embeddings=embeddings, code=code["export_query_tower"]
             ).outputs["query_tower"]
@@ -145,7 +159,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
                 index_settings=index,
                 code=code["build_index"],
             )
-            # 6. What it is worth, and the gate.
+            # 7. What it is worth, and the gate.
             measured = task(
                 "evaluate_recall",
                 name=name,
@@ -190,7 +204,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
                     sources=inputs.outputs["sources"],
                     run_id=RUN_ID,
                 ).set_caching_options(False)
-            # 7. The page that a person opens.
+            # 8. The page that a person opens.
             task(
                 "write_report",
                 prepared=prepared,

@@ -1,9 +1,9 @@
 """Running a compiled pipeline on this machine with `kfp.local`, watched step by step.
 
-kfp.local offers no hooks, so two of its functions are wrapped while a run goes on (`_watched`): the one that
-executes a task, to learn its outputs and whether the cache answered, and the one that starts the subprocess, to
-write a log file a step and to tie the process to this one.  The version of kfp is pinned; a test holds the two
-functions to the signatures used here.
+kfp.local offers no hooks, so three of its functions are wrapped while a run goes on (`_watched`): the one that
+executes a task, to learn its outputs and whether the cache answered, the one that starts the subprocess, to write a
+log file a step and to tie the process to this one, and the one that names the job, after which the folder of its
+artefacts is called.  The version of kfp is pinned; a test holds the functions to the signatures used here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from components.runtime import LINE_MARK, RUN_FOLDER, RUNNER_PID
 from components.tied import tied
-from pipelines.runs import Run, mark_interrupted
+from pipelines.runs import ARTIFACTS, Run, mark_interrupted
 from two_tower.artifacts import COMMIT, RUN_ID
 from two_tower.errors import UserError
 
@@ -41,7 +41,7 @@ class Watcher(Protocol):
 def run_pipeline(run: Run, pipeline_file: Path, arguments: Mapping[str, str], *, watcher: Watcher, cache: bool) -> bool:
     """Runs a compiled pipeline file as `run`, keeping its record up to date; whether every step succeeded.
 
-    Artefacts go to `WORKDIR/artifacts`, cached answers to `WORKDIR/cache`, logs to the run's folder.
+    Artefacts go to `WORKDIR/artifacts/RUN_ID`, cached answers to `WORKDIR/cache`, logs to the run's folder.
     """
     from kfp import components, local
 
@@ -50,7 +50,7 @@ def run_pipeline(run: Run, pipeline_file: Path, arguments: Mapping[str, str], *,
     run.save()
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(workdir / "artifacts"),
+        pipeline_root=str(workdir / ARTIFACTS),
         raise_on_error=False,
         enable_caching=cache,
         cache_root=str(workdir / "cache"),
@@ -118,11 +118,12 @@ def exclusive(workdir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched(run: Run, watcher: Watcher) -> Iterator[None]:
-    """Wraps kfp.local's execution of a task and its start of a subprocess for the duration of a run."""
-    from kfp.local import status, subprocess_task_handler
+    """Wraps kfp.local's execution of a task, its start of a subprocess and its name of the job while a run goes on."""
+    from kfp.local import executor_input_utils, status, subprocess_task_handler
     from kfp.local.orchestrator import task_executor
 
     execute, start = task_executor.execute_single_task, subprocess_task_handler.run_local_subprocess
+    name_job = executor_input_utils.get_local_pipeline_resource_name
     current = {"step": "", "started": False}
 
     def execute_single_task(task_name: str, **kwargs: Any) -> Any:
@@ -165,11 +166,13 @@ def _watched(run: Run, watcher: Watcher) -> Iterator[None]:
 
     task_executor.execute_single_task = execute_single_task
     subprocess_task_handler.run_local_subprocess = run_local_subprocess
+    executor_input_utils.get_local_pipeline_resource_name = lambda pipeline_name: run.run_id
     try:
         yield
     finally:
         task_executor.execute_single_task = execute
         subprocess_task_handler.run_local_subprocess = start
+        executor_input_utils.get_local_pipeline_resource_name = name_job
 
 
 def run_logged(command: list[str], *, environment: Mapping[str, str], log: Path, line: Callable[[str], None]) -> int:

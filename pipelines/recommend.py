@@ -28,6 +28,9 @@ REASONS = {
 """Why queries have no items."""
 
 
+SHOWN = 20
+"""So many unknown items are named."""
+
 PreparedOf: TypeAlias = "Callable[[Version], Prepared | None]"
 """Finds the prepared data of the newest run that made a version; None where there is no such run."""
 
@@ -59,7 +62,7 @@ def recommend_items(
     """
     import pyarrow.parquet as pq
 
-    from two_tower.retrievers import StoredVersion
+    from two_tower.retrievers import StoredVersion, some_of
 
     items = pq.read_table(version.items)
     query: dict[str, Any] = {f"context.{name}": value for name, value in context.items()}
@@ -71,6 +74,9 @@ def recommend_items(
 
     display = [name for name in items.column_names if name.startswith("display.")]
     table = Table(title=f"{PurePath(version.place).parts[-3]} version {version.id}", title_justify="left")
+    if found.unknown_history:
+        table.caption = f"passed over, unknown to this version: {some_of(found.unknown_history, most=SHOWN)}"
+        table.caption_justify = "left"
     for name in ("#", "item", *[name.removeprefix("display.") for name in display], "score"):
         table.add_column(name, justify="right" if name in ("#", "score") else "left", overflow="fold")
     rows = items.take(found.rows).select(display).to_pylist()
@@ -115,13 +121,22 @@ def recommend_to_all(
 
 
 def in_words(found: Recommendations, *, k: int) -> str:
-    """What was written, in one line."""
+    """What was written, in one line, and a second one where items of histories were passed over."""
+    from two_tower.retrievers import some_of
+
     without = ", ".join(f"{count:,} {REASONS[reason]}" for reason, count in sorted(found.without.items()))
     rate = f"{found.scored:,} now in {human_seconds(found.seconds)}, {found.scored / found.seconds:,.0f}/s"
+    unknown = found.unknown_items
+    passed_over = (
+        f"\npassed over, unknown to this version: {len(unknown):,} items of histories: {some_of(unknown)}"
+        if unknown
+        else ""
+    )
     with_items = found.queries - sum(found.without.values())
     return (
         f"{found.folder}: {with_items:,} of {found.queries:,} queries with up to {k} items"
         f"{f' (without: {without})' if without else ''}; {rate if found.scored else 'all were there already'}"
+        f"{passed_over}"
     )
 
 

@@ -25,6 +25,10 @@ PACKAGES = (
 """The packages whose versions a run's record names."""
 
 State = Literal["waiting", "running", "ran", "cached", "skipped", "failed"]
+Kind = Literal["run", "schedule", "tune", "evaluate", "step"]
+"""What a run was started by; that of `tune` is the preparation of its data alone."""
+ARTIFACTS = "artifacts"
+"""The folder, below the working folder, with a folder for the artefacts of each run."""
 
 
 @dataclass
@@ -55,9 +59,10 @@ class Run:
     decision: str | None = None
     version: str | None = None
     seconds: float = 0.0
+    kind: Kind = "run"
 
     @classmethod
-    def start(cls, workdir: Path, *, name: str, config_file: str, config: dict[str, Any]) -> Run:
+    def start(cls, workdir: Path, *, name: str, config_file: str, config: dict[str, Any], kind: Kind = "run") -> Run:
         """A new run with a folder of its own in `workdir`."""
         now = datetime.now().astimezone()
         run_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -66,6 +71,7 @@ class Run:
         return cls(
             folder, run_id, name, config_file, config, now.isoformat(timespec="seconds"), commit(),
             {name: importlib.metadata.version(name) for name in PACKAGES}, [StepRecord(step) for step in STEPS],
+            kind=kind,
         )  # fmt: skip
 
     @classmethod
@@ -97,6 +103,27 @@ class Run:
                 return step
         self.steps.append(StepRecord(name))
         return self.steps[-1]
+
+    @property
+    def kind_in_words(self) -> str:
+        """What a person reads of the kind."""
+        return "preparation of tune" if self.kind == "tune" else self.kind
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of what the run's own steps have written."""
+        return (self.folder.parent / ARTIFACTS / self.run_id).resolve()
+
+    def from_cache(self) -> dict[Path, list[str]]:
+        """The steps that the cache answered, by the folder of the run whose artefacts they gave."""
+        root = self.artifacts.parent
+        found: dict[Path, list[str]] = {}
+        for step in self.steps:
+            places = [Path(str(value)) for value in step.outputs.values() if step.state == "cached"]
+            runs = [root / place.relative_to(root).parts[0] for place in places if place.is_relative_to(root)]
+            for folder in dict.fromkeys(runs):
+                found.setdefault(folder, []).append(step.name)
+        return found
 
     @property
     def report(self) -> Path | None:

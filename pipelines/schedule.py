@@ -176,7 +176,7 @@ class ThisMachine:
         earlier = {run.run_id for run in list_runs(self.workdir)}
         overrides = [word for text in schedule.overrides(due) for word in ("--set", text)]
         command = [sys.executable, "-m", "pipelines", "run", schedule.config, "--workdir", str(self.workdir)]
-        code = _in_child([*command, *overrides], log)
+        code = _in_child([*command, "--scheduled", *overrides], log)
         made = [run for run in list_runs(self.workdir) if run.run_id not in earlier]
         return Outcome(code, made[-1].run_id, made[-1].decision) if made else Outcome(code)
 

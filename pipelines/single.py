@@ -13,18 +13,19 @@ from rich.console import Console
 
 from pipelines.console import watching
 from pipelines.local import data_root, run_pipeline
-from pipelines.runs import Run, prepared_folders
+from pipelines.runs import Kind, Run, prepared_folders
 from two_tower.config import STEPS, Config, at_time, canonical_json
 from two_tower.errors import ConfigError, UserError
 
 
-def prepare_only(config: Config, workdir: Path, *, config_file: str, console: Console) -> tuple[Run, bool]:
+def prepare_only(config: Config, workdir: Path, *, kind: Kind, config_file: str, console: Console) -> tuple[Run, bool]:
     """A run of the DAG's first two steps, answered from its cache where nothing has changed; whether it succeeded."""
     from kfp import compiler
 
     from pipelines.dag import build_preparation
 
-    record = Run.start(workdir, name=config.name, config_file=config_file, config=config.model_dump(mode="json"))
+    settings = config.model_dump(mode="json")
+    record = Run.start(workdir, name=config.name, config_file=config_file, config=settings, kind=kind)
     record.steps = [record.step("resolve_inputs"), record.step("prepare_data")]
     file = record.folder / "pipeline.yaml"
     compiler.Compiler().compile(build_preparation(config), str(file))
@@ -52,7 +53,8 @@ def run_step(name: str, config: Config, upstream: Run, *, config_file: str, cons
     if name not in STEPS:
         raise ConfigError(f"there is no step {name!r}; the steps: {', '.join(STEPS)}")
     workdir = upstream.folder.parent
-    record = Run.start(workdir, name=config.name, config_file=config_file, config=config.model_dump(mode="json"))
+    settings = config.model_dump(mode="json")
+    record = Run.start(workdir, name=config.name, config_file=config_file, config=settings, kind="step")
     record.steps = [copy.deepcopy(step) for step in upstream.steps if step.name in STEPS]
     for step in record.steps:
         if step.state == "ran":

@@ -168,6 +168,19 @@ class Retrieved:
     scores: Float32
 
 
+@dataclass(frozen=True)
+class DataSizes:
+    """How much there is to fit a retriever on: the positive events of known users before a split's cut-off."""
+
+    users: int
+    """Those with such an event."""
+    items: int
+    """Those with such an event."""
+    events: int
+    timed: bool
+    """Whether the events have times."""
+
+
 class RetrieverSettings(Settings, ABC):
     """The settings of a retriever that is built from the prepared data alone (a baseline)."""
 
@@ -178,9 +191,20 @@ class RetrieverSettings(Settings, ABC):
         """The name under which its figures stand in metrics and gate checks."""
         return self.type
 
+    def refuses(self, sizes: DataSizes) -> str | None:
+        """Why `build` cannot take so much data, and what to do, as one clause; None where it can.
+
+        It is asked before anything is trained, so what costs much to find out is left to `build`.
+        """
+        return None
+
     @abstractmethod
     def build(self, prepared: str, *, split: Literal["validation", "test"]) -> Retriever:
-        """The retriever fitted on what precedes the split's cut-off in the prepared data at the path `prepared`."""
+        """The retriever fitted on what precedes the split's cut-off in the prepared data at the path `prepared`.
+
+        Raises:
+            UserError: It cannot be fitted; the message begins with its name.
+        """
 
 
 class GateCheck(Settings, ABC):

@@ -14,7 +14,7 @@ def leave_page(status: PipelineTaskFinalStatus, run_id: str, page: Output[HTML])
     import json
     import shutil
 
-    from components.runtime import run_folder, running
+    from components.runtime import cause_in, own_log, run_folder, running
     from two_tower.evaluation import write_failure_page
 
     with running("leave_page", run_id=run_id) as step:
@@ -24,13 +24,15 @@ def leave_page(status: PipelineTaskFinalStatus, run_id: str, page: Output[HTML])
         if status.state == "SUCCEEDED" and not failed:
             return
         left = step.write(page)
-        log = folder / "logs" / f"{failed['name']}.log" if folder and failed else None
+        file = folder / "logs" / f"{failed['name']}.log" if folder and failed else None
+        log = file.read_text(errors="replace") if file and file.exists() else ""
         write_failure_page(
             left,
             title=run.get("name", run_id),
             run_id=run_id,
             failed_step=failed["name"] if failed else None,
-            error_tail=log.read_text(errors="replace")[-4000:] if log and log.exists() else status.error_message or "",
+            cause=cause_in(log) if log else status.error_message or "",
+            error_tail=own_log(log)[-4000:],
             run=run,
         )
         if folder:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.console import gate_table, headed, metrics_table
+from pipelines.console import gate_table, headed, metrics_table, print_left_out
 from pipelines.hints import command_line
 from pipelines.remote.runs import Backend, RemoteRun
 from pipelines.remote.submission import Submission, make_submission, new_run_id, shown
@@ -255,6 +255,7 @@ def _print_end(run: RemoteRun, console: Console) -> None:
     """Prints the figures of a run, the verdict, what failed, and where to look."""
     if run.metrics:
         console.print(metrics_table(run.metrics, width=console.width))
+        print_left_out(run.metrics, console)
         console.print(gate_table(run.metrics["gate"]))
         console.print(f"\n{run.metrics['gate']['reason']}", highlight=False, markup=False, soft_wrap=True)
     for step, said in run.errors.items():

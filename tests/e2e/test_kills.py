@@ -9,7 +9,8 @@ from project import kill, wait_for
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 CACHED = [
-    "prepare_data", "train_towers", "export_candidate_tower", "embed_candidates", "build_index", "export_query_tower",
+    "prepare_data", "check_prepared", "train_towers", "export_candidate_tower", "embed_candidates", "build_index",
+    "export_query_tower",
 ]  # fmt: skip
 """The steps whose inputs do not change when a version is promoted."""
 

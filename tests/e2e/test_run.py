@@ -14,8 +14,8 @@ from project import kept, kill, wait_for
 pytestmark = pytest.mark.e2e
 
 STEPS = [
-    "resolve_inputs", "prepare_data", "train_towers", "export_candidate_tower", "embed_candidates", "build_index",
-    "export_query_tower", "evaluate_recall", "promote", "write_report",
+    "resolve_inputs", "prepare_data", "check_prepared", "train_towers", "export_candidate_tower", "embed_candidates",
+    "build_index", "export_query_tower", "evaluate_recall", "promote", "write_report",
 ]  # fmt: skip
 ALWAYS = {"resolve_inputs", "write_report", "leave_page"}
 
@@ -84,12 +84,40 @@ def test_another_index_needs_no_training_and_an_impossible_floor_refuses_it_with
     before = project.champion()
     floor = "evaluation.gate=[{type: minimum, metric: recall@100, at_least: 0.999}]"
     result = project.command("run", "configs/tiny.yaml", "--set", "index.kind=scann", "--set", floor, code=3)
-    assert ran(project) == {*ALWAYS, "build_index", "evaluate_recall", "keep_refused"}
+    assert ran(project) == {*ALWAYS, "check_prepared", "build_index", "evaluate_recall", "keep_refused"}
     assert "0.999" in result.stdout
     assert project.champion() == before
     refused = project.runs()[-1]["version"]
     shown = project.command("registry", "show", refused).stdout
     assert f"version {refused}, refused" in shown and "recall@100 >= 0.999" in shown
+
+
+SMALL_EASE = ("--set", "evaluation.baselines=[{type: recent_popularity}, {type: ease, max_items: 100}]")
+ABOVE_EASE = "evaluation.gate=[{type: better_than_baseline, metric: recall@100, baseline: ease, blocking: %s}]"
+
+
+def test_a_blocking_baseline_that_does_not_fit_ends_the_run_before_the_training(project, first_run):
+    result = project.command("run", "configs/tiny.yaml", *SMALL_EASE, "--set", ABOVE_EASE % "true", code=1)
+    states = project.states()
+    assert states["check_prepared"] == "failed" and states["train_towers"] == "skipped"
+    cause = "evaluation.gate.0: recall@100 above ease blocks promotion, but the baseline ease does not fit these data"
+    assert f"check_prepared failed: {cause}" in result.stdout and "more than max_items: 100" in result.stdout
+    page = text_of(project.folder / "runs" / project.runs()[-1]["run_id"] / "report.html")
+    assert page.index(cause) < page.index("The step check_prepared failed") < page.index("How to go on")
+    assert page.index("How to go on") < page.index("check_prepared started") and "executor_main" not in page
+    assert "KFP Executor" not in page and "parameterValues" not in page
+
+
+def test_an_advisory_baseline_that_does_not_fit_is_a_line_in_the_report(project, first_run):
+    said = project.command("run", "configs/tiny.yaml", *SMALL_EASE, "--set", ABOVE_EASE % "false").stdout
+    assert ran(project) == {*ALWAYS, "check_prepared", "evaluate_recall"}
+    assert "the baseline ease does not fit these data and will be left out" in said
+    assert re.search(r"^left out: the baseline ease: [\d,]+ items were taken, more than max_items: 100", said, re.M)
+    assert "skipped" in said and project.runs()[-1]["decision"] == "keep"
+    shown = project.command("runs", "show", "latest").stdout
+    assert re.search(rf"from the cache: .*train_towers.* in runs/artifacts/{project.runs()[0]['run_id']}\n", shown)
+    report = text_of(project.folder / "runs" / project.runs()[-1]["run_id"] / "report.html")
+    assert "The baseline ease is left out:" in report and "more than max_items: 100" in report
 
 
 def test_one_step_runs_alone_on_an_earlier_runs_artefacts(project, first_run):
@@ -126,8 +154,11 @@ def test_recommend_writes_the_items_of_every_user(project, first_run):
 
 
 def test_runs_and_the_registry_can_be_looked_at_and_rolled_back(project, first_run):
-    project.command("runs", "list")
-    assert "train_towers" in project.command("runs", "show", "latest").stdout
+    run = project.runs()[0]["run_id"]
+    assert re.search(rf"{run} │ run +│", project.command("runs", "list").stdout)
+    shown = project.command("runs", "show", run).stdout
+    assert "train_towers" in shown and f"artefacts: runs/artifacts/{run}\n" in shown
+    assert (project.folder / "runs" / "artifacts" / run / "train-towers" / "trained" / "manifest.json").is_file()
     first, *_, last = [run["run_id"] for run in project.runs() if run["version"]]
     assert "recall@10" in project.command("runs", "compare", first, last).stdout
     champion = project.champion()

@@ -57,7 +57,7 @@ def test_every_artefact_says_which_run_and_code_made_it(cloud, submitted):
 def test_a_second_run_is_answered_from_the_cache_and_changes_nothing(remote, cloud, submitted):
     before = champion(cloud)
     said = remote.command("submit", CONFIG, "--env", "prod.yaml", "--wait").stdout
-    assert said.count(": from the cache") == 6 and "the champion already" in said
+    assert said.count(": from the cache") == 7 and "the champion already" in said
     assert champion(cloud) == before
     listed = remote.command("runs", "list", "--env", "prod.yaml").stdout
     assert listed.count("finished") == 2 and "keep" in listed and "promote" in listed

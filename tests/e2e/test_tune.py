@@ -33,6 +33,8 @@ def test_a_search_is_interrupted_gone_on_with_and_its_best_trial_is_run(project)
 
     output = project.command(*COMMAND, "--trials", "5").stdout
     assert "prepare_data: from the cache" in output
+    listed = project.command("runs", "list", "--workdir", "tuned").stdout
+    assert listed.count("│ preparation of tune │") == 2
     assert "1 trials so far" in output
     found = dict(re.findall(r"trial (\d+) \(\d of 5\): (done|pruned|failed)", output))
     assert sorted(found) == ["2", "3", "4", "5"], "trial 1 was cut off"

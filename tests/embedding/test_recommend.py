@@ -23,7 +23,7 @@ from two_tower.embedding import EveryUser, QueryFile, Recommendations, ScoreShar
 from two_tower.errors import ArtifactError, ConfigError, DataError
 from two_tower.retrievers import StoredVersion
 
-ITEMS, USERS = 60, 30
+ITEMS, USERS, KNOWN = 60, 30, 50
 IDS = item_ids(ITEMS)
 ONE = Beam(workers=1)
 
@@ -36,7 +36,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     quiet = [event for event in log if event[0] % 5 or event[2] < 90 * DAY]  # every fifth user leaves early
     write_prepared(folder / "prepared", [*quiet, (USERS - 1, 3, 119 * DAY)], items=ITEMS)  # and one comes late
     vectors = np.random.default_rng(0).normal(size=(ITEMS, 8)).astype(np.float32)
-    write_version(folder / "version", vectors, IDS, known=50)
+    write_version(folder / "version", vectors, IDS, known=KNOWN)
     return folder
 
 
@@ -83,7 +83,8 @@ def test_every_user_gets_what_one_query_would_give(
     world: Path, users: EveryUser, stored: StoredVersion, tmp_path: Path, exclude_seen: bool
 ) -> None:
     found = score(world, users, tmp_path / "out", exclude_seen=exclude_seen)
-    assert found == Recommendations(tmp_path / "out", USERS, {}, USERS, found.seconds)
+    assert found == Recommendations(tmp_path / "out", USERS, {}, USERS, found.seconds, found.unknown_items)
+    assert sorted(found.unknown_items) == IDS[KNOWN:]
     rows = read(tmp_path / "out")
     assert open_artifact(tmp_path / "out", "recommendations").manifest.data_seen_until == TEST_FROM - 1
     prepared = open_prepared(world / "prepared")
@@ -98,7 +99,8 @@ def test_every_user_gets_what_one_query_would_give(
             assert not {*query["history"], *query["seen"]} & set(row["items"])
     part = pq.read_table(tmp_path / "out" / "part-00000.parquet")
     assert part.schema.types == [
-        pa.int64(), pa.string(), pa.list_(pa.string()), pa.list_(pa.float32()), pa.string()
+        pa.int64(), pa.string(), pa.list_(pa.string()), pa.list_(pa.float32()), pa.string(),
+        pa.list_(pa.string()),
     ]  # fmt: skip
     assert part.num_rows == 7
 

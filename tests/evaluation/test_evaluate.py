@@ -478,6 +478,22 @@ def test_a_better_baseline_is_named_in_the_reason(world: Path, tmp_path: Path) -
     assert metrics["gate"]["decision"] == "promote" and metrics["gate"]["reason"].endswith(f"; {word}")
 
 
+def test_a_baseline_that_cannot_be_fitted_is_left_out_and_the_others_count(world: Path, tmp_path: Path) -> None:
+    baselines = [*BASELINES, {"type": "ease", "max_items": 5}, {"type": "ials", "factors": 500, "regularization": 0}]
+    above_ease = {"type": "better_than_baseline", "metric": "recall@5", "baseline": "ease"}
+    floor = {"type": "minimum", "metric": "coverage@5", "system": "ials", "at_least": 0}
+    advisory = [{**check, "blocking": False} for check in (above_ease, floor)]
+    decision, metrics = run(world, tmp_path / "advisory", baselines=baselines, gate=advisory)
+    assert decision == "promote"
+    assert set(metrics["systems"]) == {"two_tower", "two_tower_exact", *(each["type"] for each in BASELINES)}
+    assert set(metrics["left_out"]) == {"ease", "ials"} and metrics["left_out"]["ease"].startswith("7")
+    _, ease, ials = metrics["gate"]["checks"]
+    assert (ease["status"], ials["status"]) == ("skipped", "skipped")
+    assert "the baseline ease does not fit: 7" in ease["reason"] and "the baseline ials does not fit" in ials["reason"]
+    decision, metrics = run(world, tmp_path / "blocking", baselines=baselines, gate=[above_ease])
+    assert decision == "refuse" and "the baseline ease does not fit" in metrics["gate"]["reason"]
+
+
 def write_profile(folder: Path, amounts: list[float]) -> Path:
     frame = pl.DataFrame({"amount": amounts, "at": range(len(amounts))})
     described = describe(sketch(frame, hashes=column_hashes(frame), keys=np.arange(frame.height, dtype=np.uint64)))

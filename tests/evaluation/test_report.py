@@ -520,6 +520,12 @@ def test_exact_search_on_a_sample_is_told(artefacts: Artefacts) -> None:
     assert "by a perfect ranking" not in text  # the ceilings are those of the sample
 
 
+def test_a_baseline_that_is_left_out_is_told(artefacts: Artefacts) -> None:
+    artefacts.metrics["left_out"] = {"ease": "20,033 items were taken, more than max_items: 20,000"}
+    text = Page(artefacts.render()).text
+    assert "The baseline ease is left out: 20,033 items were taken, more than max_items: 20,000." in text
+
+
 def test_loss_is_split_between_model_index_and_reach(artefacts: Artefacts) -> None:
     artefacts.metrics["loss"][1].update(ceiling=0.6875)
     text = Page(artefacts.render()).text
@@ -881,6 +887,21 @@ def test_failure_page_names_the_step_its_last_lines_and_the_way_on(tmp_path: Pat
     assert "two-tower step prepare_data CONFIG --run my-shop-1" in page.text
     assert "train_towers skipped –" in page.text and "No version was promoted" in page.text
     assert "script" not in page.tags and not page.references
+
+
+def test_failure_page_begins_with_the_cause_and_ends_with_the_log(tmp_path: Path) -> None:
+    cause, tail = "transactions.csv, row 17: <b>no item</b>;\nmend it", "06:14:44 ERROR prepare_data failed"
+    write_failure_page(
+        tmp_path / "p.html", title="my_shop", run_id="1", failed_step="prepare_data", cause=cause, error_tail=tail
+    )
+    text = Page((tmp_path / "p.html").read_text(encoding="utf-8")).text
+    order = ["row 17: <b>no item</b>; mend it", "The step prepare_data failed.", "How to go on", "end of its log", tail]
+    assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
+    write_failure_page(
+        tmp_path / "p.html", title="my_shop", run_id="1", failed_step=None, cause="The job was cancelled."
+    )
+    text = Page((tmp_path / "p.html").read_text(encoding="utf-8")).text
+    assert "The job was cancelled." in text and "log" not in text
 
 
 def test_failure_page_without_a_known_step(tmp_path: Path) -> None:

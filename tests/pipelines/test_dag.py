@@ -37,7 +37,8 @@ def test_every_step_is_there_with_its_arrows(compiled):
     found = tasks(compiled)
     assert {*STEPS, "leave_page"} <= set(found)
     arrows = {name: {d.replace("-", "_") for d in task.get("dependentTasks", [])} for name, task in found.items()}
-    assert arrows["train_towers"] == {"prepare_data", "resolve_inputs"}
+    assert arrows["check_prepared"] == {"prepare_data"}
+    assert arrows["train_towers"] == {"prepare_data", "resolve_inputs", "check_prepared"}
     assert arrows["export_candidate_tower"] == {"train_towers"}
     assert arrows["embed_candidates"] == {"export_candidate_tower", "prepare_data"}
     assert arrows["build_index"] == {"embed_candidates", "export_query_tower", "prepare_data"}
@@ -56,6 +57,14 @@ def test_the_champion_reaches_training_by_its_folder_alone(compiled):
     }
     assert came_from == {"warm_start": "warm_start"}
     assert "trained" in compiled["components"]["comp-promote"]["inputDefinitions"]["artifacts"]
+
+
+def test_training_is_told_nothing_of_what_is_checked_before_it(compiled):
+    """It waits for the check, and a changed evaluation or index trains nothing anew."""
+    given = tasks(compiled)["train_towers"]["inputs"]
+    assert set(given["parameters"]) == {"model", "training", "warm_start", "code"}
+    assert set(given["artifacts"]) == {"prepared"}
+    assert "outputDefinitions" not in compiled["components"]["comp-check-prepared"]
 
 
 def test_the_first_two_steps_alone_ask_the_cache_as_the_whole_dag_does(compiled, tmp_path):

@@ -136,6 +136,19 @@ def test_many_duplicates_are_noted_with_the_option_that_keeps_them(shop, monkeyp
     assert not any("duplicates" in note for note in notes(monkeypatch, shop, "data.interactions.duplicates=keep"))
 
 
+EASE = "evaluation.baselines=[{type: popularity}, {type: ease, max_items: 10}]"
+ABOVE_EASE = "{type: better_than_baseline, metric: recall@100, baseline: ease%s}"
+
+
+def test_a_baseline_that_does_not_fit_is_named_and_with_a_blocking_check_a_run_would_not_start(shop, monkeypatch):
+    advisory = f"evaluation.gate=[{ABOVE_EASE % ', blocking: false'}]"
+    (note,) = [note for note in notes(monkeypatch, shop, EASE, advisory) if "ease" in note]
+    assert note.startswith("note: the baseline ease does not fit and would be left out: 11 items were taken, more than")
+    text, fine = said(shop, EASE, f"evaluation.gate=[{ABOVE_EASE % ''}]")
+    assert not fine and "fine:" not in text
+    assert "a run would refuse these logs: evaluation.gate.0: recall@100 above ease blocks promotion, but" in text
+
+
 def said(folder, *settings):
     """What is said within this process, and whether a run would go on."""
     output = io.StringIO()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from components.runtime import cause_in, own_log
 from pipelines.runs import Run, list_runs
 
 TOY = Path(__file__).with_name("toy.py")
@@ -36,6 +37,8 @@ def test_a_run_records_its_steps_and_a_second_one_is_served_from_the_cache(tmp_p
     assert states(two) == {"prepare_data": "cached", "train_towers": "cached", "leave_page": "ran"}
     assert Path(one.step("prepare_data").outputs["made"]).read_text() == "hello"
     assert one.step("prepare_data").outputs == two.step("prepare_data").outputs
+    assert Path(one.step("prepare_data").outputs["made"]).is_relative_to(one.artifacts)
+    assert one.artifacts.name == one.run_id and two.from_cache() == {one.artifacts: ["prepare_data"]}
     assert "ended as SUCCEEDED" in (one.folder / "logs" / "leave_page.log").read_text()
 
 
@@ -46,13 +49,27 @@ def test_a_users_error_ends_a_step_with_its_message_and_no_traceback(tmp_path):
     (run,) = list_runs(tmp_path)
     assert run.state == "failed"
     assert states(run)["train_towers"] == "failed"
-    assert "Traceback" not in (run.folder / "logs" / "train_towers.log").read_text()
+    log = (run.folder / "logs" / "train_towers.log").read_text()
+    assert "Traceback" not in log
+    assert cause_in(log) == "log.parquet: row 3 is bad; mend it"
+    assert own_log(log).startswith("[two-tower] ") and "train_towers started" in own_log(log).splitlines()[0]
 
 
 def test_a_bug_leaves_its_traceback_in_the_log(tmp_path):
     assert run_toy(tmp_path, "broken").returncode == 1
     (run,) = list_runs(tmp_path)
-    assert "ZeroDivisionError: a bug" in (run.folder / "logs" / "train_towers.log").read_text()
+    log = (run.folder / "logs" / "train_towers.log").read_text()
+    assert cause_in(log) == "ZeroDivisionError: a bug" and log.rstrip().endswith("ZeroDivisionError: a bug")
+
+
+def test_the_cause_is_a_steps_own_word_over_all_of_its_lines():
+    log = (
+        "{}\n[two-tower] 06:14:43 INFO prepare_data started\n"
+        "[two-tower] 06:14:44 ERROR prepare_data failed: log.csv: no row is left\nnote: all are bad\n"
+    )
+    assert cause_in(log) == "log.csv: no row is left\nnote: all are bad"
+    assert cause_in(f"{log}[two-tower] 06:14:45 INFO more\n") == "log.csv: no row is left\nnote: all are bad"
+    assert cause_in("[two-tower] 06:14:43 INFO epoch 1\n") == "", "killed: it said nothing"
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
@@ -86,9 +103,11 @@ def test_a_step_dies_with_its_runner_and_the_next_run_goes_on(tmp_path, signal_n
 
 
 def test_the_wrapped_functions_of_kfp_have_the_signatures_that_the_wrappers_expect():
-    from kfp.local import subprocess_task_handler
+    from kfp.local import executor_input_utils, subprocess_task_handler
     from kfp.local.orchestrator import task_executor
 
+    name_job = executor_input_utils.get_local_pipeline_resource_name
+    assert list(inspect.signature(name_job).parameters) == ["pipeline_name"]
     assert next(iter(inspect.signature(task_executor.execute_single_task).parameters)) == "task_name"
     assert list(inspect.signature(subprocess_task_handler.run_local_subprocess).parameters) == [
         "full_command",

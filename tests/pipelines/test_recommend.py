@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from handmade import DAY, item_ids, random_log, write_prepared, write_version
 
-from pipelines.recommend import _item_ids, example_query, find_prepared, in_words, recommend_to_all
+from pipelines.recommend import _item_ids, example_query, find_prepared, in_words, recommend_items, recommend_to_all
 from pipelines.runs import Run, list_runs
 from two_tower.artifacts import open_artifact
 from two_tower.config import Beam
@@ -78,6 +78,35 @@ def test_a_version_of_elsewhere_needs_histories(workdir: Path, tmp_path: Path) -
     (tmp_path / "q.jsonl").write_text(json.dumps({"history": [IDS[3]]}) + "\n" + json.dumps({"history": ["gone"]}))
     found = recommend(workdir, tmp_path / "out", version="foreign", queries=tmp_path / "q.jsonl")
     assert "1 of 2 queries with up to 5 items (without: 1 with a history of unknown items" in in_words(found, k=5)
+    assert in_words(found, k=5).endswith("\npassed over, unknown to this version: 1 items of histories: gone")
+
+
+def test_unknown_items_of_histories_are_named_for_each_query_and_counted(workdir: Path, tmp_path: Path) -> None:
+    histories = [[IDS[3], "gone", IDS[5], "lost"], [IDS[4]], ["gone", *(f"x{number}" for number in range(7))], []]
+    lines = (json.dumps({"user_id": "u1", "history": history}) for history in histories)
+    (tmp_path / "q.jsonl").write_text("\n".join(lines))
+    found = recommend(workdir, tmp_path / "out", queries=tmp_path / "q.jsonl")
+    told = [row["unknown_history"] for row in rows(tmp_path / "out")]
+    assert told == [["gone", "lost"], [], histories[2], []]
+    said = "passed over, unknown to this version: 9 items of histories: gone, lost, x0, x1, x2 and 4 more"
+    assert in_words(found, k=5).splitlines()[1] == said
+    again = recommend(workdir, tmp_path / "out", queries=tmp_path / "q.jsonl")
+    assert again.unknown_items == found.unknown_items and again.scored == 0
+
+
+def test_the_unknown_items_of_a_history_stand_under_its_table(workdir: Path) -> None:
+    import pyarrow.parquet as pq
+
+    version = Version("made", workdir / "versions" / "made", "champion")
+    version.items.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"item_id": IDS}), version.items)
+    asked: dict[str, Any] = {"version": version, "user": None, "context": {}, "k": 3, "exclude_seen": False}
+    prepared_of = partial(find_prepared, workdir)
+    table = recommend_items(prepared_of, history=[f"{IDS[3]},gone,{IDS[5]},lost"], **asked)
+    assert table.caption == "passed over, unknown to this version: gone, lost" and table.row_count == 3
+    assert recommend_items(prepared_of, history=[IDS[3]], **asked).caption is None
+    with pytest.raises(DataError, match=r"none of the history's 2 items is known to this version \(gone, lost\)"):
+        recommend_items(prepared_of, history=["gone,lost"], **asked)
 
 
 @pytest.mark.parametrize(

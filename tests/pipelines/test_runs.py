@@ -1,9 +1,12 @@
 """Runs' records: found by id, by its beginning, by `latest`; unreadable ones do not hide the others."""
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 
+from pipelines.console import runs_table
 from pipelines.runs import Run, find_run, list_runs
 from two_tower.errors import UserError
 
@@ -19,6 +22,36 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     run.step("prepare_data").outputs = {"prepared": "/somewhere"}
     run.save()
     assert Run.load(run.folder) == run
+
+
+def test_a_record_says_what_started_the_run_and_an_old_one_was_a_run(tmp_path):
+    tuned = Run.start(tmp_path, name="shop", config_file="shop.yaml", config={}, kind="tune")
+    tuned.save()
+    assert Run.load(tuned.folder).kind == "tune"
+    record = tuned.folder / "run.json"
+    content = json.loads(record.read_text())
+    del content["kind"]
+    record.write_text(json.dumps(content))
+    assert Run.load(tuned.folder).kind == "run"
+
+
+def test_the_list_of_runs_tells_the_preparation_of_tune_from_a_run(tmp_path):
+    for kind in ("run", "tune", "schedule"):
+        Run.start(tmp_path, name="shop", config_file="shop.yaml", config={}, kind=kind).save()
+    console = Console(width=160, file=io.StringIO())
+    console.print(runs_table(list_runs(tmp_path)))
+    listed = console.file.getvalue()
+    assert all(listed.count(f"│ {words} ") == 1 for words in ("preparation of tune", "run    ", "schedule"))
+
+
+def test_what_the_cache_answered_is_found_in_the_folder_of_the_run_that_made_it(tmp_path):
+    first, second = start(tmp_path), start(tmp_path)
+    made = str(first.artifacts / "prepare-data" / "prepared")
+    second.steps[0].outputs = {"previous": made}  # a parameter of a step that ran
+    for run, state in ((first, "ran"), (second, "cached")):
+        run.step("prepare_data").state = state
+        run.step("prepare_data").outputs = {"prepared": made, "profile": made}
+    assert first.from_cache() == {} and second.from_cache() == {first.artifacts: ["prepare_data"]}
 
 
 def test_a_run_is_found_by_its_id_its_beginning_and_as_the_latest(tmp_path):

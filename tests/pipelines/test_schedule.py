@@ -13,6 +13,7 @@ import pytest
 from project import wait_for
 
 from pipelines.local import exclusive
+from pipelines.runs import list_runs
 from pipelines.schedule import Outcome, Scheduler, State, ThisMachine, choose, in_charge, schedules_table
 from two_tower.config import Environment, Schedule
 from two_tower.errors import ConfigError, UserError
@@ -362,6 +363,14 @@ def test_a_manual_run_makes_the_machine_busy(tmp_path):
     with exclusive(tmp_path):
         assert f"process {os.getpid()}" in (machine.busy() or "")
     assert machine.busy() is None
+
+
+def test_a_run_of_a_schedule_is_recorded_as_one(tmp_path):
+    config, nothing = str(ROOT / "configs" / "tiny.yaml"), {"data.interactions.path": "nothing.parquet"}
+    schedule = Schedule(config=config, cron="0 3 * * *", set=nothing)
+    outcome = ThisMachine(tmp_path).run(schedule, datetime.now(UTC), tmp_path / "run.log")
+    (run,) = list_runs(tmp_path)
+    assert (outcome.code, run.kind, run.state) == (1, "schedule", "failed"), (tmp_path / "run.log").read_text()
 
 
 def test_the_table_tells_when_and_what_became_of_it(night):

@@ -71,11 +71,11 @@ def test_without_prices_there_is_no_estimate(plain):
 
 def test_ten_minutes_of_every_step_on_the_default_machine(plain):
     found = estimate(submission(plain, minutes=MINUTES), history=finished(leave_page=36.0))
-    # Of promote and keep_refused one runs: ten steps of ten minutes, and the exit handler's 0.6.
-    assert found.total == pytest.approx((100.6 / 60) * DEFAULT_HOUR + 0.03)
+    # Of promote and keep_refused one runs: eleven steps of ten minutes, and the exit handler's 0.6.
+    assert found.total == pytest.approx((110.6 / 60) * DEFAULT_HOUR + 0.03)
     assert not found.unknown and found.currency == "EUR" and found.fee == 0.03
     assert [one.step for one in found.steps] == [
-        *STEPS[:8], "promote or keep_refused", "write_report", "leave_page"
+        *STEPS[:9], "promote or keep_refused", "write_report", "leave_page"
     ]  # fmt: skip
     assert step(found, "build_index").machine == "4 CPU, 16 GB"
 
@@ -114,8 +114,8 @@ def test_what_is_not_known_is_said_and_not_taken_for_zero(plain):
     assert found.unknown == (
         "the price of a Dataflow worker (prices.worker_hour)",
         "the price of NVIDIA_L4 (prices.accelerator_hour)",
-        "the time of resolve_inputs, prepare_data, export_candidate_tower, embed_candidates, build_index, "
-        "export_query_tower, evaluate_recall, write_report, leave_page (minutes)",
+        "the time of resolve_inputs, prepare_data, check_prepared, export_candidate_tower, embed_candidates, "
+        "build_index, export_query_tower, evaluate_recall, write_report, leave_page (minutes)",
         "the fee for a run (prices.run)",
     )
     assert found.fee is None and step(found, "train_towers").cost is None
@@ -166,7 +166,7 @@ def test_on_kubeflow_a_step_that_asks_for_nothing_has_no_known_machine(plain):
 def test_the_table_says_that_nothing_comes_from_the_cache(plain):
     text = printed(estimate(submission(plain, minutes=MINUTES), history=finished(leave_page=36.0)))
     assert "nothing from the cache" in text and "EUR" in text
-    assert "0.63" in text and "at least" not in text  # 100.6 / 60 x 0.36 + 0.03
+    assert "0.69" in text and "at least" not in text  # 110.6 / 60 x 0.36 + 0.03
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from two_tower.config import Evaluation
 from two_tower.contracts import Retrieved, RetrieverSettings
 from two_tower.errors import DataError, TrainingError
 from two_tower.lists import padded
+from two_tower.retrievers import data_sizes
 from two_tower.retrievers.collaborative import CollaborativeRanking
 from two_tower.retrievers.ials import FoldedIn
 from two_tower.settings import MANY
@@ -382,6 +384,20 @@ def test_ease_names_the_memory_that_it_would_need(prepared: Path) -> None:
     built(prepared, "test", "ease", max_items=50)  # the ten that nobody took do not count
 
 
+def test_what_a_build_would_refuse_is_known_from_the_sizes(prepared: Path) -> None:
+    sizes = data_sizes(open_artifact(prepared, "prepared_data"), split="test")
+    assert sizes.items == 50 and sizes.timed
+    assert settings("ease", max_items=50).refuses(sizes) is None
+    why = settings("ease", max_items=49).refuses(sizes)
+    with pytest.raises(DataError) as error:
+        settings("ease", max_items=49).build(str(prepared), split="test")
+    assert str(error.value) == f"ease: {why}"
+    timeless = replace(sizes, timed=False)
+    assert "needs logs with times" in str(settings("item_item", half_life="7d").refuses(timeless))
+    assert settings("item_item").refuses(timeless) is None
+    assert settings("popularity").refuses(sizes) is None
+
+
 def test_a_fit_that_gives_nan_says_what_to_change(prepared: Path) -> None:
     with pytest.raises(TrainingError, match=r"bpr: .* learning_rate of 100: lower it"):
         settings("bpr", learning_rate=100).build(str(prepared), split="test")
@@ -391,7 +407,7 @@ def test_a_fit_that_gives_nan_says_what_to_change(prepared: Path) -> None:
 
 def test_half_lives_need_times(prepared: Path, tmp_path: Path) -> None:
     ordered = rewritten(prepared, tmp_path / "ordered", lambda name, table: table, order="order")
-    with pytest.raises(DataError, match="ease: half_life needs logs with times"):
+    with pytest.raises(DataError, match="ease_7d: half_life needs logs with times"):
         settings("ease", half_life="7d").build(str(ordered), split="test")
 
 

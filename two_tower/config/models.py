@@ -899,6 +899,7 @@ class Resources(Settings):
 STEPS = (
     "resolve_inputs",
     "prepare_data",
+    "check_prepared",
     "train_towers",
     "export_candidate_tower",
     "embed_candidates",

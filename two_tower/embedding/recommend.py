@@ -6,14 +6,15 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import apache_beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.utils.shared import Shared
 
@@ -47,6 +48,7 @@ SCHEMA = pa.schema(
         "items": pa.list_(pa.string()),
         "scores": pa.list_(pa.float32()),
         "reason": pa.string(),
+        "unknown_history": pa.list_(pa.string()),
     }
 )
 
@@ -63,6 +65,8 @@ class Recommendations:
     """How many of the queries this call answered; the others were there."""
     seconds: float
     """How long that took."""
+    unknown_items: list[str] = field(default_factory=list)
+    """The items of histories that the version does not know, in the order in which they come."""
 
 
 def recommend_all(
@@ -110,7 +114,14 @@ def recommend_all(
     started = time.monotonic()
     scored = 0 if (out / MANIFEST).is_file() else _score_under_lock(version, queries, out, plan, beam)
     manifest = open_artifact(out, KIND).manifest
-    return Recommendations(out, manifest.rows["queries"], manifest.extra["without"], scored, time.monotonic() - started)
+    return Recommendations(
+        out,
+        manifest.rows["queries"],
+        manifest.extra["without"],
+        scored,
+        time.monotonic() - started,
+        _unknown_items(out, manifest.files),
+    )
 
 
 def _score_under_lock(version: Path, queries: QuerySource, out: Path, plan: dict[str, Any], beam: Beam) -> int:
@@ -251,8 +262,15 @@ class ScoreShard(apache_beam.DoFn):  # type: ignore[misc]
             "items": pa.ListArray.from_arrays(offsets, items),
             "scores": pa.ListArray.from_arrays(offsets, pa.array(found.scores[held])),
             "reason": pa.array(reasons, pa.string()),
+            "unknown_history": pa.array(self._unknown(raw["history"], found), pa.list_(pa.string())),
         }
         return pa.table(columns, schema=SCHEMA)
+
+    def _unknown(self, histories: list[list[str] | None], found: RecommendedBatch) -> list[list[str]]:
+        """The items of each history that the version does not know."""
+        doubtful = {item for row in np.flatnonzero(found.unknown_history) for item in histories[row] or []}
+        unknown = self._version.unknown_items(doubtful) if doubtful else set()
+        return [[item for item in dict.fromkeys(history or []) if item in unknown] for history in histories]
 
 
 def part_name(shard: int) -> str:
@@ -277,6 +295,16 @@ def _reasons(queries: dict[str, list[Any]], found: RecommendedBatch) -> list[str
         else None
         for user, history, unknown, finite, nothing in facts
     ]
+
+
+def _unknown_items(out: Path, files: Iterable[str]) -> list[str]:
+    """The distinct unknown items of all histories; none in what an earlier release wrote, which does not tell them."""
+    found: dict[str, None] = {}
+    for name in sorted(name for name in files if name.endswith(".parquet")):
+        part = pq.ParquetFile(out / name)
+        if "unknown_history" in part.schema_arrow.names:
+            found |= dict.fromkeys(pc.list_flatten(part.read(["unknown_history"])["unknown_history"]).to_pylist())
+    return list(found)
 
 
 def _regrouped(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:

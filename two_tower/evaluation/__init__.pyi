@@ -1,4 +1,5 @@
 from .confidence import interval as interval, paired_difference as paired_difference, resampled_means as resampled_means
+from .early import check_prepared as check_prepared
 from .evaluate import evaluate as evaluate, headlines as headlines
 from .gate import run_gate as run_gate
 from .measure import Measured as Measured, measure as measure

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from two_tower import config
 from two_tower.artifacts import ArtifactReader, content_hash
 from two_tower.contracts import Float32, Int64, Retriever
-from two_tower.errors import ArtifactError
+from two_tower.errors import ArtifactError, UserError
 from two_tower.evaluation import space
 from two_tower.evaluation.confidence import interval, paired_difference, resampled_means
 from two_tower.evaluation.examples import example_queries
@@ -68,6 +68,7 @@ class Comparison:
         self._popularity = ItemPopularity(items["train_count"].to_numpy())
         self._slices = Slices(data, queries, self._popularity, columns=evaluation.slices)
         self._systems: dict[str, System] = {}
+        self._left_out: dict[str, str] = {}
         self._directions: Float32 | None = None
 
     def challenger(self, query_tower: str | Path, index: str | Path, embeddings: str | Path | None) -> None:
@@ -91,10 +92,15 @@ class Comparison:
             self._measured(EXACT, "exact", self._two_towers.with_index(self._exact), sample=sample)
 
     def baselines(self) -> None:
-        """Fits the baselines and measures them."""
+        """Fits the baselines and measures them; one that cannot be fitted is left out, and the others still count."""
         for settings in self._evaluation.baselines:
-            baseline = settings.build(str(self._prepared), split=self._queries.split)
-            self._measured(settings.name, "baseline", baseline)
+            try:
+                baseline = settings.build(str(self._prepared), split=self._queries.split)
+                self._measured(settings.name, "baseline", baseline)
+            except (UserError, MemoryError) as error:
+                why = str(error).removeprefix(f"{settings.name}: ") or type(error).__name__
+                self._left_out[settings.name] = why
+                log.warning("the baseline %s is left out: %s", settings.name, why)
 
     def champion(self, folder: Path) -> dict[str, Any]:
         """Measures the champion through its own towers and index; `champion_candidates` and `champion_error`.
@@ -117,6 +123,7 @@ class Comparison:
         log.info("bootstrapping %s times", f"{self._evaluation.bootstrap_samples:,}")
         return {
             "candidates": len(self._two_towers.index),
+            "left_out": self._left_out,
             **self._main_figures(),
             "loss": self._loss(),
             "discovery": self._discovery_section(),

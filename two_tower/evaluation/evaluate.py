@@ -83,6 +83,7 @@ def evaluate(
         "drift": drift,
         "days": days,
         "queries": 0,
+        "left_out": {},
         **{name: {} for name in SECTIONS},
         "loss": [],
         **dict.fromkeys(("discovery", "popularity", "users", "ranker", "index")),

@@ -44,6 +44,10 @@ class TooFewQueries(LookupError):
     """A check asks for a slice that is too small for a verdict."""
 
 
+class LeftOut(LookupError):
+    """A check asks for a baseline that could not be fitted."""
+
+
 class BoundedFigure(GateCheck):
     """A figure of one system that has to keep a bound."""
 
@@ -108,8 +112,10 @@ def figure(metrics: Mapping[str, Any], system: str, metric: str, *, slice_name: 
 
     Raises:
         MissingFigure: It has not been measured; the message says what has.
+        LeftOut: The system is a baseline that could not be fitted.
         TooFewQueries: The slice is too small for a verdict.
     """
+    _refuse_left_out(metrics, system)
     if metric.split("@")[0] in RECOMMENDED:
         value = _get(_get(metrics["popularity"]["recommended"], system, "system"), metric, "metric")
         if value is None:
@@ -132,8 +138,10 @@ def comparison(
 
     Raises:
         MissingFigure: It has not been measured; the message says what has.
+        LeftOut: The system is a baseline that could not be fitted.
         TooFewQueries: The slice is too small for a verdict.
     """
+    _refuse_left_out(metrics, system)
     compared = _get(_part(metrics, slice_name)["comparisons"], system, "system to compare with")
     found: dict[str, float] = _get(compared, metric, "metric")
     return found
@@ -147,6 +155,11 @@ def slice_queries(metrics: Mapping[str, Any], slice_name: str | None) -> int:
     """
     part = metrics if slice_name is None else _get(metrics["slices"], slice_name, "slice")
     return int(part["queries"])
+
+
+def _refuse_left_out(metrics: Mapping[str, Any], system: str) -> None:
+    if why := metrics.get("left_out", {}).get(system):
+        raise LeftOut(f"the baseline {system} does not fit: {why}")
 
 
 def _part(metrics: Mapping[str, Any], slice_name: str | None) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from two_tower.contracts import CheckResult, GateCheck
-from two_tower.evaluation.figures import TooFewQueries, main_k
+from two_tower.evaluation.figures import LeftOut, TooFewQueries, main_k
 
 
 class WindowAfterTraining(GateCheck):
@@ -42,9 +42,10 @@ def run_gate(checks: Sequence[GateCheck], metrics: dict[str, Any], *, default: b
     """The `gate` section of metrics.json: `decision`, `reason` (one sentence), `configured` and `checks`.
 
     `refuse` where a blocking check failed, else `keep` where the version is the champion already, else `promote`.
-    A check that cannot be evaluated has failed; an error in one decides nothing for the others.  One check comes
-    first, whatever the configuration says: that the version was not trained on the test window.  Without a query
-    nothing else is checked.  The reason names the baselines that are better than the two towers, too.
+    A check that cannot be evaluated has failed, but an advisory one of a baseline that was left out is skipped.  An
+    error in one decides nothing for the others.  One check comes first, whatever the configuration says: that the
+    version was not trained on the test window.  Without a query nothing else is checked.  The reason names the
+    baselines that are better than the two towers, too.
 
     Args:
         checks: The configuration's checks.
@@ -84,6 +85,8 @@ def _run(check: GateCheck, metrics: dict[str, Any]) -> CheckResult:
         return check.check(metrics)
     except TooFewQueries as error:
         return check.result(None, f"There is no verdict: {error}.")
+    except LeftOut as error:
+        return check.result(False if check.blocking else None, f"There is no verdict: {error}.")
     except Exception as error:
         return check.result(False, f"The check cannot be evaluated: {str(error) or type(error).__name__}.")
 

@@ -1,5 +1,5 @@
 from .base import Effort as Effort, Index as Index, Layout as Layout
-from .build import build_index as build_index, load_index as load_index
+from .build import build_index as build_index, load_index as load_index, require_memory as require_memory
 from .delta import Allowed as Allowed, Found as Found
 from .embeddings import CandidateEmbeddings as CandidateEmbeddings, load_embeddings as load_embeddings
 from .exact import ExactIndex as ExactIndex, search_among as search_among

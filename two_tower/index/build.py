@@ -64,6 +64,15 @@ def build_index(
         )
 
 
+def require_memory(items: int, dim: int, *, index: config.Index) -> None:
+    """Checks that an index of so many vectors of this width fits into the memory that its target allows.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    _plans(index, items, dim)
+
+
 def load_index(folder: str | Path, *, shard: int | None = None) -> Index:
     """The index of the `index` artefact in `folder`, wherever it was built.
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from two_tower.artifacts import ArtifactReader
+from two_tower.artifacts import ArtifactReader, open_artifact
 from two_tower.config import MeanPool, Model, Training, value_at, with_values
 from two_tower.errors import ConfigError
 from two_tower.lists import list_lengths, list_values
@@ -91,6 +91,16 @@ class Choice:
         """What was chosen and why, in a line."""
         settings = ", ".join(f"{key} {json.dumps(value)}" for key, value in self.chosen.items())
         return f"auto follows the recipe `{self.recipe}`, since {self.why}: {settings}"
+
+
+def settled(prepared: str, *, model: Model, training: Training | None = None) -> Choice:
+    """`choose` for the `prepared_data` artefact in the folder `prepared`.
+
+    Raises:
+        ArtifactError: The folder is no complete artefact.
+        ConfigError: What the configuration says does not fit what the recipe adds.
+    """
+    return choose(model, training or Training(), Facts.of(open_artifact(prepared, "prepared_data")))
 
 
 def choose(model: Model, training: Training, facts: Facts) -> Choice:

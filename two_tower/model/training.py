@@ -25,7 +25,7 @@ from two_tower.model.inputs import TrainingData
 from two_tower.model.mining import Mined
 from two_tower.model.network import BEFORE_REFIT, KIND
 from two_tower.model.recall import exact_recall
-from two_tower.model.recipes import Facts, choose
+from two_tower.model.recipes import settled
 from two_tower.model.towers import assign, read
 from two_tower.model.warm_start import BEFORE_REFIT_SEEN, find_start
 from two_tower.progress import Progress, human_seconds
@@ -71,7 +71,7 @@ def train(
         ArtifactError: `prepared` is no complete prepared data.
     """
     reader = open_artifact(prepared, "prepared_data")
-    choice = choose(model, training, Facts.of(reader))
+    choice = settled(prepared, model=model, training=training)
     model, training = choice.model, choice.training
     if choice.chosen:
         log.info("train: %s", choice.in_words())

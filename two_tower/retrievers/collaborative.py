@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from two_tower.artifacts import open_artifact
-from two_tower.contracts import Bool, Float32, Int32, Retrieved, Retriever, RetrieverSettings
+from two_tower.contracts import Bool, DataSizes, Float32, Int32, Retrieved, Retriever, RetrieverSettings
 from two_tower.errors import DataError
-from two_tower.retrievers.events import Counts, Interactions, Pasts, events_before
+from two_tower.retrievers.events import Counts, Interactions, Pasts, events_before, sizes_of
 from two_tower.retrievers.fixed_order import FixedOrder
 from two_tower.retrievers.half_life import name_with_half_life
 from two_tower.retrievers.popularity import candidate_table, recent_order
@@ -51,7 +51,7 @@ class Collaborative(RetrieverSettings, ABC):
         """The model of the weights float32 `[users, items]`, of which at least one is stored.
 
         Raises:
-            DataError: The matrix is too large, or cannot be inverted.
+            DataError: The matrix cannot be inverted.
             TrainingError: The model's vectors became NaN.
         """
 
@@ -61,11 +61,11 @@ class Collaborative(RetrieverSettings, ABC):
 
     def build(self, prepared: str, *, split: Literal["validation", "test"]) -> Retriever:
         reader = open_artifact(prepared, "prepared_data")
+        events = events_before(reader, split=split)
+        if why := self.refuses(sizes_of(events, reader)):
+            raise DataError(f"{self.name}: {why}")
         order, recent = recent_order(candidate_table(prepared), split=split)
-        interactions = self.interactions(len(recent))
-        if interactions.half_life is not None and reader.manifest.extra.get("order", "time") != "time":
-            raise DataError(f"{self.type}: half_life needs logs with times (data.interactions.columns.time)")
-        pasts = Pasts(events_before(reader, split=split), interactions)
+        pasts = Pasts(events, self.interactions(len(recent)))
         if not pasts.matrix.nnz:
             return FixedOrder(order, recent[order].astype(np.float32), items=len(recent))
         return CollaborativeRanking(pasts, self.fit(pasts.matrix), padding=order)
@@ -83,6 +83,11 @@ class Weighted(Collaborative, ABC):
     @property
     def name(self) -> str:
         return name_with_half_life(self.type, self.half_life)
+
+    def refuses(self, sizes: DataSizes) -> str | None:
+        if self.half_life is not None and not sizes.timed:
+            return "half_life needs logs with times (data.interactions.columns.time)"
+        return None
 
     def interactions(self, items: int) -> Interactions:
         return Interactions(items, self.counts, self.half_life)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from two_tower.contracts import Float32, Int32, Int64
+from two_tower.contracts import DataSizes, Float32, Int32, Int64
 from two_tower.errors import DataError
 from two_tower.retrievers.collaborative import Scorer, Weighted
 
@@ -34,15 +34,18 @@ class Ease(Weighted):
         description="Refuse more items with events than this: the memory grows with their square.",
     )
 
+    def refuses(self, sizes: DataSizes) -> str | None:
+        if (taken := sizes.items) > self.max_items:
+            return (
+                f"{taken:,} items were taken, more than max_items: {self.max_items:,}. Their matrix takes "
+                f"{4e-9 * taken**2:,.1f} GB ({taken:,} x {taken:,} x 4 bytes, one copy, inverted in place) and some "
+                f"{taken**3 / 1e12:,.0f} TFLOP. Raise max_items where that is to be had, cut rare items off with "
+                "data.interactions.k_core, or use item_item or ials"
+            )
+        return super().refuses(sizes)
+
     def fit(self, matrix: csr_matrix) -> Scorer:
         taken = np.flatnonzero(np.diff(matrix.tocsc().indptr))
-        if len(taken) > self.max_items:
-            raise DataError(
-                f"ease: {len(taken):,} items were taken, more than max_items: {self.max_items:,}. Their matrix takes "
-                f"{4e-9 * len(taken) ** 2:,.1f} GB ({len(taken):,} x {len(taken):,} x 4 bytes, one copy, inverted in "
-                f"place) and some {len(taken) ** 3 / 1e12:,.0f} TFLOP. Raise max_items where that is to be had, cut "
-                "rare items off with data.k_core, or use item_item or ials"
-            )
         return LinearModel(self._weights(matrix[:, taken]), taken, items=matrix.shape[1])
 
     def _weights(self, matrix: csr_matrix) -> Float32:
@@ -56,7 +59,7 @@ class Ease(Weighted):
         _, failed = lapack.spotrf(weights.T, lower=True, clean=False, overwrite_a=True)
         if failed:
             raise DataError(
-                f"ease: the items' matrix is singular in float32; raise regularization ({self.regularization:g})"
+                f"{self.name}: the items' matrix is singular in float32; raise regularization ({self.regularization:g})"
             )
         lapack.spotri(weights.T, lower=True, overwrite_c=True)
         _mirror_upper(weights)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from two_tower.artifacts import ArtifactReader
-from two_tower.contracts import ROLES, Int32, Int64
+from two_tower.contracts import ROLES, DataSizes, Int32, Int64
 from two_tower.lists import list_lengths, list_values
 from two_tower.retrievers.half_life import decay
 
@@ -41,6 +41,17 @@ def events_before(reader: ArtifactReader, *, split: Literal["validation", "test"
     """
     events = _training_events(reader)
     return _joined(events, _validation_events(reader, events)) if split == "test" else events
+
+
+def data_sizes(reader: ArtifactReader, *, split: Literal["validation", "test"]) -> DataSizes:
+    """How much of the `prepared_data` artefact a retriever is fitted on that answers the split's queries."""
+    return sizes_of(events_before(reader, split=split), reader)
+
+
+def sizes_of(events: Events, reader: ArtifactReader) -> DataSizes:
+    """How much these events of the `prepared_data` artefact are."""
+    users, items = len(np.unique(events.users)), len(np.unique(events.items))
+    return DataSizes(users, items, len(events.items), timed=reader.manifest.extra.get("order", "time") == "time")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ class Recommended:
     rows: Int32
     """Their rows in the version's candidate table."""
     scores: Float32
+    unknown_history: list[str]
+    """The history's items that the query tower does not know."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,21 @@ class StoredVersion:
             raise DataError("this version's query tower reads no history (model.history is null); ask for a user")
         queries = {name: [value] for name, value in query.items()} | {"history": [history]}
         found = self.recommend_batch(queries, k, exclude_seen=exclude_seen)
+        unknown = self.unknown_items(history) if found.unknown_history[0] else set()
         if history and found.unknown_history[0] == len(history):
-            raise DataError(f"none of the history's {len(history)} items is known to this version; check the item ids")
+            raise DataError(
+                f"none of the history's {len(history)} items is known to this version ({some_of(history)}); check the "
+                "item ids"
+            )
         if not found.finite[0]:
             raise ArtifactError("the query tower gives a vector that is not finite for this query")
         rows = found.rows[0][found.rows[0] >= 0]
-        return Recommended([self.index.item_ids[int(row)].as_py() for row in rows], rows, found.scores[0, : len(rows)])
+        return Recommended(
+            [self.index.item_ids[int(row)].as_py() for row in rows],
+            rows,
+            found.scores[0, : len(rows)],
+            [item for item in dict.fromkeys(history) if item in unknown],
+        )
 
     def recommend_batch(self, queries: RawQueries, k: int, *, exclude_seen: bool = False) -> RecommendedBatch:
         """The `k` best items for each of some raw queries, which are embedded together.
@@ -104,15 +115,8 @@ class StoredVersion:
         Raises:
             DataError: A value is no number where the query tower takes one.
         """
-        import tensorflow as tf
-
-        count = len(next(iter(queries.values())))
-        missing = [None] * count
-        inputs = {
-            name: tf.constant(_raw(queries.get(spec["column"], missing), spec), dtype=spec["dtype"])
-            for name, spec in self._inputs.items()
-        }
-        outputs = self._model.signatures["serving_default"](**inputs)
+        missing = [None] * len(next(iter(queries.values())))
+        outputs = self._asked(queries)
         vectors = outputs["embedding"].numpy()
         finite = np.isfinite(vectors).all(axis=1)
         vectors = np.where(finite[:, None], vectors, np.float32(0))
@@ -123,6 +127,26 @@ class StoredVersion:
             rows, scores = self.index.search(vectors, k)
         rows[~finite], scores[~finite] = -1, -np.inf
         return RecommendedBatch(rows, scores, outputs["unknown_history"].numpy(), finite)
+
+    def unknown_items(self, items: Collection[str]) -> set[str]:
+        """Those of some items that the query tower does not know, and passes over in a history."""
+        ids, unknown = sorted(set(items)), set()
+        for start in range(0, len(ids), BLOCK):
+            block = ids[start : start + BLOCK]
+            counts = self._asked({"history": [[item] for item in block]})["unknown_history"].numpy()
+            unknown |= {item for item, count in zip(block, counts, strict=True) if count}
+        return unknown
+
+    def _asked(self, queries: RawQueries) -> Any:
+        """The query tower's outputs, by name."""
+        import tensorflow as tf
+
+        missing = [None] * len(next(iter(queries.values())))
+        inputs = {
+            name: tf.constant(_raw(queries.get(spec["column"], missing), spec), dtype=spec["dtype"])
+            for name, spec in self._inputs.items()
+        }
+        return self._model.signatures["serving_default"](**inputs)
 
     def _search(self, vectors: Float32, k: int, exclude: list[list[str]]) -> tuple[Int32, Float32]:
         """As the index's search, less each query's excluded items; those with equally many are searched together."""
@@ -139,6 +163,12 @@ class StoredVersion:
     def _rows(self) -> dict[str, int]:
         """The candidates' rows by their ids."""
         return {item: row for row, item in enumerate(self.index.item_ids.to_pylist())}
+
+
+def some_of(items: Sequence[str], *, most: int = 5) -> str:
+    """The first of some items, as a text that says how many more there are."""
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return f"{', '.join(items[:most])}{more}"
 
 
 def tower_columns(version: str | Path) -> dict[str, dict[str, Any]]:

@@ -103,17 +103,19 @@ def write_failure_page(
     title: str,
     run_id: str,
     failed_step: str | None,
-    error_tail: str,
+    cause: str = "",
+    error_tail: str = "",
     run: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a page for a run that did not finish: the failed step, the end of its log, and how to go on.
+    """Writes a page for a run that did not finish: why, the failed step, how to go on, and the end of its log.
 
     Args:
         out_html: The file; it is replaced atomically.
         title: The heading, such as the configuration's name.
         run_id: The run's id.
         failed_step: The step's name, None where it is not known.
-        error_tail: The last lines of the step's log or the error message; only its end is shown if it is long.
+        cause: What ended it, in the step's or the service's own words; empty where that is not known.
+        error_tail: The last lines of the step's log; only its end is shown if it is long.
         run: As for `write_report`.
     """
     _write(
@@ -122,6 +124,7 @@ def write_failure_page(
         title=title,
         run_id=run_id,
         failed_step=failed_step,
+        cause=cause,
         error_tail=error_tail.rstrip()[-_LOG_CHARACTERS:],
         promoted=was_promoted(run),
         run=run_section({**(run or {}), "run_id": run_id}),

@@ -45,6 +45,7 @@ def recall_section(metrics: Mapping[str, Any]) -> dict[str, Any]:
             if system.get("queries", metrics["queries"]) != metrics["queries"]
         ],
         "has_baselines": any(system.get("kind") == "baseline" for system in systems.values()),
+        "left_out": [{"name": name, "why": why} for name, why in metrics.get("left_out", {}).items()],
         "without_champion": without_champion(metrics),
     }
 
