@@ -11,6 +11,7 @@ IMAGE_OF = {
     "prepare_data": "prep",
     "check_prepared": "index",
     "train_towers": "train",
+    "measure_before_refit": "train",
     "export_candidate_tower": "train",
     "embed_candidates": "embed",
     "build_index": "index",

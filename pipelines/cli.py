@@ -142,18 +142,27 @@ def run(
     Exit code 0: the version is the champion now. 3: finished, and refused by the gate. 1: a step failed.
     2: wrong configuration or usage.
     """
-    from pipelines.local import exclusive
+    kind: Kind = "schedule" if scheduled else "run"
+    raise typer.Exit(
+        _run_alone(_load(config, overrides), config, workdir, kind=kind, cache=not no_cache, overrides=overrides)
+    )
 
-    loaded = _load(config, overrides)
-    workdir = workdir.resolve()
-    try:
-        with exclusive(workdir):
-            kind: Kind = "schedule" if scheduled else "run"
-            code = _run_dag(loaded, config, workdir, kind=kind, cache=not no_cache, overridden=bool(overrides))
-    except KeyboardInterrupt:
-        print("interrupted; the finished steps are kept, the same command goes on from there", file=sys.stderr)
-        code = EXIT_INTERRUPTED
-    raise typer.Exit(code)
+
+@app.command("try")
+def try_(
+    config: ConfigFile,
+    workdir: Workdir = DEFAULT_WORKDIR,
+    overrides: Overrides = None,
+    no_cache: NoCache = False,
+) -> None:
+    """Measure settings on the validation queries: the DAG without a refit; nothing is promoted, no test query is read.
+
+    Choose settings with it and look at the test figures once, with `run`. Exit codes as for `run`.
+    """
+    from two_tower.config import with_values
+
+    tried = with_values(_load(config, overrides), {"training.refit": False})  # a refit has seen what validates
+    raise typer.Exit(_run_alone(tried, config, workdir, kind="try", cache=not no_cache, overrides=overrides))
 
 
 @app.command()
@@ -869,11 +878,23 @@ def _in_one_line(error: OSError) -> str:
     return " ".join(said.split())
 
 
-def _run_dag(config: Config, config_file: Path, workdir: Path, *, kind: Kind, cache: bool, overridden: bool) -> int:
-    """Compiles and runs the DAG, prints how it went; the exit code.
+def _run_alone(
+    config: Config, config_file: Path, workdir: Path, *, kind: Kind, cache: bool, overrides: list[str] | None
+) -> int:
+    """Runs the DAG with no other run beside it in the working folder; the exit code."""
+    from pipelines.local import exclusive
 
-    With `overridden`, the configuration is not that of the file alone.
-    """
+    workdir = workdir.resolve()
+    try:
+        with exclusive(workdir):
+            return _run_dag(config, config_file, workdir, kind=kind, cache=cache, overrides=overrides or [])
+    except KeyboardInterrupt:
+        print("interrupted; the finished steps are kept, the same command goes on from there", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _run_dag(config: Config, config_file: Path, workdir: Path, *, kind: Kind, cache: bool, overrides: list[str]) -> int:
+    """Compiles and runs the DAG, prints how it went; the exit code."""
     import json
 
     import yaml
@@ -895,6 +916,7 @@ def _run_dag(config: Config, config_file: Path, workdir: Path, *, kind: Kind, ca
         "registry": str(registry),
         "data_root": data_root(),
         "earlier": json.dumps(prepared_folders(workdir, config.name) if config.data.incremental else []),
+        "split": "validation" if kind == "try" else "test",
     }
     with watching(record, console) as watcher:
         succeeded = run_pipeline(record, pipeline, arguments, watcher=watcher, cache=cache)
@@ -902,7 +924,12 @@ def _run_dag(config: Config, config_file: Path, workdir: Path, *, kind: Kind, ca
         _explain_failure(record, console)
         return EXIT_FAILED
     _print_figures(record, console)
-    return _print_verdict(record, None if overridden else config_file, console)
+    if kind == "try":
+        console.print(f"\n{record.metrics['gate']['reason']}", soft_wrap=True)
+        console.print(f"report: {shown(record.report)}", soft_wrap=True)
+        print(f"next: {command_line('run', config_file, set=overrides, workdir=workdir)}")
+        return 0
+    return _print_verdict(record, None if overrides else config_file, console)
 
 
 def _print_verdict(record: Run, config_file: Path | None, console: Console) -> int:

@@ -1,10 +1,11 @@
 """The DAG: one pipeline function for one machine and for Vertex AI Pipelines.
 
 resolve_inputs -> prepare_data -> check_prepared -> train_towers -> export_candidate_tower -> embed_candidates
+train_towers -> measure_before_refit       (what the towers reach without the validation events)
 embed_candidates -> export_query_tower     (the vectors become the history table inside the query tower)
 {embed_candidates, export_query_tower} -> build_index    (the vectors become the index, tuned on real queries)
-{build_index, export_query_tower} -> evaluate_recall -> [decision == promote] promote
-                                                    -> [decision == refuse] keep_refused
+{build_index, export_query_tower, measure_before_refit} -> evaluate_recall -> [decision == promote] promote
+                                                                          -> [decision == refuse] keep_refused
 evaluate_recall -> write_report            (and leave_page, whatever happened)
 """
 
@@ -20,6 +21,7 @@ SECTIONS_OF: dict[str, tuple[str, ...]] = {
     "prepare_data": ("data", "beam"),
     "check_prepared": ("evaluation",),
     "train_towers": ("data", "model", "training"),
+    "measure_before_refit": ("data", "model"),
     "export_candidate_tower": ("data", "model"),
     "embed_candidates": ("data", "embedding", "beam"),
     "build_index": ("data", "index"),
@@ -77,6 +79,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
         earlier: str = "[]",
         run_time: str = "",
         time_zone: str = "UTC",
+        split: str = "test",  # whose queries measure the version; on those of validation nothing is decided
         name: str = defaults["name"],
         config: str = defaults["config"],
         model: str = defaults["model"],
@@ -117,6 +120,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
             checked = task(
                 "check_prepared",
                 prepared=prepared,
+                split=split,
                 model=model,
                 index_settings=index,
                 evaluation_settings=evaluation,
@@ -135,6 +139,13 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
                 .after(checked)
                 .outputs["trained"]
             )
+            before_refit = task(
+                "measure_before_refit",
+                prepared=prepared,
+                trained=trained,
+                evaluation_settings=evaluation,
+                code=code["measure_before_refit"],
+            ).outputs["before_refit"]
             # 5. The candidate tower, and every candidate through it.
             candidate_tower = task(
                 "export_candidate_tower", trained=trained, code=code["export_candidate_tower"]
@@ -169,7 +180,9 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
                 query_tower=query_tower,
                 embeddings=embeddings,
                 index=built.outputs["index"],
+                before_refit=before_refit,
                 evaluation_settings=evaluation,
+                split=split,
                 registry=registry,
                 champion=inputs.outputs["champion"],
                 code=code["evaluate_recall"],

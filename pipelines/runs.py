@@ -25,7 +25,7 @@ PACKAGES = (
 """The packages whose versions a run's record names."""
 
 State = Literal["waiting", "running", "ran", "cached", "skipped", "failed"]
-Kind = Literal["run", "schedule", "tune", "evaluate", "step"]
+Kind = Literal["run", "try", "schedule", "tune", "evaluate", "step"]
 """What a run was started by; that of `tune` is the preparation of its data alone."""
 ARTIFACTS = "artifacts"
 """The folder, below the working folder, with a folder for the artefacts of each run."""

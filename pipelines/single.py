@@ -90,6 +90,7 @@ def _one_step_pipeline(name: str, config: Config, record: Run, upstream: Run) ->
         "earlier": "[]",
         "run_time": record.started,
         "time_zone": "UTC",
+        "split": "validation" if upstream.kind == "try" else "test",
         "scheduled": "",
         "created": "",
         "code": code_fingerprints(config).get(name, ""),

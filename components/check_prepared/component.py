@@ -3,11 +3,14 @@
 from kfp.dsl import Dataset, Input
 
 
-def check_prepared(prepared: Input[Dataset], model: str, index_settings: str, evaluation_settings: str, code: str):
+def check_prepared(
+    prepared: Input[Dataset], split: str, model: str, index_settings: str, evaluation_settings: str, code: str
+):
     """Ends the run where what follows the training could not be done with these data.
 
     Args:
         prepared: A `prepared_data` artefact.
+        split: Whose queries will measure the version, `validation` or `test`.
         model: The `model` section as canonical JSON.
         index_settings: The `index` section as canonical JSON.
         evaluation_settings: The `evaluation` section as canonical JSON.
@@ -26,6 +29,7 @@ def check_prepared(prepared: Input[Dataset], model: str, index_settings: str, ev
             model=settled(data, model=config.parse_section(config.Model, model)).model,
             index=config.parse_section(config.Index, index_settings),
             evaluation=config.parse_section(config.Evaluation, evaluation_settings),
+            split=split,
         )
         for name, why in left_out.items():
             log.warning("the baseline %s does not fit these data and will be left out: %s", name, why)

@@ -13,7 +13,9 @@ def evaluate_recall(
     query_tower: Input[Model],
     embeddings: Input[Dataset],
     index: Input[Artifact],
+    before_refit: Input[Artifact],
     evaluation_settings: str,
+    split: str,
     registry: str,
     champion: str,
     code: str,
@@ -30,7 +32,9 @@ def evaluate_recall(
         query_tower: A `query_tower` artefact.
         embeddings: A `candidate_embeddings` artefact, for exact search.
         index: An `index` artefact.
+        before_refit: A `before_refit` artefact.
         evaluation_settings: The `evaluation` section as canonical JSON.
+        split: Whose queries, `validation` or `test`; on those of validation nothing is decided.
         registry: The registry's root folder.
         champion: The champion's version id, or an empty text.
         code: The fingerprint of the code that this step uses.
@@ -38,8 +42,9 @@ def evaluate_recall(
         figures: Its main figures, which the console of the pipelines shows.
 
     Returns:
-        Output: The decision: `promote`, `refuse` or `keep` (the version is the champion already). It has this name
-            since kfp.local resolves no other output in a condition. version: The version's id.
+        Output: The decision: `promote`, `refuse`, `keep` (the version is the champion already) or `try` (on
+            validation queries). It has this name since kfp.local resolves no other output in a condition. version: The
+            version's id.
     """
     import json
     from pathlib import Path
@@ -62,6 +67,8 @@ def evaluate_recall(
             version=version,
             profile=step.read(profile),
             champion=Registry(registry, name).version(champion).folder if champion else None,
+            before_refit=step.read(before_refit),
+            split=split,
         )
         found = headlines(measured)
         for figure, value in found.items():

@@ -901,6 +901,7 @@ STEPS = (
     "prepare_data",
     "check_prepared",
     "train_towers",
+    "measure_before_refit",
     "export_candidate_tower",
     "embed_candidates",
     "build_index",

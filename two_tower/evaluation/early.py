@@ -10,14 +10,19 @@ from two_tower import config
 from two_tower.artifacts import ArtifactReader, open_artifact
 from two_tower.errors import ConfigError
 from two_tower.evaluation.popularity import ItemPopularity
-from two_tower.evaluation.queries import Queries
+from two_tower.evaluation.queries import Queries, Split
 from two_tower.evaluation.slices import Slices
 from two_tower.index import require_memory
 from two_tower.retrievers import data_sizes
 
 
 def check_prepared(
-    prepared: str | Path, *, model: config.Model, index: config.Index, evaluation: config.Evaluation
+    prepared: str | Path,
+    *,
+    model: config.Model,
+    index: config.Index,
+    evaluation: config.Evaluation,
+    split: Split = "test",
 ) -> dict[str, str]:
     """The baselines that the evaluation will have to leave out, with the reason, by name.
 
@@ -29,28 +34,29 @@ def check_prepared(
         model: The configuration's section; so wide will the vectors be.
         index: The section `index`.
         evaluation: The section `evaluation`.
+        split: Whose queries will measure the version.
 
     Raises:
         ArtifactError: The artefact is incomplete or damaged.
         ConfigError: A blocking check asks for a baseline that does not fit these data, or for a slice that they lack;
             or the candidates do not fit into the index's memory; or a column of `evaluation.slices` has no categories.
-        NoQueries: The test window holds no query.
+        NoQueries: The split's window holds no query.
     """
     data = open_artifact(prepared, "prepared_data")
     items = data.table("items.parquet", ["train_count", "available"])
     require_memory(pc.sum(items["available"]).as_py() or 0, model.dim, index=index)
-    queries = Queries.load(data, exclude_seen=evaluation.exclude_seen)
+    queries = Queries.load(data, exclude_seen=evaluation.exclude_seen, split=split)
     popularity = ItemPopularity(items["train_count"].to_numpy())
-    left_out = _left_out(data, evaluation)
+    left_out = _left_out(data, evaluation, split=split)
     _refuse_checks_of(left_out, evaluation)
     _refuse_checks_on_others_than(list(Slices(data, queries, popularity, columns=evaluation.slices).about), evaluation)
     return left_out
 
 
-def _left_out(data: ArtifactReader, evaluation: config.Evaluation) -> dict[str, str]:
+def _left_out(data: ArtifactReader, evaluation: config.Evaluation, *, split: Split) -> dict[str, str]:
     if not evaluation.baselines:
         return {}
-    sizes = data_sizes(data, split="test")
+    sizes = data_sizes(data, split=split)
     reasons = {baseline.name: baseline.refuses(sizes) for baseline in evaluation.baselines}
     return {name: why for name, why in reasons.items() if why}
 

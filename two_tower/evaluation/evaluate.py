@@ -24,6 +24,13 @@ from two_tower.evaluation.window import window_of
 log = logging.getLogger("two_tower")
 
 KIND = "evaluation"
+TRIED = {
+    "decision": "try",
+    "reason": "Measured on validation queries: nothing is decided, and no test query was read.",
+    "configured": "none",
+    "checks": [],
+}
+"""The `gate` section of an evaluation on validation queries."""
 SECTIONS = ("systems", "comparisons", "slices")
 """What metrics.json holds by name, empty where there is no query."""
 
@@ -39,9 +46,13 @@ def evaluate(
     version: str,
     champion: str | Path | None = None,
     profile: str | Path | None = None,
+    before_refit: str | Path | None = None,
     split: Split = "test",
 ) -> str:
     """The gate's decision, `promote`, `refuse` or `keep`, once the `evaluation` artefact has been written.
+
+    On validation queries, which choose settings, nothing is decided (`try`), and the champion, which may have been
+    trained on them, plays no part.
 
     All candidates are ranked, ties count against the two towers, and queries see only what was before their cut-off.
 
@@ -58,6 +69,7 @@ def evaluate(
             it is this version; where it cannot be, metrics.json says why in `champion_error`.
         profile: The `data_profile` artefact of the data that the version was trained on.  It is kept with the
             evaluation, and its drift from the champion's goes into metrics.json.
+        before_refit: The `before_refit` artefact of the same training; its figures go into metrics.json.
         split: Whose queries: `validation` for choosing settings, `test` for what is reported.
 
     Raises:
@@ -67,6 +79,7 @@ def evaluate(
     data = open_artifact(prepared, "prepared_data")
     items = _candidate_table(data)
     described = None if profile is None else read_profile(profile)
+    champion = champion if split == "test" else None
     drift, days = _profiles(described, champion)
     metrics: dict[str, Any] = {
         "split": split,
@@ -86,6 +99,7 @@ def evaluate(
         "left_out": {},
         **{name: {} for name in SECTIONS},
         "loss": [],
+        "before_refit": before_refit and open_artifact(before_refit, "before_refit").json("figures.json"),
         **dict.fromkeys(("discovery", "popularity", "users", "ranker", "index")),
     }
     sources = {"prepared_data": prepared, "query_tower": query_tower, "index": index}
@@ -104,7 +118,8 @@ def evaluate(
             metrics |= measured.champion(Path(champion))
         metrics |= measured.figures()
         metrics["index"] |= {name: read_manifest(index, "index").measured.get(name) for name in ("target", "unmet")}
-    metrics["gate"] = run_gate(evaluation.checks, metrics, default=evaluation.gate_is_default)
+    decides = split == "test"
+    metrics["gate"] = run_gate(evaluation.checks, metrics, default=evaluation.gate_is_default) if decides else TRIED
     with write_artifact(out, KIND, data_seen_until=data.manifest.data_seen_until) as artifact:
         artifact.manifest.config = evaluation.model_dump(mode="json")
         artifact.manifest.made_from = {kind: content_hash(folder) for kind, folder in sources.items()}

@@ -119,7 +119,7 @@ def choose(model: Model, training: Training, facts: Facts) -> Choice:
     later: Values = {"training.patience": max(2, math.ceil(choice.training.epochs / 3))}
     if training.loss.type == AUTO:
         later["training.loss"] = _loss(facts, queries=facts.users if choice.model.history is None else facts.events)
-    return _filled(choice, later)
+    return _without_unused(_filled(choice, later))
 
 
 def _filled(choice: Choice, values: Values) -> Choice:
@@ -141,6 +141,13 @@ def _filled(choice: Choice, values: Values) -> Choice:
         training=with_values(choice.training, of("training")),
         chosen={**choice.chosen, **chosen},
     )
+
+
+def _without_unused(choice: Choice) -> Choice:
+    """The choice that does not tell of settings that change nothing: without an id there is none to hide."""
+    towers = {"model.candidate": choice.model.candidate, "model.query": choice.model.query}
+    unused = {f"{key}.id_dropout" for key, tower in towers.items() if not tower.use_id}
+    return replace(choice, chosen={key: value for key, value in choice.chosen.items() if key not in unused})
 
 
 def _recipe(model: Model, facts: Facts) -> tuple[str, str]:

@@ -1,0 +1,1 @@
+"""The step `check_prepared`."""
