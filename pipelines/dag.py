@@ -1,7 +1,7 @@
 """The DAG: one pipeline function for one machine and for Vertex AI Pipelines.
 
 resolve_inputs -> prepare_data -> check_prepared -> train_towers -> export_candidate_tower -> embed_candidates
-train_towers -> measure_before_refit       (what the towers reach without the validation events)
+train_towers -> [training.refit] measure_before_refit    (what the towers reach without the validation events)
 embed_candidates -> export_query_tower     (the vectors become the history table inside the query tower)
 {embed_candidates, export_query_tower} -> build_index    (the vectors become the index, tuned on real queries)
 {build_index, export_query_tower, measure_before_refit} -> evaluate_recall -> [decision == promote] promote
@@ -53,6 +53,7 @@ def parameters_of(config: Config) -> dict[str, str]:
         "embedding": canonical_json(config.embedding),
         "index": canonical_json(config.index),
         "evaluation": canonical_json(config.evaluation),
+        "figures_settings": canonical_json(config.evaluation.figures_alone()),
         "beam": canonical_json(config.beam),
         "embedding_beam": canonical_json(config.beam),
     }
@@ -70,6 +71,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
 
     code = code_fingerprints(config)
     defaults = parameters_of(config)
+    refitted = config.training.refit
     task = _tasks(config, images=images, uncached=uncached)
 
     @dsl.pipeline(name=config.name.replace("_", "-"), description=config.description or None)
@@ -87,6 +89,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
         embedding: str = defaults["embedding"],
         index: str = defaults["index"],
         evaluation: str = defaults["evaluation"],
+        figures_settings: str = defaults["figures_settings"],
         beam: str = defaults["beam"],
         embedding_beam: str = defaults["embedding_beam"],  # where workers have images of their own, another one
     ):
@@ -139,13 +142,16 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
                 .after(checked)
                 .outputs["trained"]
             )
-            before_refit = task(
-                "measure_before_refit",
-                prepared=prepared,
-                trained=trained,
-                evaluation_settings=evaluation,
-                code=code["measure_before_refit"],
-            ).outputs["before_refit"]
+            unrefitted = {}
+            if refitted:
+                measured_before = task(
+                    "measure_before_refit",
+                    prepared=prepared,
+                    trained=trained,
+                    figures_settings=figures_settings,
+                    code=code["measure_before_refit"],
+                )
+                unrefitted = {"before_refit": measured_before.outputs["before_refit"]}
             # 5. The candidate tower, and every candidate through it.
             candidate_tower = task(
                 "export_candidate_tower", trained=trained, code=code["export_candidate_tower"]
@@ -180,7 +186,7 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
                 query_tower=query_tower,
                 embeddings=embeddings,
                 index=built.outputs["index"],
-                before_refit=before_refit,
+                **unrefitted,
                 evaluation_settings=evaluation,
                 split=split,
                 registry=registry,

@@ -104,6 +104,8 @@ def _one_step_pipeline(name: str, config: Config, record: Run, upstream: Run) ->
     for key in artifacts:
         step = next((step for step in upstream.steps if key in step.outputs), None)
         if step is None or not Path(step.outputs[key]).exists():
+            if artifacts[key].optional:
+                continue
             raise UserError(
                 f"run {upstream.run_id} holds no {key!r}, which {name} reads; run the steps before it first"
             )

@@ -13,7 +13,6 @@ def evaluate_recall(
     query_tower: Input[Model],
     embeddings: Input[Dataset],
     index: Input[Artifact],
-    before_refit: Input[Artifact],
     evaluation_settings: str,
     split: str,
     registry: str,
@@ -21,6 +20,7 @@ def evaluate_recall(
     code: str,
     evaluation: Output[Artifact],
     figures: Output[Metrics],
+    before_refit: Input[Artifact] = None,  # type: ignore[assignment]
 ) -> NamedTuple("Outputs", [("Output", str), ("version", str)]):
     """Measures the version against baselines and the champion, and asks the gate.
 
@@ -32,7 +32,6 @@ def evaluate_recall(
         query_tower: A `query_tower` artefact.
         embeddings: A `candidate_embeddings` artefact, for exact search.
         index: An `index` artefact.
-        before_refit: A `before_refit` artefact.
         evaluation_settings: The `evaluation` section as canonical JSON.
         split: Whose queries, `validation` or `test`; on those of validation nothing is decided.
         registry: The registry's root folder.
@@ -40,6 +39,7 @@ def evaluate_recall(
         code: The fingerprint of the code that this step uses.
         evaluation: An `evaluation` artefact.
         figures: Its main figures, which the console of the pipelines shows.
+        before_refit: A `before_refit` artefact, where there was a refit.
 
     Returns:
         Output: The decision: `promote`, `refuse`, `keep` (the version is the champion already) or `try` (on
@@ -67,7 +67,7 @@ def evaluate_recall(
             version=version,
             profile=step.read(profile),
             champion=Registry(registry, name).version(champion).folder if champion else None,
-            before_refit=step.read(before_refit),
+            before_refit=step.read(before_refit) if before_refit else None,
             split=split,
         )
         found = headlines(measured)

@@ -4,14 +4,14 @@ from kfp.dsl import Artifact, Dataset, Input, Model, Output
 
 
 def measure_before_refit(
-    prepared: Input[Dataset], trained: Input[Model], evaluation_settings: str, code: str, before_refit: Output[Artifact]
+    prepared: Input[Dataset], trained: Input[Model], figures_settings: str, code: str, before_refit: Output[Artifact]
 ):
-    """Measures the towers before their refit by exact search; where there was none it has nothing to do.
+    """Measures the towers before their refit by exact search.
 
     Args:
         prepared: A `prepared_data` artefact.
         trained: A `trained_towers` artefact.
-        evaluation_settings: The `evaluation` section as canonical JSON.
+        figures_settings: What of the `evaluation` section figures depend on, as canonical JSON.
         code: The fingerprint of the code that this step uses.
         before_refit: A `before_refit` artefact.
     """
@@ -24,5 +24,5 @@ def measure_before_refit(
             step.read(prepared),
             step.read(trained),
             step.write(before_refit),
-            evaluation=parse_section(Evaluation, evaluation_settings),
+            evaluation=parse_section(Evaluation, figures_settings),
         )

@@ -10,7 +10,7 @@ from rich.table import Table
 from pipelines.dag import SECTIONS_OF
 from pipelines.remote.runs import EXIT_HANDLER, RemoteRun
 from pipelines.remote.submission import Submission
-from two_tower.config import STEPS, Prices, Resources
+from two_tower.config import Prices, Resources
 
 NO_PRICES = (
     "no estimate of the cost: the environment file has no section `prices` (currency, run, cpu_hour, memory_gb_hour, "
@@ -70,8 +70,9 @@ def estimate(submission: Submission, *, history: RemoteRun | None) -> Estimate |
     if prices is None:
         return None
     unknown: list[str] = []
-    steps = [_of_step(step, submission, prices, history, unknown) for step in STEPS if step not in EITHER]
-    steps.insert(STEPS.index(EITHER[0]), _of_either(submission, prices, history, unknown))
+    names = submission.config.steps
+    steps = [_of_step(step, submission, prices, history, unknown) for step in names if step not in EITHER]
+    steps.insert(names.index(EITHER[0]), _of_either(submission, prices, history, unknown))
     steps.append(_of_step(EXIT_HANDLER, submission, prices, history, unknown))
     if untimed := [step.step for step in steps if step.minutes is None]:
         unknown.append(f"the time of {', '.join(untimed)} (minutes)")

@@ -16,9 +16,10 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory) -> dict:
-    """The compiled small configuration, with an image for the training target."""
+    """The compiled small configuration with a refit, so with every step, and an image for the training target."""
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    compile_pipeline(load_config(CONFIGS / "tiny.yaml"), path, images={"train": "example/train@sha256:12"})
+    config = load_config(CONFIGS / "tiny.yaml", ["training.refit=true"])
+    compile_pipeline(config, path, images={"train": "example/train@sha256:12"})
     return yaml.safe_load(path.read_text())
 
 
@@ -43,8 +44,16 @@ def test_every_step_is_there_with_its_arrows(compiled):
     assert arrows["embed_candidates"] == {"export_candidate_tower", "prepare_data"}
     assert arrows["build_index"] == {"embed_candidates", "export_query_tower", "prepare_data"}
     assert arrows["export_query_tower"] == {"embed_candidates", "train_towers"}
-    assert {"build_index", "export_query_tower"} <= arrows["evaluate_recall"]
+    assert arrows["measure_before_refit"] == {"prepare_data", "train_towers"}
+    assert {"build_index", "export_query_tower", "measure_before_refit"} <= arrows["evaluate_recall"]
     assert "evaluate_recall" in arrows["write_report"]
+
+
+def test_without_a_refit_nothing_is_measured_before_one(tmp_path):
+    config = load_config(CONFIGS / "tiny.yaml", ["training.refit=false"])
+    compile_pipeline(config, tmp_path / "pipeline.yaml")
+    found = set(tasks(yaml.safe_load((tmp_path / "pipeline.yaml").read_text())))
+    assert {*STEPS} - found == {"measure_before_refit"} == {*STEPS} - {*config.steps}
 
 
 def test_the_champion_reaches_training_by_its_folder_alone(compiled):

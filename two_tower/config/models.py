@@ -807,6 +807,11 @@ class Evaluation(Settings):
             [*checks, *({**advice, "baseline": baseline.name} for baseline in self.baselines)]
         )
 
+    def figures_alone(self) -> Evaluation:
+        """The settings that the figures of a single system depend on; the others as they are by default."""
+        own = self.model_dump(mode="json", include={"ks", "exclude_seen", "bootstrap_samples", "confidence", "seed"})
+        return Evaluation.model_validate({**own, "gate": []})
+
     @model_validator(mode="after")
     def _gate_asks_for_what_is_measured(self) -> Evaluation:
         baselines = [baseline.name for baseline in self.baselines]
@@ -934,6 +939,11 @@ class Config(Settings):
         description="What `two-tower tune` searches, by dotted key below model or training: a list of choices, or a "
         "range {low, high, log, step}.",
     )
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The DAG's steps for this configuration: all of them, or without what is done after a refit."""
+        return tuple(step for step in STEPS if self.training.refit or step != "measure_before_refit")
 
     @model_validator(mode="after")
     def _validation_counts_what_the_test_counts(self) -> Config:
