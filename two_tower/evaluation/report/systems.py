@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from two_tower.evaluation.report import plots
+from two_tower.evaluation.shown import nearest_k, table_rows
 
 METRICS = {
     "recall": ("Recall", "found relevant items ÷ all relevant items of the query"),
@@ -19,6 +19,7 @@ METRICS = {
 KINDS = {
     "challenger": "this run, query tower and index",
     "exact": "this run, exact search",
+    "end_to_end": "this run, query tower and index",
     "champion": "serving now",
     "baseline": "baseline",
 }
@@ -27,7 +28,7 @@ KINDS = {
 def main_k(metrics: Mapping[str, Any]) -> int:
     """The K of the figures that stand alone: the one nearest to 100."""
     ks: list[int] = metrics.get("ks") or [100]
-    return min(ks, key=lambda k: abs(math.log(k / 100)))
+    return nearest_k(ks, 100)
 
 
 def k_of(key: str) -> int:
@@ -69,6 +70,11 @@ def ordered_systems(metrics: Mapping[str, Any]) -> dict[str, Any]:
         return place, -(measured(item[1]["metrics"].get(key))["value"] or 0)
 
     return dict(sorted(metrics["systems"].items(), key=order))
+
+
+def rows_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The ordered systems, and what stands beside them, by what they are called in tables and pictures."""
+    return dict(table_rows(ordered_systems(metrics), queries=metrics["queries"]))
 
 
 def first_of_kind(systems: Mapping[str, Any], kind: str) -> str | None:
