@@ -359,7 +359,8 @@ def oracle_row(
     if (config.dataset or config.name) != "synthetic":
         return None
     data = open_artifact(prepared, "prepared_data")
-    queries = Queries.load(data, exclude_seen=config.evaluation.exclude_seen, split=split)
+    settings = config.evaluation
+    queries = Queries.load(data, exclude_seen=settings.exclude_seen, repeats=settings.repeats, split=split)
     found = measure("oracle", oracle(inputs.folder, prepared), queries, ks=(10, 100, 1000), ties_against=False)
     recall = {name: float(values.mean()) for name, values in found.metrics.items() if name.startswith("recall@")}
     return {**recall, "share": {name: ours[name] / value for name, value in recall.items()}}
@@ -372,7 +373,10 @@ def tune_baselines(config: Config, prepared: Path, *, types: Sequence[str], tria
 
     k = config.training.monitor_k
     queries = Queries.load(
-        open_artifact(prepared, "prepared_data"), exclude_seen=config.evaluation.exclude_seen, split="validation"
+        open_artifact(prepared, "prepared_data"),
+        exclude_seen=config.evaluation.exclude_seen,
+        repeats=config.evaluation.repeats,
+        split="validation",
     )
     stored = {
         baseline.type: baseline.model_dump(mode="json", exclude_unset=True) for baseline in config.evaluation.baselines

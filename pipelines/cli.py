@@ -418,7 +418,13 @@ def recommend(
     k: Annotated[
         int | None, typer.Option("--k", min=1, max=MOST_ITEMS, help="How many items: 10, with --all 100.")
     ] = None,
-    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out the items of the past.")] = False,
+    exclude_seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--exclude-seen/--no-exclude-seen",
+            help="Whether the items of the past are left out; as evaluation.exclude_seen says if not given.",
+        ),
+    ] = None,
     workdir: Workdir = DEFAULT_WORKDIR,
     env: OptionalEnvironment = None,
 ) -> None:
@@ -441,11 +447,13 @@ def recommend(
         _require_text(text)
     asked = _champion_of(config, workdir, env) if config is not None else _find_version(version or "", workdir, env)[1]
     prepared = _prepared_by(workdir, env)
+    from pipelines.recommend import excludes_seen, recommend_items
+
+    if exclude_seen is None:
+        exclude_seen = excludes_seen(asked, config=_load(config) if config is not None else None)
     if everyone:
         _recommend_to_all(prepared, out, config, asked, queries, k=k or 100, exclude_seen=exclude_seen)
         return
-
-    from pipelines.recommend import recommend_items
 
     table = recommend_items(
         prepared,
@@ -1033,7 +1041,7 @@ def _recommend_to_all(
     _end_at_interrupt(console, "the finished shards are kept, the same command goes on from there")
     with showing_progress(console):
         found = recommend_to_all(prepared, out, version=version, queries=queries, beam=beam, **options)
-    print(in_words(found, k=options["k"]))
+    print(in_words(found, **options))
 
 
 def _end_at_interrupt(console: Console, then: str) -> None:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from pipelines.evaluate import difference_text, main_k, ordered_slices, probability_text, slice_label, verdict_of
 from pipelines.versions import number_text
+from two_tower.evaluation import shown_metrics, table_rows
 from two_tower.progress import human_seconds
 
 if TYPE_CHECKING:
@@ -53,6 +54,15 @@ class MetricPair:
 
 
 @dataclass(frozen=True)
+class SystemRow:
+    """The figures of a system in one of the runs, by metric."""
+
+    system: str
+    run_id: str
+    figures: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
 class SlicePair:
     """A slice of each run: how many queries it has and the metric in it."""
 
@@ -74,6 +84,10 @@ class Comparison:
     data: list[Pair]
     steps: list[Pair]
     metrics: list[MetricPair]
+    shown: list[str]
+    """The metrics that a table of systems shows, and a terminal of the two towers."""
+    systems: list[SystemRow]
+    """All systems, the two runs of each below each other."""
     remark: str
     """Whether the two measured the same queries, and if not, why not."""
     confidence: float
@@ -111,6 +125,8 @@ def compare_runs(first: Run, second: Run) -> Comparison:
             MetricPair(name, figures[0].get(name), figures[1].get(name), differences.get(name))
             for name in dict.fromkeys([*figures[0], *figures[1]])
         ],
+        shown=_shown(measured),
+        systems=_systems(runs, measured),
         remark=f"The queries differ, so that no difference is drawn: {problem}."
         if problem
         else f"Both measured the same {queries[1]} queries, so the differences are paired.",
@@ -221,6 +237,9 @@ def _same_queries(
     for key, what in (("split", "splits"), ("exclude_seen", "rules for what was seen before")):
         if measured[0][key] != measured[1][key]:
             return f"they have different {what}, {measured[0][key]} and {measured[1][key]}", None
+    repeats = [metrics.get("repeats") or {"counted": "leave_out", "relevant": 0} for metrics in measured]
+    if repeats[0]["counted"] != repeats[1]["counted"] and any(found["relevant"] for found in repeats):
+        return f"they count repeats differently, {repeats[0]['counted']} and {repeats[1]['counted']}", None
     first, second = (_by_query(folder) for folder in folders)
     if not first["query"].equals(second["query"]):
         return "they are other rows of the same prepared data", None
@@ -255,6 +274,24 @@ def _paired(first: pa.Table, second: pa.Table, *, run: Run) -> dict[str, dict[st
         )
         for at, name in zip(range(0, values.shape[1], 2), names, strict=True)
     }
+
+
+def _shown(measured: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics that either run shows, as far as they were measured: recall first, by K."""
+    names = [name for metrics in measured if metrics for name in shown_metrics(metrics)]
+    recalls = sorted({name for name in names if name.startswith("recall@")}, key=lambda name: int(name.split("@")[1]))
+    there = {name for metrics in measured for name in _figures(metrics)}
+    return [name for name in dict.fromkeys([*recalls, *names]) if name in there]
+
+
+def _systems(runs: Sequence[Run], measured: Sequence[Mapping[str, Any]]) -> list[SystemRow]:
+    rows = [
+        SystemRow(name, run.run_id, system["metrics"])
+        for run, metrics in zip(runs, measured, strict=True)
+        for name, system in table_rows(metrics.get("systems", {}), queries=metrics.get("queries", 0))
+    ]
+    names = list(dict.fromkeys(row.system for row in rows))
+    return sorted(rows, key=lambda row: names.index(row.system))
 
 
 def _slices(measured: Sequence[Mapping[str, Any]], metric: str) -> list[SlicePair]:
@@ -292,7 +329,7 @@ def comparison_tables(comparison: Comparison) -> list[RenderableType]:
     parts.append(_pair_table("data", comparison, comparison.data))
     parts.append(_pair_table("steps", comparison, comparison.steps))
     if comparison.metrics:
-        parts.append(_metrics_table(comparison))
+        parts += [_metrics_table(comparison), _systems_table(comparison)]
     parts.append(Text(comparison.remark))
     if comparison.slices:
         parts.append(_slices_table(comparison))
@@ -314,12 +351,26 @@ def _metrics_table(comparison: Comparison) -> Table:
     others = ["difference", "second better with probability", ""] if _has_differences(comparison) else []
     for name in ("metric", comparison.first.run_id, comparison.second.run_id, *others):
         table.add_column(name, justify="right" if name not in ("metric", "") else "left", no_wrap="better" not in name)
-    for pair in comparison.metrics:
+    for pair in (pair for pair in comparison.metrics if pair.name in comparison.shown):
         cells = [interval_text(pair.first), interval_text(pair.second)]
         if others:
             paired = pair.difference
             cells += [difference_text(paired), probability_text(paired), verdict_of(paired)]
         table.add_row(pair.name, *cells)
+    return table
+
+
+def _systems_table(comparison: Comparison) -> Table:
+    table = Table(title="every system", title_justify="left", title_style="bold")
+    for name in ("system", "run"):
+        table.add_column(name, overflow="fold")
+    for name in comparison.shown:
+        table.add_column(name, justify="right", no_wrap=True)
+    before = ""
+    for row in comparison.systems:
+        figures = [f"{row.figures[name]['value']:.4f}" if name in row.figures else MISSING for name in comparison.shown]
+        table.add_row("" if row.system == before else row.system, row.run_id, *figures)
+        before = row.system
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from components.runtime import log_to_console
 from pipelines.runs import Run
+from two_tower.evaluation import repeats_in_words, shown_metrics, table_rows
 from two_tower.progress import human_seconds, log
 
 _MARKS = {
@@ -26,6 +27,10 @@ _MARKS = {
     "failed": ("✗", "bold red"),
 }
 _WORDS = {"cached": "from the cache", "skipped": "skipped", "failed": "failed"}
+_FIGURE, _EDGE = len("0.1234"), len("|  ")
+_INTERVAL = len("[0.1234, 0.1234]")
+_LAYOUTS = ((" ", _FIGURE + 1 + _INTERVAL, 24), ("\n", _INTERVAL, 9))
+"""What stands between a figure and its interval, the columns that both take, and those left for a system's name."""
 
 
 class PlainWatcher:
@@ -116,27 +121,45 @@ def headed(head: str, rest: str, *, style: str = "bold") -> Text:
 
 
 def metrics_table(metrics: Mapping[str, Any], *, width: int) -> Table:
-    """The recall table of a metrics.json: one row a system, recall with its interval at every K.
+    """The figures of a metrics.json: one row a system, recall with its interval at every K, then what else is shown.
 
-    In a console of less than 150 columns the intervals stand on lines of their own, below 110 the other metrics go.
+    Where `width` columns are too few, the intervals stand on lines of their own, or go.
     """
-    confidence = round(100 * metrics["confidence"])
-    title = f"{metrics['queries']:,} test queries, {metrics['candidates']:,} candidates, {confidence} % intervals"
-    table = Table(title=title, title_justify="left", title_style="bold")
+    names = shown_metrics(metrics)
+    between = _between(names, width=width)
+    intervals = f", {round(100 * metrics['confidence'])} % intervals" if between else ""
+    table = Table(
+        title=f"{metrics['queries']:,} test queries, {metrics['candidates']:,} candidates{intervals}",
+        title_justify="left",
+        title_style="bold",
+        caption=repeats_in_words(metrics),
+        caption_justify="left",
+        caption_style="",
+    )
     table.add_column("system", overflow="fold")
-    for k in metrics["ks"]:
-        table.add_column(f"recall@{k}", justify="right", no_wrap=True)
-    top = metrics["ks"][min(1, len(metrics["ks"]) - 1)]
-    others = [f"{name}@{top}" for name in ("hit_rate", "mrr", "ndcg")] if width >= 110 else []
-    for name in others:
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for system, figures in metrics["systems"].items():
-        found = figures["metrics"]
-        cells = [_interval(found.get(f"recall@{k}"), between=" " if width >= 150 else "\n") for k in metrics["ks"]]
-        table.add_row(
-            system, *cells, *[_value(found.get(name)) for name in others], style="bold" if system == "two_tower" else ""
-        )
+    for label, system in table_rows(metrics["systems"], queries=metrics["queries"]):
+        cells = [_cell(name, system["metrics"].get(name), between=between) for name in names]
+        table.add_row(label, *cells, style="bold" if label == "two_tower" else "")
     return table
+
+
+def _between(names: Sequence[str], *, width: int) -> str | None:
+    """What stands between a figure and its interval for a table of these metrics to fit; None where nothing does."""
+    for between, figure, system in _LAYOUTS:
+        cells = [max(len(name), figure if _with_interval(name) else _FIGURE) for name in names]
+        if sum(cell + _EDGE for cell in (system, *cells)) < width:
+            return between
+    return None
+
+
+def _cell(name: str, figure: Mapping[str, float] | None, *, between: str | None) -> str:
+    return _interval(figure, between=between) if between and _with_interval(name) else _value(figure)
+
+
+def _with_interval(name: str) -> bool:
+    return name.startswith("recall@")
 
 
 def gate_table(gate: Mapping[str, Any]) -> Table:
@@ -176,5 +199,5 @@ def _value(figure: Mapping[str, float] | None) -> str:
     return f"{figure['value']:.4f}" if figure else ""
 
 
-def _interval(figure: Mapping[str, float] | None, *, between: str = " ") -> str:
+def _interval(figure: Mapping[str, float] | None, *, between: str) -> str:
     return f"{figure['value']:.4f}{between}[{figure['low']:.4f}, {figure['high']:.4f}]" if figure else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from two_tower.errors import ArtifactError, ConfigError, RegistryError
+from two_tower.evaluation import nearest_k, shown_metrics
 
 if TYPE_CHECKING:
     from pipelines.runs import Run
@@ -169,12 +169,13 @@ def named(metrics: Mapping[str, Any], *, against: Version | None) -> dict[str, A
 
 
 def differences_table(metrics: Mapping[str, Any], *, against: Version) -> Table:
-    """One row a metric: both versions' figures, and the paired difference on the same queries."""
+    """One row a metric that is shown: both versions' figures, and the paired difference on the same queries."""
     table = Table(title="difference on the same queries", title_justify="left", title_style="bold")
     for column in ("metric", metrics["version"], against.id, "difference", "better with probability"):
         table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
     systems = metrics["systems"]
-    for name, paired in metrics["comparisons"][CHAMPION].items():
+    compared = metrics["comparisons"][CHAMPION]
+    for name, paired in ((name, compared[name]) for name in shown_metrics(metrics) if name in compared):
         ours, theirs = (systems[system]["metrics"][name]["value"] for system in ("two_tower", CHAMPION))
         table.add_row(name, f"{ours:.4f}", f"{theirs:.4f}", difference_text(paired), probability_text(paired))
     return table
@@ -203,7 +204,7 @@ def slices_table(metrics: Mapping[str, Any], *, against: Version | None) -> Tabl
 def main_k(metrics: Mapping[str, Any]) -> int:
     """The K of the figures that stand alone: the one nearest to 100."""
     ks: list[int] = metrics["ks"]
-    return min(ks, key=lambda k: abs(math.log(k / 100)))
+    return nearest_k(ks, 100)
 
 
 def ordered_slices(slices: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:

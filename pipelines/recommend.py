@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipelines.runs import Run
-    from two_tower.config import Beam
+    from two_tower.config import Beam, Config
     from two_tower.data import Prepared
     from two_tower.embedding import QuerySource, Recommendations
     from two_tower.registry import Version
@@ -26,7 +26,7 @@ REASONS = {
     "nothing_left": "for which no candidate is left",
 }
 """Why queries have no items."""
-
+LEFT_OUT = "items of the past left out"
 
 SHOWN = 20
 """So many unknown items are named."""
@@ -73,7 +73,8 @@ def recommend_items(
     found = StoredVersion(version.folder).recommend(query, k, exclude_seen=exclude_seen)
 
     display = [name for name in items.column_names if name.startswith("display.")]
-    table = Table(title=f"{PurePath(version.place).parts[-3]} version {version.id}", title_justify="left")
+    less = f", {LEFT_OUT}" if exclude_seen else ""
+    table = Table(title=f"{PurePath(version.place).parts[-3]} version {version.id}{less}", title_justify="left")
     if found.unknown_history:
         table.caption = f"passed over, unknown to this version: {some_of(found.unknown_history, most=SHOWN)}"
         table.caption_justify = "left"
@@ -120,7 +121,14 @@ def recommend_to_all(
     return recommend_all(version.folder, source, out, k=k, exclude_seen=exclude_seen, beam=beam)
 
 
-def in_words(found: Recommendations, *, k: int) -> str:
+def excludes_seen(version: Version, *, config: Config | None) -> bool:
+    """What `evaluation.exclude_seen` says: in `config` or, without one, where the version was made."""
+    if config is not None:
+        return config.evaluation.exclude_seen
+    return bool(version.config.get("evaluation", {}).get("exclude_seen", False))
+
+
+def in_words(found: Recommendations, *, k: int, exclude_seen: bool = False) -> str:
     """What was written, in one line, and a second one where items of histories were passed over."""
     from two_tower.retrievers import some_of
 
@@ -136,6 +144,7 @@ def in_words(found: Recommendations, *, k: int) -> str:
     return (
         f"{found.folder}: {with_items:,} of {found.queries:,} queries with up to {k} items"
         f"{f' (without: {without})' if without else ''}; {rate if found.scored else 'all were there already'}"
+        f"{f'; {LEFT_OUT}' if exclude_seen else ''}"
         f"{passed_over}"
     )
 

@@ -38,6 +38,30 @@ def _duplicates(prepared: Prepared, profile: dict[str, Any], config: Config) -> 
         )
 
 
+def _repeats(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
+    repeats, positives = prepared.summary["repeats"], prepared.summary["positives"]
+    if repeats is None:  # the logs name no users
+        return
+    excluded, counted = config.evaluation.exclude_seen, config.evaluation.repeats
+    if not repeats:
+        usual = (
+            ", as evaluation.exclude_seen: true supposes"
+            if excluded
+            else "; evaluation.exclude_seen: true is usual then"
+        )
+        yield f"no user takes an item twice{usual}"
+        return
+    said = (
+        f"{repeats:,} of {positives:,} positive events ({repeats / positives:.1%}) take an item that their user has had"
+    )
+    if not excluded:
+        yield f"{said}; with evaluation.exclude_seen: false it may be recommended again"
+        return
+    missed = "so those of the test are missed (evaluation.repeats: leave_out leaves them out)"
+    counting = missed if counted == "miss" else "and evaluation.repeats leaves them out of the test"
+    yield f"{said}; evaluation.exclude_seen: true never recommends it, {counting}"
+
+
 def _unavailable(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterator[str]:
     available = prepared.items(["available"])["available"].to_numpy()
     if unavailable := len(available) - int(available.sum()):
@@ -81,6 +105,7 @@ def _days(prepared: Prepared, profile: dict[str, Any], config: Config) -> Iterat
 REMARKS: tuple[Callable[[Prepared, dict[str, Any], Config], Iterator[str]], ...] = (
     _noted,
     _duplicates,
+    _repeats,
     _unavailable,
     _tables,
     _queries,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,11 @@ Bool = npt.NDArray[np.bool_]
 Role = Literal["positive", "negative", "impression"]
 ROLES: tuple[Role, ...] = ("positive", "negative", "impression")
 """The roles of events, in the order of the numbers that stand for them in the prepared data."""
+RANKING = ("recall", "hit_rate", "precision", "mrr", "ndcg", "map")
+RankingMetric = Annotated[str, Field(pattern=rf"^({'|'.join(RANKING)})@[1-9][0-9]*$", examples=["recall@100"])]
+"""A ranking metric's name with its K, which has to be one of `evaluation.ks`."""
+Repeats = Literal["miss", "leave_out"]
+"""What becomes of relevant items that are excluded, as the user has had them: they count as missed, or not at all."""
 SLICES = (
     "returning_users",
     "new_users",

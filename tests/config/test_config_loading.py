@@ -185,6 +185,9 @@ def test_filters_need_what_their_operator_needs(tmp_path: Path, filters: str, ex
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
+        (["evaluation.shown=[recall@10, ndcg@7]"],
+         "evaluation: shown asks for ndcg@7, which is not measured (ks: 10, 100"),
+        (["evaluation.shown=[auc@10]"], "evaluation.shown.0: "),
         (["evaluation.ks=[10]"], "evaluation: gate.1 asks for recall@100, which is not measured (ks: 10)"),
         (["evaluation.baselines=[]"], "gate.1 asks for recent_popularity, which is not measured (baselines: none)"),
         (["evaluation.gate.1.baseline=recent_popularty"],
@@ -209,6 +212,17 @@ def test_settings_that_contradict_each_other_are_found_before_anything_runs(
     overrides: list[str], expected: str
 ) -> None:
     assert expected in complaint(TINY, *overrides)
+
+
+def test_validation_counts_what_the_test_counts_unless_it_says_otherwise() -> None:
+    rules = {
+        (): (True, "miss"),
+        ("evaluation.repeats=leave_out", "evaluation.exclude_seen=false"): (False, "leave_out"),
+        ("evaluation.repeats=leave_out", "training.repeats=miss"): (True, "miss"),
+    }
+    for overrides, expected in rules.items():
+        training = load_config(TINY, overrides).training
+        assert (training.exclude_seen, training.repeats) == expected
 
 
 def test_overrides_replace_add_and_remove() -> None:

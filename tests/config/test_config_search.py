@@ -73,6 +73,7 @@ def test_no_step_of_the_dag_but_the_stored_configuration_changes_with_it() -> No
         ("training.learning_rate", {"low": 1, "high": 2, "log": True, "step": 1}, "log or step, not both"),
         ("training.half_life", {"low": "1d", "high": "2d"}, "low"),
         ("training.monitor_k", [10, 100], "cannot be compared"),
+        ("training.repeats", ["miss", "leave_out"], "cannot be compared"),
         ("training.refit", [True, False], "changes nothing"),
         ("training.loss.type", ["full_softmax", "in_batch"], "search training.loss with whole choices"),
     ],

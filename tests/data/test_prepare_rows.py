@@ -222,6 +222,25 @@ def test_identical_rows_stay_where_they_are_quantities(tmp_path: Path) -> None:
     assert max(events.count(time) for time in events) == 3
 
 
+def test_positive_events_that_repeat_a_user_and_item_are_counted(tmp_path: Path) -> None:
+    rows = [row | {"kind": "view" if row["amount"] % 3 == 1.5 else "buy"} for row in ordinary_log()]
+    rows += [event("u0", f"new{day}", day, kind="buy") for day in range(15, 30)]
+    log = {
+        "columns": {"user": "user", "item": "item", "time": "time", "event": "kind"},
+        "events": {"buy": 1, "view": {"role": "impression"}},
+    }
+    pairs = [(row["user"], row["item"]) for row in rows if row["kind"] == "buy"]
+    summary = run_rows(tmp_path / "all", rows, log=log).summary
+    assert (summary["positives"], summary["repeats"]) == (len(pairs), len(pairs) - len(set(pairs)))
+    assert 0 < summary["repeats"] < summary["positives"] == sum(summary["events"].values()) < summary["rows"]["kept"]
+    summary = run_rows(tmp_path / "first", rows, log=log | {"repeats": "first"}).summary
+    assert (summary["positives"], summary["repeats"]) == (len(set(pairs)), 0)
+    log["columns"] = {"item": "item", "time": "time"}
+    texts = {"context": {"text": {"type": "text", "column": "user"}}}
+    summary = run_rows(tmp_path / "texts", rows, log={"columns": log["columns"]}, query=texts).summary
+    assert (summary["positives"], summary["repeats"]) == (len(rows), None), "nobody takes anything twice"
+
+
 def test_duplicates_are_found_across_files_and_blocks_with_other_columns(tmp_path: Path) -> None:
     rows = [{key: row[key] for key in ("user", "item", "time")} for row in ordinary_log()]
     write_rows(tmp_path / "logs" / "a.jsonl", [row | {"note": None, "n": 1} for row in rows])

@@ -131,11 +131,12 @@ def test_one_step_runs_alone_on_an_earlier_runs_artefacts(project, first_run):
 def test_recommend_answers_for_a_user_and_for_a_history(project, first_run):
     by_user = project.command(*re.search(r"next: \S*two-tower (.*)", first_run)[1].split(), "--k", "5").stdout
     assert len(re.findall(r"^│ +\d+ │", by_user, re.MULTILINE)) == 5
+    assert "items of the past left out" in by_user, "the configuration excludes what was seen"
     items = pq.read_table(next((project.folder / "runs" / "registry").rglob("vocabulary/items.parquet")))
     history = ",".join(items["item_id"].to_pylist()[:3])
-    by_history = ("recommend", "--config", "configs/tiny.yaml", "--history", history, "--k", "7", "--exclude-seen")
+    by_history = ("recommend", "--config", "configs/tiny.yaml", "--history", history, "--k", "7", "--no-exclude-seen")
     shown = project.command(*by_history).stdout
-    assert len(re.findall(r"^│ +\d+ │", shown, re.MULTILINE)) == 7
+    assert len(re.findall(r"^│ +\d+ │", shown, re.MULTILINE)) == 7 and "left out" not in shown
     unknown = project.command("recommend", "--config", "configs/tiny.yaml", "--user", "nobody", code=1)
     assert "nobody" in unknown.stderr
 

@@ -195,7 +195,7 @@ def test_discovery_is_about_new_items_with_the_past_excluded(world: Path, tmp_pa
     assert discovery["systems"]["popularity"]["metrics"]["recall@5"]["value"] == pytest.approx(np.mean(expected))
     assert set(discovery["systems"]) == set(metrics["systems"])
     assert discovery["comparisons"]["popularity"].keys() == metrics["comparisons"]["popularity"].keys()
-    _, excluding = run(world, tmp_path / "excluding", exclude_seen=True)
+    _, excluding = run(world, tmp_path / "excluding", exclude_seen=True, repeats="leave_out")
     assert excluding["discovery"] is None
     for name, system in excluding["systems"].items():
         assert discovery["systems"][name]["metrics"] == system["metrics"]
@@ -269,8 +269,8 @@ def test_an_unreadable_champion_fails_its_check(world: Path, tmp_path: Path, dam
     assert run(world, tmp_path / "ungated", champion=champion, gate=[])[0] == "promote"
 
 
-def test_exclude_seen_is_about_new_items_alone(world: Path, tmp_path: Path) -> None:
-    _, metrics = run(world, tmp_path / "evaluation", exclude_seen=True)
+def test_repeats_that_are_left_out_leave_new_items_alone(world: Path, tmp_path: Path) -> None:
+    _, metrics = run(world, tmp_path / "evaluation", exclude_seen=True, repeats="leave_out")
     rows = pq.read_table(world / "prepared/test").to_pylist()
     left = [number for number, row in enumerate(rows) if set(row["relevant"]) - set(row["seen"])]
     assert 0 < len(left) < len(rows) and metrics["queries"] == len(left) and metrics["exclude_seen"]
@@ -283,6 +283,59 @@ def test_exclude_seen_is_about_new_items_alone(world: Path, tmp_path: Path) -> N
     for example in json.loads((tmp_path / "evaluation/examples.json").read_text()):
         seen = {item["item_id"] for item in example["history"]}
         assert not seen & {item["item_id"] for item in example["recommended"]}
+
+
+def test_repeats_count_as_misses_where_seen_items_are_excluded(world: Path, tmp_path: Path) -> None:
+    """Popularity's figures are counted by hand: every query stays, whatever it asks for, and no repeat is found."""
+    _, metrics = run(world, tmp_path / "evaluation", exclude_seen=True)
+    rows = pq.read_table(world / "prepared/test").to_pylist()
+    items = pq.read_table(world / "prepared/items.parquet").to_pydict()
+    order = np.argsort(-(np.array(items["train_count"]) + items["validation_count"]), kind="stable").tolist()
+    sets = [(set(row["relevant"]), set(row["seen"])) for row in rows]
+    places = [[item in relevant for item in order if item not in seen] for relevant, seen in sets]
+    recall = [sum(hits[:5]) / len(relevant) for hits, (relevant, _) in zip(places, sets, strict=True)]
+    gains = 1 / np.log2(np.arange(2, 7))
+    ndcg = [
+        sum(gains[rank] for rank in np.flatnonzero(hits[:5])) / sum(gains[: len(relevant)])
+        for hits, (relevant, _) in zip(places, sets, strict=True)
+    ]
+    found = metrics["systems"]["popularity"]["metrics"]
+    assert metrics["queries"] == len(rows) and metrics["exclude_seen"] and metrics["discovery"] is None
+    assert found["recall@5"]["value"] == pytest.approx(np.mean(recall))
+    assert found["ndcg@5"]["value"] == pytest.approx(np.mean(ndcg))
+    per_query = pl.read_parquet(tmp_path / "evaluation/per_query.parquet")
+    assert per_query["popularity/recall@5"].to_list() == pytest.approx(recall)
+    of_old = [relevant <= seen for relevant, seen in sets]
+    assert not per_query.filter(of_old).drop("query").sum_horizontal().sum()
+    assert metrics["repeats"] == {
+        "counted": "miss",
+        "queries": sum(of_old),
+        "of_queries": len(rows),
+        "relevant": sum(len(relevant & seen) for relevant, seen in sets),
+        "of_relevant": sum(len(relevant) for relevant, _ in sets),
+    }
+    assert 0 < sum(of_old) < len(rows)
+    best = np.mean([min(len(relevant - seen), 1000) / len(relevant) for relevant, seen in sets])
+    assert metrics["loss"][-1]["ceiling"] == pytest.approx(best)
+    assert metrics["loss"][-1]["end_to_end"] == pytest.approx(best), "all that may be found is found"
+    slices = {name: part["systems"]["two_tower"]["metrics"]["recall@1000"] for name, part in metrics["slices"].items()
+              if name in ("repeated", "new_to_user")}  # fmt: skip
+    assert slices["repeated"]["value"] == 0 and slices["new_to_user"]["value"] == 1
+
+
+def test_without_repeats_both_ways_to_count_them_are_the_same(world: Path, tmp_path: Path, log: Log) -> None:
+    first_time = tmp_path / "world"
+    shutil.copytree(world, first_time)
+    shutil.rmtree(first_time / "prepared")
+    first = {(user, item): time for user, item, time in sorted(log, key=lambda event: -event[2])}
+    events = sorted((*pair, time) for pair, time in first.items())
+    write_prepared(first_time / "prepared", events, items=ITEMS)
+    found = {how: run(first_time, tmp_path / how, exclude_seen=True, repeats=how)[1] for how in ("miss", "leave_out")}
+    for how, metrics in found.items():
+        del metrics["index"]["latency_ms"]
+        counts = metrics.pop("repeats")
+        assert (counts["counted"], counts["queries"], counts["relevant"]) == (how, 0, 0)
+    assert found["miss"] == found["leave_out"] and found["miss"]["queries"] > 10
 
 
 def test_examples_are_readable(world: Path, tmp_path: Path) -> None:
@@ -379,6 +432,10 @@ def test_exact_search_on_a_sample(world: Path, tmp_path: Path) -> None:
     assert loss["exact"] == pytest.approx(sampled["two_tower_exact/recall@5"].mean())
     assert loss["end_to_end"] == pytest.approx(sampled["two_tower/recall@5"].mean())
     assert loss["ceiling"] >= loss["exact"]
+    beside = exact["end_to_end"]["metrics"]
+    assert set(beside) == set(exact["metrics"])
+    assert beside["recall@5"]["value"] == pytest.approx(loss["end_to_end"])
+    assert beside["ndcg@20"]["value"] == pytest.approx(sampled["two_tower/ndcg@20"].mean())
 
 
 def test_without_embeddings_nothing_is_said_of_exact_search(world: Path, tmp_path: Path) -> None:

@@ -511,10 +511,18 @@ def test_recall_table_has_every_system_with_interval_and_the_best_possible(html:
 
 
 def test_exact_search_on_a_sample_is_told(artefacts: Artefacts) -> None:
-    artefacts.metrics["systems"]["two_tower_exact"]["queries"] = 50
+    systems = artefacts.metrics["systems"]
+    systems["two_tower_exact"] |= {"queries": 50, "end_to_end": {"metrics": systems["champion"]["metrics"]}}
+    del artefacts.metrics["discovery"]["systems"]["two_tower_exact"]
+    del artefacts.metrics["users"]["without_good_candidate"]["two_tower_exact"]
     for stage in artefacts.metrics["loss"]:
         stage["queries"] = 50
     text = Page(artefacts.render()).text
+    assert "two_tower_exact (50 of 60 queries) this run, exact search 0.1093" in text
+    assert "two_tower (the same 50 queries) this run, query tower and index 0.1" in text
+    assert "model, exact search 0.2958 0.2898–0.3020 50 of 60 queries" in text[: text.index("Gate checks")]
+    unmarked = re.findall(r"two_tower_exact(?! \(50 of| was measured on 50)", text)
+    assert not unmarked, "in no table and in no picture's legend does it stand as if it were of all queries"
     assert "two_tower_exact was measured on 50 of the queries, evenly spread." in text
     assert "Where recall is lost on 50 of the queries" in text
     assert "by a perfect ranking" not in text  # the ceilings are those of the sample
@@ -524,6 +532,18 @@ def test_a_baseline_that_is_left_out_is_told(artefacts: Artefacts) -> None:
     artefacts.metrics["left_out"] = {"ease": "20,033 items were taken, more than max_items: 20,000"}
     text = Page(artefacts.render()).text
     assert "The baseline ease is left out: 20,033 items were taken, more than max_items: 20,000." in text
+
+
+def test_repeats_that_count_as_misses_are_told(artefacts: Artefacts) -> None:
+    counts = {"queries": 2_027, "of_queries": 30_431, "relevant": 2_027, "of_relevant": 30_431}
+    artefacts.metrics |= {"exclude_seen": True, "repeats": {"counted": "miss", **counts}}
+    artefacts.metrics["loss"][1].update(ceiling=0.6875)
+    text = Page(artefacts.render()).text
+    assert (
+        "2,027 of 30,431 queries ask only for items that the user has had; they count as misses (evaluation.repeats: "
+        "leave_out leaves them out)."
+    ) in text[text.index("test queries ranked") :]
+    assert "since some queries have more than 100 relevant items or ask for items that the user has had" in text
 
 
 def test_loss_is_split_between_model_index_and_reach(artefacts: Artefacts) -> None:

@@ -310,7 +310,10 @@ def test_the_learning_rate_rises_and_falls(plain: Path, warmup: float) -> None:
 
 
 def test_validation_leaves_out_what_was_seen_if_asked(plain: Path) -> None:
-    made = {exclude: trainer(plain, plain_model(dim=4), settings(exclude_seen=exclude)) for exclude in (False, True)}
+    made = {
+        exclude: trainer(plain, plain_model(dim=4), settings(exclude_seen=exclude, repeats="leave_out"))
+        for exclude in (False, True)
+    }
     seen = open_artifact(plain, "prepared_data").table("validation")["seen"].to_pylist()
     relevant = open_artifact(plain, "prepared_data").table("validation")["relevant"].to_pylist()
     assert made[False].data.validation.exclude is None
@@ -323,6 +326,15 @@ def test_validation_leaves_out_what_was_seen_if_asked(plain: Path) -> None:
     assert [[item for item in row if item >= 0] for row in queries.exclude.tolist()] == [past for _, past in new]
     assert len(queries.history) == len(queries.ids) == len(new)
     assert made[True].validate() is not None
+
+
+def test_validation_misses_what_was_seen_as_the_test_does(plain: Path) -> None:
+    queries = trainer(plain, plain_model(dim=4), settings(exclude_seen=True, repeats="miss")).data.validation
+    table = open_artifact(plain, "prepared_data").table("validation")
+    assert [sorted(ours.tolist()) for ours in queries.relevant] == table["relevant"].to_pylist()
+    excluded = [[item for item in row if item >= 0] for row in queries.exclude.tolist()]
+    assert excluded == table["seen"].to_pylist()
+    assert any(set(ours) <= set(past) for ours, past in zip(table["relevant"].to_pylist(), excluded, strict=True))
 
 
 def test_few_validation_queries_are_spread_evenly(plain: Path) -> None:
@@ -538,6 +550,9 @@ def test_recall_without_what_is_excluded() -> None:
     assert recall([3], 1, [0, 1, 2]) == 1
     assert recall([0], 1, [-1]) == recall([0], 1, []) == 1
     assert recall([0, 3], 2, [0]) == 0
+    assert recall([0, 3], 3, [0]) == 0.5, "what is excluded is never found"
+    assert recall([0, 3], 4, [0]) == recall([0, 3], 9, [0]) == 0.5, "even where all candidates count"
+    assert recall([0], 3, [0, 1]) == 0
 
 
 def test_recall_is_the_mean_over_queries_in_any_number_of_blocks() -> None:

@@ -83,6 +83,42 @@ def test_runs_on_the_same_queries_are_compared_in_pairs(tmp_path: Path) -> None:
     assert "better" in text and "1.000" in text
 
 
+def test_rules_for_repeats_that_nobody_has_make_no_difference(tmp_path: Path) -> None:
+    repeats = {"counted": "miss", "relevant": 0}
+    comparison = compare_runs(finished(tmp_path, hits(1)), finished(tmp_path, hits(2), repeats=repeats))
+    assert comparison.metrics[0].difference is not None
+
+
+def figures(value: float) -> dict[str, Any]:
+    figure = {"value": value, "low": 0.0, "high": 1.0}
+    return {"metrics": dict.fromkeys(("recall@10", "recall@100", "mrr@100", "ndcg@10", "map@10"), figure)}
+
+
+def test_every_system_is_shown_in_both_runs_with_the_metrics_that_either_asks_for(tmp_path: Path) -> None:
+    sampled = {**figures(0.625), "queries": 50, "end_to_end": figures(0.5625)}
+    first = finished(
+        tmp_path, hits(1), ks=[10, 100], shown=["ndcg@10"], systems={"two_tower": figures(0.5), "old": figures(0.125)}
+    )
+    second = finished(
+        tmp_path, hits(2), ks=[10, 100], shown=["mrr@100"],
+        systems={"two_tower": figures(0.75), "two_tower_exact": sampled},
+    )  # fmt: skip
+    comparison = compare_runs(first, second)
+    assert comparison.shown == ["recall@10", "recall@100", "ndcg@10", "mrr@100"]
+    assert [(row.system, row.run_id) for row in comparison.systems] == [
+        ("old", first.run_id),
+        ("two_tower", first.run_id),
+        ("two_tower", second.run_id),
+        ("two_tower_exact (50 of 400 queries)", second.run_id),
+        ("two_tower (the same 50 queries)", second.run_id),
+    ]
+    text = shown(comparison)
+    assert "map@10" not in text and "mrr@100" in text and "0.1250" in text and "0.6250" in text
+    write_comparison(comparison, tmp_path / "page.html")
+    page = re.sub(r"<[^>]+>", "", (tmp_path / "page.html").read_text())
+    assert "two_tower_exact (50 of 400 queries)" in page and "map@10" in page
+
+
 def test_the_pairing_makes_the_interval_narrow(tmp_path: Path) -> None:
     """Two runs that differ in few queries differ surely, however much the queries vary among themselves."""
     first, second = hits(1), hits(2, more=0.02)
@@ -99,6 +135,7 @@ def test_the_pairing_makes_the_interval_narrow(tmp_path: Path) -> None:
         ({"first": 5}, "they are other rows of the same prepared data"),
         ({"split": "validation"}, "they have different splits, test and validation"),
         ({"exclude_seen": True}, "they have different rules for what was seen before, False and True"),
+        ({"repeats": {"counted": "miss", "relevant": 4}}, "they count repeats differently, leave_out and miss"),
         ({"systems": {}, "slices": {}, "queries": 0}, "measured none"),
     ],
 )

@@ -149,6 +149,22 @@ def test_a_baseline_that_does_not_fit_is_named_and_with_a_blocking_check_a_run_w
     assert "a run would refuse these logs: evaluation.gate.0: recall@100 above ease blocks promotion, but" in text
 
 
+def test_how_often_users_take_an_item_again_is_noted_with_what_follows(shop, monkeypatch):
+    def noted(*changes):
+        (note,) = [note for note in notes(monkeypatch, shop, *changes) if "exclude_seen" in note]
+        return note
+
+    again = "note: 189 of 266 positive events (71.1%) take an item that their user has had"
+    excluded = "evaluation.exclude_seen=true"
+    assert noted() == f"{again}; with evaluation.exclude_seen: false it may be recommended again"
+    assert "missed (evaluation.repeats: leave_out leaves them out)" in noted(excluded)
+    left_out = noted(excluded, "evaluation.repeats=leave_out")
+    assert left_out.startswith(again) and left_out.endswith("evaluation.repeats leaves them out of the test")
+    once = "data.interactions.repeats=first"
+    assert noted(once) == "note: no user takes an item twice; evaluation.exclude_seen: true is usual then"
+    assert noted(once, excluded) == "note: no user takes an item twice, as evaluation.exclude_seen: true supposes"
+
+
 def said(folder, *settings):
     """What is said within this process, and whether a run would go on."""
     output = io.StringIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,25 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from handmade import DAY, item_ids, random_log, write_prepared, write_version
+from registry_parts import make_parts
 
-from pipelines.recommend import _item_ids, example_query, find_prepared, in_words, recommend_items, recommend_to_all
+from pipelines.recommend import (
+    _item_ids,
+    example_query,
+    excludes_seen,
+    find_prepared,
+    in_words,
+    recommend_items,
+    recommend_to_all,
+)
 from pipelines.runs import Run, list_runs
 from two_tower.artifacts import open_artifact
-from two_tower.config import Beam
+from two_tower.config import Beam, load_config, with_values
 from two_tower.embedding import Recommendations
 from two_tower.errors import DataError, UserError
-from two_tower.registry import Version
+from two_tower.registry import Registry, Version
 
+TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 ITEMS = 40
 IDS = item_ids(ITEMS)
 
@@ -31,7 +42,9 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_prepared(folder / "prepared", [*random_log(users=9, items=ITEMS, events=300), (9, 1, 119 * DAY)], items=ITEMS)
     for seed, name in enumerate(("made", "foreign")):
         vectors = np.random.default_rng(seed).normal(size=(ITEMS, 4)).astype(np.float32)
-        write_version(folder / "versions" / name, vectors, IDS)
+        vocabulary = write_version(folder / "versions" / name, vectors, IDS) / "vocabulary"
+        vocabulary.mkdir()
+        shutil.copyfile(folder / "prepared" / "items.parquet", vocabulary / "items.parquet")
     run = Run.start(folder, name="shop", config_file="shop.yaml", config={})
     run.version = "made"
     run.step("prepare_data").outputs["prepared"] = str(folder / "prepared")
@@ -39,11 +52,13 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recommend(workdir: Path, out: Path, *, version: str = "made", queries: Path | None = None) -> Recommendations:
+def recommend(
+    workdir: Path, out: Path, *, version: str = "made", queries: Path | None = None, exclude_seen: bool = False
+) -> Recommendations:
     asked = Version(version, workdir / "versions" / version, "champion")
     prepared_of = partial(find_prepared, workdir)
     beam = Beam(workers=1)
-    return recommend_to_all(prepared_of, out, version=asked, queries=queries, beam=beam, k=5, exclude_seen=False)
+    return recommend_to_all(prepared_of, out, version=asked, queries=queries, beam=beam, k=5, exclude_seen=exclude_seen)
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -58,6 +73,36 @@ def test_every_user_of_the_run_gets_items(workdir: Path, tmp_path: Path) -> None
     said = in_words(found, k=5)
     assert said.startswith(f"{tmp_path / 'out'}: 10 of 10 queries with up to 5 items; 10 now in ")
     assert in_words(recommend(workdir, tmp_path / "out"), k=5).endswith("; all were there already")
+
+
+def test_what_is_left_out_is_said(workdir: Path, tmp_path: Path) -> None:
+    found = recommend(workdir, tmp_path / "new", exclude_seen=True)
+    assert in_words(found, k=5, exclude_seen=True).endswith("/s; items of the past left out")
+    seen = {row["user_id"]: {IDS[item] for item in row["seen"]}
+            for row in open_artifact(workdir / "prepared", "prepared_data").table("test").to_pylist()}  # fmt: skip
+    assert not any(seen.get(row["user_id"], set()) & set(row["items"]) for row in rows(tmp_path / "new"))
+    asked = {"version": Version("made", workdir / "versions" / "made", "champion"), "user": "u4", "history": None}
+    for exclude in (True, False):
+        table = recommend_items(partial(find_prepared, workdir), **asked, context={}, k=5, exclude_seen=exclude)
+        assert str(table.title).endswith(", items of the past left out") == exclude
+
+
+@pytest.mark.parametrize(
+    ("made_with", "given", "expected"),
+    [(True, None, True), (False, None, False), (None, None, False), (True, False, False), (False, True, True)],
+)
+def test_seen_items_are_left_out_as_the_configuration_given_says_or_else_the_versions(
+    tmp_path: Path, made_with: bool | None, given: bool | None, expected: bool
+) -> None:
+    parts = make_parts(tmp_path / "parts", "a")
+    if made_with is not None:
+        parts["config"] = {**parts["config"], "evaluation": {"exclude_seen": made_with}}
+    registry = Registry(tmp_path / "registry", "shop")
+    registry.promote(**parts)
+    version = registry.champion()
+    assert version is not None
+    config = None if given is None else with_values(load_config(TINY), {"evaluation.exclude_seen": given})
+    assert excludes_seen(version, config=config) == expected
 
 
 def test_a_user_of_a_file_has_the_history_of_the_run(workdir: Path, tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_
 from pydantic_core import PydanticCustomError
 
 from two_tower.config.search import Searched, canonical_search
-from two_tower.contracts import SLICES, FeatureType, GateCheck, Loss, RetrieverSettings, Role
+from two_tower.contracts import (
+    SLICES,
+    FeatureType,
+    GateCheck,
+    Loss,
+    RankingMetric,
+    Repeats,
+    RetrieverSettings,
+    Role,
+)
 from two_tower.settings import AUTO, MANY, Auto, Duration, Seed, Settings, TimeFormat, TimeZone, did_you_mean, one_of
 
 if TYPE_CHECKING:
@@ -647,6 +656,9 @@ class Training(Settings):
     exclude_seen: bool | None = Field(
         None, description="Whether validation leaves out what a user has seen; `evaluation.exclude_seen` if not given."
     )
+    repeats: Repeats | None = Field(
+        None, description="How validation then counts repeats; `evaluation.repeats` if not given."
+    )
     refit: bool = Field(
         True,
         description="Whether the towers are trained anew on training and validation events together once the best "
@@ -757,8 +769,21 @@ class Evaluation(Settings):
     """What is measured on the test queries, and what a version has to reach to be promoted."""
 
     ks: list[Annotated[int, Field(ge=1, le=1_000_000)]] = Field([10, 100, 1000], min_length=1)
+    shown: list[RankingMetric] | None = Field(
+        None,
+        description="The metrics, each with a K of `ks`, that a terminal shows beside recall at every K; if not given "
+        "recall@10, recall@100 and ndcg@10, or at the nearest K that there is.",
+        examples=[["recall@100", "ndcg@10"]],
+    )
     exclude_seen: bool = Field(
-        False, description="Whether items of the query's past are left out, of the results and of what is relevant."
+        False,
+        description="Whether items of the query's past are never recommended, as is usual where nobody takes an item "
+        "twice.",
+    )
+    repeats: Repeats = Field(
+        "miss",
+        description="With `exclude_seen`, what becomes of relevant items that are of the query's past. `miss`: they "
+        "count, and cannot be found. `leave_out`: they do not count, nor do queries that ask for nothing else.",
     )
     baselines: list[AnyBaseline] = []
     slices: list[Annotated[str, Field(pattern=r"^(user|context|item)\.[^=]+$")]] = Field(
@@ -809,8 +834,20 @@ class Evaluation(Settings):
 
     def figures_alone(self) -> Evaluation:
         """The settings that the figures of a single system depend on; the others as they are by default."""
-        own = self.model_dump(mode="json", include={"ks", "exclude_seen", "bootstrap_samples", "confidence", "seed"})
+        names = {"ks", "exclude_seen", "repeats", "bootstrap_samples", "confidence", "seed"}
+        own = self.model_dump(mode="json", include=names)
         return Evaluation.model_validate({**own, "gate": []})
+
+    @model_validator(mode="after")
+    def _shown_is_measured(self) -> Evaluation:
+        for metric in self.shown or ():
+            if int(metric.split("@")[1]) not in self.ks:
+                raise PydanticCustomError(
+                    "not_measured",
+                    "shown asks for {metric}, which is not measured (ks: {ks})",
+                    {"metric": metric, "ks": ", ".join(map(str, self.ks))},
+                )
+        return self
 
     @model_validator(mode="after")
     def _gate_asks_for_what_is_measured(self) -> Evaluation:
@@ -947,9 +984,10 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _validation_counts_what_the_test_counts(self) -> Config:
-        if self.training.exclude_seen is None:
-            training = self.training.model_copy(update={"exclude_seen": self.evaluation.exclude_seen})
-            object.__setattr__(self, "training", training)
+        rules = {name: getattr(self.evaluation, name) for name in ("exclude_seen", "repeats")}
+        missing = {name: rule for name, rule in rules.items() if getattr(self.training, name) is None}
+        if missing:
+            object.__setattr__(self, "training", self.training.model_copy(update=missing))
         return self
 
     @model_validator(mode="after")

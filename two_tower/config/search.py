@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from two_tower.settings import Settings, did_you_mean
 
 SEARCHED_SECTIONS = ("model", "training")
-INCOMPARABLE = ("monitor_k", "exclude_seen", "validation_queries")
+INCOMPARABLE = ("monitor_k", "exclude_seen", "repeats", "validation_queries")
 """Settings of `training` that change what a trial's validation recall means."""
 UNUSED = ("refit", "warm_start")
 """Settings of `training` that no trial tries: the search is on validation, and every trial starts the same way."""

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from two_tower.config import Data, Interactions
-from two_tower.contracts import Bool, Int32, Int64
+from two_tower.contracts import ROLES, Bool, Int32, Int64
 from two_tower.data.notes import Noted
 from two_tower.data.profile import Sketcher
 from two_tower.data.reading import Batch, Unit, read_batches
@@ -127,6 +127,7 @@ def merge_shard(shard_and_files: tuple[int, list[str]], *, job: Job) -> None:
         "rate_limit": int((~allowed).sum()),
         "repeats": int((allowed & ~kept).sum()),
         "kept": len(time),
+        **_repeated(table),
         "first": int(time.min(initial=np.iinfo(np.int64).max)),
         "last": int(time.max(initial=np.iinfo(np.int64).min)),
         "per_day": _per_day(time, table["user"].to_numpy()) if log.columns.time else {},
@@ -265,6 +266,14 @@ def _first_of_repeats(table: pa.Table, allowed: Bool, log: Interactions) -> Bool
         ).filter(pl.Series(allowed))
         first[allowed] = keys.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy()
     return first
+
+
+def _repeated(table: pa.Table) -> dict[str, int]:
+    """How many of the coded events are positive, and how many of these repeat an earlier one's user and item."""
+    positive = table["role"].to_numpy() == ROLES.index("positive")
+    user, item = (table[name].to_numpy()[positive].astype(np.int64) for name in ("user", "item"))
+    pairs = pl.Series(user << 32 | item)
+    return {"positives": len(pairs), "repeated": len(pairs) - pairs.n_unique()}
 
 
 def _per_day(time: Int64, user: Int32) -> dict[int, list[int]]:

@@ -202,12 +202,19 @@ class Comparison:
         figures: dict[str, Any] = self._compared({name: one.measured.metrics for name, one in self._everywhere.items()})
         for name, system in self._systems.items():
             if name not in figures["systems"]:
-                figures["systems"] |= self._compared({name: system.measured.metrics})["systems"]
+                figures["systems"][name] = self._beside_end_to_end(system)
         order = {name: figures["systems"][name] for name in self._systems}
         for name, system in self._systems.items():
             curve = {"k": list(system.measured.curve), "recall": list(system.measured.curve.values())}
             order[name] |= {"kind": system.kind, "queries": len(system.positions), "curve": curve}
         return {**figures, "systems": order}
+
+    def _beside_end_to_end(self, system: System) -> dict[str, Any]:
+        """The figures of a system that was measured on some of the queries, and the challenger's on the same ones."""
+        ours = self._systems[CHALLENGER].measured.metrics
+        same = {name: values[system.positions] for name, values in ours.items()}
+        found = self._compared({EXACT: system.measured.metrics, CHALLENGER: same})["systems"]
+        return {**found[EXACT], "end_to_end": found[CHALLENGER]}
 
     def _compared(self, metrics: Mapping[str, Mapping[str, Float32]]) -> dict[str, Any]:
         """Queries, means with intervals, and the challenger's paired differences on the same resamples.
@@ -249,7 +256,9 @@ class Comparison:
         """By K the recall of a perfect ranking, of exact search and end to end, on the same queries."""
         exact = self._systems.get(EXACT)
         positions = (exact or self._systems[CHALLENGER]).positions
-        sizes = self._queries.relevant_counts()[positions]
+        sizes, findable = (
+            counts[positions] for counts in (self._queries.relevant_counts(), self._queries.findable_counts())
+        )
 
         def recall(system: System, k: int, at: Int64) -> float:
             return float(system.measured.metrics[f"recall@{k}"][at].mean(dtype=np.float64))
@@ -258,7 +267,7 @@ class Comparison:
             {
                 "k": k,
                 "queries": len(positions),
-                "ceiling": float(np.mean(np.minimum(sizes, k) / sizes)),
+                "ceiling": float(np.mean(np.minimum(findable, k) / sizes)),
                 "exact": recall(exact, k, np.arange(len(positions))) if exact else None,
                 "end_to_end": recall(self._systems[CHALLENGER], k, positions),
             }

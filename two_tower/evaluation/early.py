@@ -45,7 +45,7 @@ def check_prepared(
     data = open_artifact(prepared, "prepared_data")
     items = data.table("items.parquet", ["train_count", "available"])
     require_memory(pc.sum(items["available"]).as_py() or 0, model.dim, index=index)
-    queries = Queries.load(data, exclude_seen=evaluation.exclude_seen, split=split)
+    queries = Queries.load(data, exclude_seen=evaluation.exclude_seen, repeats=evaluation.repeats, split=split)
     popularity = ItemPopularity(items["train_count"].to_numpy())
     left_out = _left_out(data, evaluation, split=split)
     _refuse_checks_of(left_out, evaluation)

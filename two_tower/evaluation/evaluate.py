@@ -19,6 +19,7 @@ from two_tower.evaluation import space
 from two_tower.evaluation.comparison import CHALLENGER, CHAMPION, Comparison
 from two_tower.evaluation.gate import run_gate
 from two_tower.evaluation.queries import Queries, Split
+from two_tower.evaluation.shown import default_shown
 from two_tower.evaluation.window import window_of
 
 log = logging.getLogger("two_tower")
@@ -84,9 +85,11 @@ def evaluate(
     metrics: dict[str, Any] = {
         "split": split,
         "ks": sorted(evaluation.ks),
+        "shown": evaluation.shown or default_shown(evaluation.ks),
         "candidates": pc.sum(items["available"]).as_py() or 0,
         "champion_candidates": None,
         "exclude_seen": evaluation.exclude_seen,
+        "repeats": None,
         "confidence": evaluation.confidence,
         "smallest_slice": evaluation.smallest_slice,
         "version": version,
@@ -107,10 +110,11 @@ def evaluate(
         sources["candidate_embeddings"] = embeddings
     measured = None
     try:
-        queries = Queries.load(data, exclude_seen=evaluation.exclude_seen, split=split)
+        queries = Queries.load(data, exclude_seen=evaluation.exclude_seen, repeats=evaluation.repeats, split=split)
     except NoQueries as error:
         log.warning("%s", error)
     else:
+        metrics["repeats"] = queries.repeated
         measured = Comparison(data, items, queries, evaluation, prepared=prepared)
         measured.challenger(query_tower, index, embeddings)
         measured.baselines()

@@ -9,9 +9,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from two_tower.contracts import GateCheck
+from two_tower.contracts import RANKING as RANKING, GateCheck, RankingMetric as RankingMetric
 
-RANKING = ("recall", "hit_rate", "precision", "mrr", "ndcg", "map")
 RECOMMENDED = ("coverage", "novelty", "diversity", "gini", "head", "middle", "tail", "log_count")
 """Figures of what a system recommends, whether it is relevant or not: they have no intervals and no slices."""
 ABOVE_ONE = ("novelty", "diversity", "log_count")
@@ -19,8 +18,6 @@ ABOVE_ONE = ("novelty", "diversity", "log_count")
 DIVERSITY_UP_TO = 100
 """The largest K for which diversity is measured."""
 
-RankingMetric = Annotated[str, Field(pattern=rf"^({'|'.join(RANKING)})@[1-9][0-9]*$", examples=["recall@100"])]
-"""A ranking metric's name with its K, which has to be one of `evaluation.ks`."""
 Metric = Annotated[
     str,
     Field(pattern=rf"^({'|'.join((*RANKING, *RECOMMENDED))})@[1-9][0-9]*$", examples=["recall@100", "coverage@100"]),

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from two_tower.contracts import Bool, Float32, Int32, Int64
+from two_tower.contracts import RANKING, Bool, Float32, Int32, Int64
 from two_tower.evaluation.sets import ItemSets
-
-METRICS = ("recall", "hit_rate", "precision", "mrr", "ndcg", "map")
 
 
 def ranking_metrics(hits: Bool, relevant: Int64, *, ks: Sequence[int]) -> dict[str, Float32]:
@@ -49,7 +47,7 @@ def ranking_metrics(hits: Bool, relevant: Int64, *, ks: Sequence[int]) -> dict[s
         values[f"precision@{k}"] = np.where(relevant > 0, found[:, at] / k, np.nan)
         values[f"hit_rate@{k}"] = np.where(relevant > 0, first <= k, np.nan)
         values[f"mrr@{k}"] = np.where(relevant > 0, np.where(first <= k, 1 / first, 0), np.nan)
-    order = [f"{metric}@{k}" for metric in METRICS for k in ks]
+    order = [f"{metric}@{k}" for metric in RANKING for k in ks]
     return {name: values[name].astype(np.float32) for name in order}
 
 

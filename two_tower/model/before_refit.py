@@ -53,7 +53,7 @@ def measure_before_refit(prepared: str, trained: str, out: str, *, evaluation: E
 
 def _figures(data: ArtifactReader, trained: str, evaluation: Evaluation) -> dict[str, Any] | None:
     try:
-        queries = Queries.load(data, exclude_seen=evaluation.exclude_seen)
+        queries = Queries.load(data, exclude_seen=evaluation.exclude_seen, repeats=evaluation.repeats)
     except NoQueries as error:
         log.warning("%s", error)
         return None

@@ -124,10 +124,15 @@ def load_validation(
         reader: The prepared data.
         network: The towers, for what they read of a query.
         user_ids: `[users + 1]` encoded ids by user number.
-        training: How many queries there may be, and whether what a user has seen takes part.
+        training: How many queries there may be, and what becomes of what a user has seen.
     """
     try:
-        queries = Queries.load(reader, exclude_seen=bool(training.exclude_seen), split="validation")
+        queries = Queries.load(
+            reader,
+            exclude_seen=bool(training.exclude_seen),
+            repeats=training.repeats or "miss",
+            split="validation",
+        )
     except DataError:  # a training goes on without
         return None
     count = min(len(queries), training.validation_queries)

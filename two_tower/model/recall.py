@@ -24,9 +24,10 @@ def exact_recall(
         candidates: `[items, dim]`, by item number.
         relevant: Each query's relevant item numbers, at least one.
         k: How many candidates count.
-        exclude: `[queries, n]` item numbers that do not take part, padded with -1.
+        exclude: `[queries, n]` item numbers that do not take part, padded with -1; relevant ones are missed.
     """
-    if k >= len(candidates):
+    last = len(candidates) - k - 1
+    if last < 0 and exclude is None:
         return 1.0
     recalls = []
     table = tf.constant(candidates)
@@ -36,7 +37,7 @@ def exact_recall(
             out = exclude[start : start + BLOCK]
             rows, columns = np.nonzero(out >= 0)
             scores[rows, out[rows, columns]] = -np.inf
-        left_out = np.partition(scores, len(candidates) - k - 1, axis=1)[:, len(candidates) - k - 1]
+        left_out = np.partition(scores, last, axis=1)[:, last] if last >= 0 else np.full(len(scores), -np.inf)
         for row, items in enumerate(relevant[start : start + BLOCK]):
             recalls.append(float((scores[row, items] > left_out[row]).mean()))
     return float(np.mean(recalls))

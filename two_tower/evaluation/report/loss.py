@@ -30,7 +30,9 @@ def loss_section(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "stages": stages,
         "queries": at["queries"] if at and at["queries"] != metrics["queries"] else None,
         "sentence": _found(at) if at else None,
-        "advice": _advice(next((stage for stage in stages if stage["k"] == main_k(metrics)), None)),
+        "advice": _advice(
+            next((stage for stage in stages if stage["k"] == main_k(metrics)), None), repeats=_missed_repeats(metrics)
+        ),
     }
 
 
@@ -47,7 +49,13 @@ def _found(stage: Mapping[str, Any]) -> str:
     )
 
 
-def _advice(stage: Mapping[str, Any] | None) -> str | None:
+def _missed_repeats(metrics: Mapping[str, Any]) -> bool:
+    """Whether some relevant items cannot be found, as the user has had them."""
+    repeats = metrics.get("repeats") or {"counted": None}
+    return bool(repeats["counted"] == "miss" and repeats["relevant"])
+
+
+def _advice(stage: Mapping[str, Any] | None, *, repeats: bool) -> str | None:
     """Where the rest of the recall went, and what would bring it back."""
     if stage is None:
         return None
@@ -55,7 +63,8 @@ def _advice(stage: Mapping[str, Any] | None) -> str | None:
     parts = [f"{model:.4f} is missed by the model (exact search does not find it either)"]
     parts.append(f"{index:.4f} by the index (exact search finds it)" if index >= 0.00005 else "nothing by the index")
     if reach >= 0.00005:
-        parts.append(f"{reach:.4f} is out of reach, since some queries have more than {k:,} relevant items")
+        had = " or ask for items that the user has had" if repeats else ""
+        parts.append(f"{reach:.4f} is out of reach, since some queries have more than {k:,} relevant items{had}")
     where = (
         "better towers, not a wider search, would raise recall"
         if model >= index

@@ -16,20 +16,19 @@ from two_tower.evaluation.report.systems import (
     measured,
     metric_title,
     ordered_systems,
+    rows_of,
     series_of,
     without_champion,
 )
+from two_tower.evaluation.shown import repeats_in_words
 
 
 def recall_section(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """A table for each metric, recall first, and the curves of recall over K."""
-    systems = ordered_systems(metrics)
-    series = series_of(systems)
-    curves = [
-        (series[name], system["curve"]["k"], system["curve"]["recall"])
-        for name, system in systems.items()
-        if system.get("curve")
-    ]
+    systems, rows = ordered_systems(metrics), rows_of(metrics)
+    drawn = {name: system for name, system in rows.items() if system.get("curve")}
+    series = series_of(drawn)
+    curves = [(series[name], system["curve"]["k"], system["curve"]["recall"]) for name, system in drawn.items()]
     ceilings = {stage["k"]: stage["ceiling"] for stage in metrics["loss"] if stage["queries"] == metrics["queries"]}
     return {
         "queries": metrics["queries"],
@@ -37,7 +36,8 @@ def recall_section(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "champion_candidates": metrics.get("champion_candidates"),
         "exclude_seen": metrics.get("exclude_seen", False),
         "confidence": metrics.get("confidence"),
-        "tables": [metric_table(name, systems, ceilings) for name in _metric_names(systems)],
+        "repeats": repeats_in_words(metrics),
+        "tables": [metric_table(name, rows, ceilings) for name in _metric_names(systems)],
         "curves": plots.recall_curves(curves) if curves else None,
         "samples": [
             {"name": name, "queries": system["queries"]}
@@ -69,7 +69,7 @@ def metric_table(metric: str, systems: Mapping[str, Any], ceilings: Mapping[int,
         for name, system in systems.items()
     ]
     for column in range(len(ks)):
-        cells = [row["cells"][column] for row in rows if row["kind"] != "exact"]
+        cells = [row["cells"][column] for row in rows if row["kind"] not in ("exact", "end_to_end")]
         best = max((cell["value"] for cell in cells if cell["value"] is not None), default=None)
         for cell in cells:
             cell["best"] = len(cells) > 1 and best is not None and cell["value"] == best

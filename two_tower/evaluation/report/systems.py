@@ -7,6 +7,7 @@ from typing import Any
 
 from two_tower.evaluation.figures import main_k as main_k
 from two_tower.evaluation.report import plots
+from two_tower.evaluation.shown import table_rows
 
 METRICS = {
     "recall": ("Recall", "found relevant items ÷ all relevant items of the query"),
@@ -19,6 +20,7 @@ METRICS = {
 KINDS = {
     "challenger": "this run, query tower and index",
     "exact": "this run, exact search",
+    "end_to_end": "this run, query tower and index",
     "champion": "serving now",
     "baseline": "baseline",
 }
@@ -63,6 +65,11 @@ def ordered_systems(metrics: Mapping[str, Any]) -> dict[str, Any]:
         return place, -(measured(item[1]["metrics"].get(key))["value"] or 0)
 
     return dict(sorted(metrics["systems"].items(), key=order))
+
+
+def rows_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The ordered systems, and what stands beside them, by what they are called in tables and pictures."""
+    return dict(table_rows(ordered_systems(metrics), queries=metrics["queries"]))
 
 
 def first_of_kind(systems: Mapping[str, Any], kind: str) -> str | None:

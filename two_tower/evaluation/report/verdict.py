@@ -8,6 +8,7 @@ from typing import Any
 
 from two_tower.evaluation.report.systems import compared_words, first_of_kind, main_k, measured, ordered_systems
 from two_tower.evaluation.report.values import figure, moment
+from two_tower.evaluation.shown import sample_in_words
 
 _DECISIONS = {"promote": ("Promote", "good"), "refuse": ("Refuse", "bad"), "keep": ("Keep", "neutral")}
 _STATUSES = {"passed": ("pass", "good"), "failed": ("fail", "bad"), "skipped": ("skipped", "neutral")}
@@ -66,9 +67,10 @@ def _headlines(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         ("baseline", "best baseline"),
     ):
         name = first_of_kind(systems, kind)
-        value = measured(systems[name]["metrics"].get(key)) if name else measured(None)
+        system = systems[name] if name else {"metrics": {}}
+        value = measured(system["metrics"].get(key))
         if value["value"] is not None:
-            detail = name if kind == "baseline" else None
+            detail = name if kind == "baseline" else sample_in_words(system, queries=metrics["queries"])
             found.append({"label": f"{key.capitalize()}, {label}", "detail": detail, "signed": False, **value})
     difference = metrics["comparisons"].get("champion", {}).get(key)
     if difference:

@@ -1,0 +1,62 @@
+"""What a table of systems shows, in a terminal or on a page: which metrics, a row for what, and what is said below."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+DEFAULT = {"recall": (10, 100), "ndcg": (10,)}
+"""The metrics that are shown if none are asked for, with the K wanted of each."""
+
+
+def nearest_k(ks: Sequence[int], wanted: int) -> int:
+    """The K that is nearest to the wanted one, by their ratio."""
+    return min(ks, key=lambda k: abs(math.log(k / wanted)))
+
+
+def default_shown(ks: Sequence[int]) -> list[str]:
+    """The metrics of `DEFAULT`, each at the nearest K that there is."""
+    names = [f"{name}@{nearest_k(ks, wanted)}" for name, wanteds in DEFAULT.items() for wanted in wanteds]
+    return list(dict.fromkeys(names))
+
+
+def shown_metrics(metrics: Mapping[str, Any]) -> list[str]:
+    """The metrics of a metrics.json that a table shows: recall at every K, then the others of `evaluation.shown`."""
+    ks = metrics["ks"]
+    recalls = [f"recall@{k}" for k in ks]
+    return list(dict.fromkeys([*recalls, *(metrics.get("shown") or default_shown(ks))]))
+
+
+def table_rows(systems: Mapping[str, Any], *, queries: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The systems with what they are called in a table of figures on all `queries`.
+
+    One that was measured on some of the queries says so, and the two towers' figures on the same ones follow.
+    """
+    for name, system in systems.items():
+        sample = sample_in_words(system, queries=queries)
+        yield f"{name} ({sample})" if sample else name, system
+        if beside := system.get("end_to_end"):
+            yield f"two_tower (the same {system['queries']:,} queries)", {"kind": "end_to_end", **beside}
+
+
+def sample_in_words(system: Mapping[str, Any], *, queries: int) -> str | None:
+    """On how many of the `queries` a system was measured; None for all of them."""
+    measured = system.get("queries", queries)
+    return None if measured == queries else f"{measured:,} of {queries:,} queries"
+
+
+def repeats_in_words(metrics: Mapping[str, Any]) -> str | None:
+    """How much of what the queries ask for the user has had, and how it counts; None where that is nothing."""
+    found = metrics.get("repeats")
+    if not found or not found["relevant"]:
+        return None
+    queries = f"{found['queries']:,} of {found['of_queries']:,} queries ask"
+    if found["relevant"] == found["queries"]:
+        what = f"{queries} only for items that the user has had"
+    else:
+        items = f"{found['relevant']:,} of {found['of_relevant']:,} relevant items are items that the user has had"
+        what = f"{items}, and {queries} for nothing else" if found["queries"] else items
+    if found["counted"] == "miss":
+        return f"{what}; they count as misses (evaluation.repeats: leave_out leaves them out)."
+    return f"{what}; they are left out (evaluation.repeats: miss counts them as misses)."
