@@ -73,7 +73,7 @@ def recommend_items(
     found = StoredVersion(version.folder).recommend(query, k, exclude_seen=exclude_seen)
 
     display = [name for name in items.column_names if name.startswith("display.")]
-    less = f", {LEFT_OUT}" if exclude_seen else ""
+    less = f"\n{LEFT_OUT}" if exclude_seen else ""
     table = Table(title=f"{PurePath(version.place).parts[-3]} version {version.id}{less}", title_justify="left")
     if found.unknown_history:
         table.caption = f"passed over, unknown to this version: {some_of(found.unknown_history, most=SHOWN)}"

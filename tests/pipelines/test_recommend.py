@@ -84,7 +84,7 @@ def test_what_is_left_out_is_said(workdir: Path, tmp_path: Path) -> None:
     asked = {"version": Version("made", workdir / "versions" / "made", "champion"), "user": "u4", "history": None}
     for exclude in (True, False):
         table = recommend_items(partial(find_prepared, workdir), **asked, context={}, k=5, exclude_seen=exclude)
-        assert str(table.title).endswith(", items of the past left out") == exclude
+        assert str(table.title).endswith("\nitems of the past left out") == exclude
 
 
 @pytest.mark.parametrize(
