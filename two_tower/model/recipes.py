@@ -27,6 +27,8 @@ REPEATED = 0.2
 """From this share of repeats on, what a user takes again says more than the order in which it was taken."""
 SEQUENCE_STEPS = 1500
 """About how many steps of 1,024 positives a transformer takes to its best validation recall."""
+FEW_EVENTS = 200_000
+"""Below, sets of items are learned better by wider ids; a catalogue to match costs little then."""
 MOST_SCORED_ITEMS = 200_000
 """The catalogue up to which a softmax over all of it fits into the memory of one machine."""
 MOST_SCORES = 5e9
@@ -245,13 +247,14 @@ def _repeats(facts: Facts) -> Values:
 
 
 def _sets(facts: Facts) -> Values:
-    """What belongs to the set of items that a user has."""
+    """What belongs to the set of items that a user has; few events take wider ids and a softer softmax."""
+    few = facts.events < FEW_EVENTS
     return {
         **_ids(facts, steps_per_epoch=45),
-        "model.dim": 128,
+        "model.dim": 512 if few else 128,
         "model.candidate.id_dropout": 0.0,
         "model.query.id_dropout": 0.0,
-        "model.temperature": 0.1,
+        "model.temperature": 0.15 if few else 0.1,
         "training.epochs": 20,
         "training.weight_decay": 0.01,
     }
