@@ -288,7 +288,7 @@ def _systems(runs: Sequence[Run], measured: Sequence[Mapping[str, Any]]) -> list
     rows = [
         SystemRow(name, run.run_id, system["metrics"])
         for run, metrics in zip(runs, measured, strict=True)
-        for name, system in table_rows(metrics.get("systems", {}), queries=metrics.get("queries", 0))
+        for name, system in table_rows(metrics)
     ]
     names = list(dict.fromkeys(row.system for row in rows))
     return sorted(rows, key=lambda row: names.index(row.system))

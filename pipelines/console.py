@@ -128,8 +128,9 @@ def metrics_table(metrics: Mapping[str, Any], *, width: int) -> Table:
     names = shown_metrics(metrics)
     between = _between(names, width=width)
     intervals = f", {round(100 * metrics['confidence'])} % intervals" if between else ""
+    queries = f"{metrics['queries']:,} {metrics.get('split', 'test')} queries"
     table = Table(
-        title=f"{metrics['queries']:,} test queries, {metrics['candidates']:,} candidates{intervals}",
+        title=f"{queries}, {metrics['candidates']:,} candidates{intervals}",
         title_justify="left",
         title_style="bold",
         caption=repeats_in_words(metrics),
@@ -139,7 +140,7 @@ def metrics_table(metrics: Mapping[str, Any], *, width: int) -> Table:
     table.add_column("system", overflow="fold")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for label, system in table_rows(metrics["systems"], queries=metrics["queries"]):
+    for label, system in table_rows(metrics):
         cells = [_cell(name, system["metrics"].get(name), between=between) for name in names]
         table.add_row(label, *cells, style="bold" if label == "two_tower" else "")
     return table

@@ -28,7 +28,6 @@ KIND = "evaluation"
 TRIED = {
     "decision": "try",
     "reason": "Measured on validation queries: nothing is decided, and no test query was read.",
-    "configured": "none",
     "checks": [],
 }
 """The `gate` section of an evaluation on validation queries."""

@@ -28,16 +28,25 @@ def shown_metrics(metrics: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*recalls, *(metrics.get("shown") or default_shown(ks))]))
 
 
-def table_rows(systems: Mapping[str, Any], *, queries: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The systems with what they are called in a table of figures on all `queries`.
+def table_rows(
+    metrics: Mapping[str, Any], *, systems: Mapping[str, Any] | None = None
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The systems of a metrics.json, and the towers before a refit, with what they are called in a table of figures.
 
     One that was measured on some of the queries says so, and the two towers' figures on the same ones follow.
+
+    Args:
+        metrics: The content of metrics.json.
+        systems: Its systems in another order.
     """
-    for name, system in systems.items():
+    queries = metrics.get("queries", 0)
+    for name, system in (metrics.get("systems", {}) if systems is None else systems).items():
         sample = sample_in_words(system, queries=queries)
         yield f"{name} ({sample})" if sample else name, system
         if beside := system.get("end_to_end"):
             yield f"two_tower (the same {system['queries']:,} queries)", {"kind": "end_to_end", **beside}
+    if before_refit := metrics.get("before_refit"):
+        yield "two_tower (before the refit)", {"kind": "before_refit", **before_refit}
 
 
 def sample_in_words(system: Mapping[str, Any], *, queries: int) -> str | None:

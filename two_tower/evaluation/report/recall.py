@@ -22,6 +22,9 @@ from two_tower.evaluation.report.systems import (
 )
 from two_tower.evaluation.shown import repeats_in_words
 
+ASIDE = ("exact", "end_to_end", "before_refit")
+"""The kinds of rows that tell of the two towers once more, and are no systems of their own."""
+
 
 def recall_section(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """A table for each metric, recall first, and the curves of recall over K."""
@@ -32,6 +35,8 @@ def recall_section(metrics: Mapping[str, Any]) -> dict[str, Any]:
     ceilings = {stage["k"]: stage["ceiling"] for stage in metrics["loss"] if stage["queries"] == metrics["queries"]}
     return {
         "queries": metrics["queries"],
+        "split": metrics.get("split", "test"),
+        "before_refit": bool(metrics.get("before_refit")),
         "candidates": metrics["candidates"],
         "champion_candidates": metrics.get("champion_candidates"),
         "exclude_seen": metrics.get("exclude_seen", False),
@@ -69,7 +74,7 @@ def metric_table(metric: str, systems: Mapping[str, Any], ceilings: Mapping[int,
         for name, system in systems.items()
     ]
     for column in range(len(ks)):
-        cells = [row["cells"][column] for row in rows if row["kind"] not in ("exact", "end_to_end")]
+        cells = [row["cells"][column] for row in rows if row["kind"] not in ASIDE]
         best = max((cell["value"] for cell in cells if cell["value"] is not None), default=None)
         for cell in cells:
             cell["best"] = len(cells) > 1 and best is not None and cell["value"] == best

@@ -21,6 +21,7 @@ KINDS = {
     "challenger": "this run, query tower and index",
     "exact": "this run, exact search",
     "end_to_end": "this run, query tower and index",
+    "before_refit": "trained without the validation events, exact search",
     "champion": "serving now",
     "baseline": "baseline",
 }
@@ -69,7 +70,7 @@ def ordered_systems(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def rows_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The ordered systems, and what stands beside them, by what they are called in tables and pictures."""
-    return dict(table_rows(ordered_systems(metrics), queries=metrics["queries"]))
+    return dict(table_rows(metrics, systems=ordered_systems(metrics)))
 
 
 def first_of_kind(systems: Mapping[str, Any], kind: str) -> str | None:

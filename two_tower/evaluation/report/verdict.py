@@ -6,11 +6,23 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from two_tower.evaluation.report.systems import compared_words, first_of_kind, main_k, measured, ordered_systems
+from two_tower.evaluation.report.systems import (
+    compared_words,
+    first_of_kind,
+    main_k,
+    measured,
+    metric_title,
+    ordered_systems,
+)
 from two_tower.evaluation.report.values import figure, moment
 from two_tower.evaluation.shown import sample_in_words
 
-_DECISIONS = {"promote": ("Promote", "good"), "refuse": ("Refuse", "bad"), "keep": ("Keep", "neutral")}
+_DECISIONS = {
+    "promote": ("Promote", "good"),
+    "refuse": ("Refuse", "bad"),
+    "keep": ("Keep", "neutral"),
+    "try": ("Tried", "neutral"),
+}
 _STATUSES = {"passed": ("pass", "good"), "failed": ("fail", "bad"), "skipped": ("skipped", "neutral")}
 _CONFIGURED = {
     "default": "These are the checks of the default gate; evaluation.gate in the configuration replaces them.",
@@ -28,6 +40,7 @@ def verdict_section(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "label": label,
         "tone": tone,
+        "best": best_in_words(metrics),
         "reason": gate.get("reason") or "The gate has not been asked.",
         "version": metrics.get("version"),
         "champion": metrics.get("champion"),
@@ -42,6 +55,31 @@ def verdict_section(metrics: Mapping[str, Any]) -> dict[str, Any]:
             if (count := sum(check["status"] == status for check in checks))
         ],
     }
+
+
+def best_in_words(metrics: Mapping[str, Any]) -> str | None:
+    """Which system has the best recall and what to do where that is a baseline; None where there is none to compare.
+
+    A baseline is better where the paired interval of the difference says so.
+    """
+    key = f"recall@{main_k(metrics)}"
+    systems = {name: of["metrics"][key]["value"] for name, of in metrics["systems"].items() if key in of["metrics"]}
+    baselines = [name for name, of in metrics["systems"].items() if of.get("kind") == "baseline" and name in systems]
+    if not baselines or "two_tower" not in systems:
+        return None
+    best, ours = max(baselines, key=lambda name: systems[name]), systems["two_tower"]
+    metric, theirs = metric_title(key), f"{systems[best]:.4f}"
+    difference = metrics["comparisons"].get(best, {}).get(key)
+    words = compared_words(difference)["words"] if difference else "unclear"
+    if words == "better":
+        return f"The two towers are the best system that was measured: {metric} {ours:.4f}, {best} has {theirs}."
+    if words == "unclear":
+        return f"The two towers and {best} cannot be told apart: {metric} {ours:.4f} and {theirs}."
+    return (
+        f"{best} is the best system that was measured: {metric} {theirs}, the two towers have {ours:.4f}. "
+        "Serve it for now; more events, features of the items or other settings may change that: `two-tower try` "
+        "measures them on validation queries."
+    )
 
 
 def _window(window: Mapping[str, Any] | None) -> dict[str, Any] | None:
