@@ -155,9 +155,10 @@ def try_(
     overrides: Overrides = None,
     no_cache: NoCache = False,
 ) -> None:
-    """Measure settings on the validation queries: the DAG without a refit; nothing is promoted, no test query is read.
+    """Measure settings on validation queries; nothing is promoted.
 
-    Choose settings with it and look at the test figures once, with `run`. Exit codes as for `run`.
+    The DAG runs without a refit, and no test query is read: choose settings with it, and look at the test figures
+    once, with `run`. Exit codes as for `run`.
     """
     from two_tower.config import with_values
 
@@ -470,7 +471,7 @@ def recommend(
 @data_app.command("fetch")
 def data_fetch(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="complete_journey, ml_100k, synthetic, text_search, tiny …")
+        str, typer.Argument(metavar="NAME", help="complete_journey, ml_100k, shop, synthetic, text_search …")
     ],
     out: Annotated[Path, typer.Option(help="The folder that gets a folder NAME.", callback=_folder)] = Path("data"),
     option: Annotated[

@@ -27,9 +27,10 @@ from pipelines.local import run_logged
 from pipelines.runs import Run
 from pipelines.search_picture import draw_search, labels_of
 from pipelines.trial import EPOCH
-from two_tower.artifacts import content_hash, replace_file, write_json
+from two_tower.artifacts import content_hash, open_artifact, replace_file, write_json
 from two_tower.config import Between, Config, canonical_json, merged_yaml, value_at, with_values
-from two_tower.errors import DataError, TrainingError
+from two_tower.errors import ConfigError, DataError, TrainingError
+from two_tower.model import Choice, Facts, choose
 from two_tower.progress import human_seconds
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Search:
     """What is searched: the section `tune`."""
     folder: Path
     prepared: str
+    facts: Facts
+    """What `auto` stands for is chosen by, in every trial as in a run."""
     champion: str
     """The trained towers that every trial starts from, with `training.warm_start`; or empty."""
     study: Study
@@ -99,7 +102,8 @@ class Search:
         storage = JournalStorage(JournalFileBackend(str(journal)))
         earlier = [found.study_name for found in storage.get_all_studies()]
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-        search = cls(config, space, folder / name, data, champion, study, console)
+        facts = Facts.of(open_artifact(data, "prepared_data"))
+        search = cls(config, space, folder / name, data, facts, champion, study, console)
         if name not in earlier:
             for what, origin in origins.items():
                 study.set_user_attr(what, origin)
@@ -188,13 +192,15 @@ class Search:
         state, reason = TrialState.FAIL, ""
         try:
             settings = with_values(self.config, self._values(trial.params))
-            code = self._train(trial, settings, course)
+            code = self._train(trial, choose(settings.model, settings.training, self.facts), course)
             if code == 0:
                 state = TrialState.COMPLETE
             else:
                 reason = course.complaint or f"its process ended with code {code}"
         except ValidationError as error:  # each value fits alone, but not all of them together
             reason = error.errors(include_url=False)[0]["msg"]
+        except ConfigError as error:
+            reason = str(error)
         except _Pruned:
             state = TrialState.PRUNED
         took = time.monotonic() - start
@@ -217,7 +223,7 @@ class Search:
             f"{recall:.4f} in epoch {epoch}{self._standing()}"
         )
 
-    def _train(self, trial: Trial, settings: Config, course: _Course) -> int:
+    def _train(self, trial: Trial, settings: Choice, course: _Course) -> int:
         """Trains in a process of its own, which is killed where the trial is pruned; its exit code."""
         log = self._log(trial)
         request, out = log.with_suffix(".json"), log.with_suffix("")
@@ -276,10 +282,12 @@ class Search:
         return found
 
     def _own_values(self) -> dict[str, Any]:
-        """The configuration's own values, which the first trial has, of the settings whose search has them."""
+        """The configuration's own values, or those that `auto` stands for, of the settings whose search has them."""
         own = {}
+        settled = choose(self.config.model, self.config.training, self.facts)
         for key, searched in self.space.items():
-            value = value_at(self.config, key)
+            section, _, name = key.partition(".")
+            value = value_at(getattr(settled, section), name)
             if not isinstance(searched, Between):
                 if value in searched:
                     own[key] = canonical_json(value)

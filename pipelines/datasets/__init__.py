@@ -12,6 +12,7 @@ from typing import Any
 from pipelines.datasets.complete_journey import copy_complete_journey
 from pipelines.datasets.ml_100k import fetch_ml_100k
 from pipelines.datasets.online_retail import find_online_retail
+from pipelines.datasets.shop import make_shop
 from pipelines.datasets.synthetic import make_synthetic
 from pipelines.datasets.text_search import make_text_search
 from pipelines.datasets.tiny import make_tiny
@@ -26,6 +27,7 @@ KIND = "dataset"
 MAKERS: dict[str, Callable[..., None]] = {
     "complete_journey": copy_complete_journey,
     "ml_100k": fetch_ml_100k,
+    "shop": make_shop,
     "synthetic": make_synthetic,
     "text_search": make_text_search,
     "tiny": make_tiny,

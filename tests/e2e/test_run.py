@@ -120,6 +120,21 @@ def test_an_advisory_baseline_that_does_not_fit_is_a_line_in_the_report(project,
     assert "The baseline ease is left out:" in report and "more than max_items: 100" in report
 
 
+def test_a_trial_measures_on_validation_and_decides_nothing(project, first_run):
+    before = project.champion()
+    said = project.command("try", "configs/tiny.yaml").stdout
+    assert ran(project) == {*ALWAYS, "check_prepared", "evaluate_recall"}
+    run = project.runs()[-1]
+    assert (run["kind"], run["decision"], project.champion()) == ("try", "try", before)
+    assert not run["config"]["training"]["refit"]
+    assert "validation queries" in said and "no test query was read" in said and "next: " in said
+    evaluation = Path(next(step for step in run["steps"] if step["name"] == "evaluate_recall")["outputs"]["evaluation"])
+    metrics = json.loads((evaluation / "metrics.json").read_text())
+    assert metrics["split"] == "validation" and "recent_popularity" in metrics["systems"]
+    report = text_of(project.folder / "runs" / run["run_id"] / "report.html")
+    assert "Tried" in report and "validation queries ranked against" in report
+
+
 def test_one_step_runs_alone_on_an_earlier_runs_artefacts(project, first_run):
     run = project.runs()[0]["run_id"]
     result = project.command("step", "build_index", "configs/tiny.yaml", "--run", run, "--set", "index.kind=exact")

@@ -534,6 +534,53 @@ def test_a_baseline_that_is_left_out_is_told(artefacts: Artefacts) -> None:
     assert "The baseline ease is left out: 20,033 items were taken, more than max_items: 20,000." in text
 
 
+def test_the_towers_before_their_refit_stand_below_and_are_no_rival(artefacts: Artefacts) -> None:
+    before = {"value": 0.9999, "low": 0.99, "high": 1.0}
+    artefacts.metrics["before_refit"] = {"queries": 1728, "metrics": {"recall@10": before, "recall@100": before}}
+    page = artefacts.render()
+    text = Page(page).text
+    assert "two_tower (before the refit) trained without the validation events, exact search 0.9999" in text
+    assert "compare published figures with that row" in text
+    assert "<b>0.9999</b>" not in page
+
+
+def test_the_first_sentence_says_which_system_is_best_and_what_to_do(artefacts: Artefacts) -> None:
+    metrics = artefacts.metrics
+    best = max(
+        (name for name, system in metrics["systems"].items() if system["kind"] == "baseline"),
+        key=lambda name: metrics["systems"][name]["metrics"]["recall@100"]["value"],
+    )
+    compared = metrics["comparisons"][best]["recall@100"]
+
+    def said(low: float, high: float) -> str:
+        compared.update(low=low, high=high)
+        return str(verdict_section(metrics)["best"])
+
+    assert said(0.01, 0.02).startswith("The two towers are the best system that was measured: Recall@100 0.")
+    assert said(-0.01, 0.02).startswith(f"The two towers and {best} cannot be told apart: Recall@100 0.")
+    worse = said(-0.02, -0.01)
+    assert worse.startswith(f"{best} is the best system that was measured: Recall@100 0.")
+    assert "Serve it for now" in worse and "`two-tower try`" in worse
+    assert worse in Page(artefacts.render()).text
+
+
+def test_a_trial_on_validation_queries_decides_nothing(artefacts: Artefacts) -> None:
+    artefacts.metrics["split"] = "validation"
+    artefacts.metrics["gate"] = {"decision": "try", "reason": "Measured on validation queries.", "checks": []}
+    text = Page(artefacts.render()).text
+    assert "Tried" in text and "validation queries ranked against all" in text
+
+
+def test_what_auto_stood_for_is_told_with_the_training(artefacts: Artefacts) -> None:
+    settings = {"model.dim": 128, "model.history": None}
+    artefacts.history["chosen"] = {"recipe": "repeats", "why": "30% repeat an item", "settings": settings}
+    artefacts.history["stopped_early"] = "stopped after epoch 7 of 20"
+    text = Page(artefacts.render()).text
+    assert "since 30% repeat an item." in text and "auto followed the recipe repeats" in text
+    assert "The 2 settings that it stood for" in text and "model.history null" in text
+    assert "Training stopped after epoch 7 of 20." in text
+
+
 def test_repeats_that_count_as_misses_are_told(artefacts: Artefacts) -> None:
     counts = {"queries": 2_027, "of_queries": 30_431, "relevant": 2_027, "of_relevant": 30_431}
     artefacts.metrics |= {"exclude_seen": True, "repeats": {"counted": "miss", **counts}}

@@ -200,6 +200,15 @@ def test_a_refit_trains_on_validation_events_for_as_many_epochs(plain: Path, tmp
     assert sum(name.startswith("tensorboard/") for name in trained.manifest.files) == 2
 
 
+def test_stopping_while_the_learning_rate_is_high_says_what_to_do(plain: Path, tmp_path: Path) -> None:
+    history = run(plain, tmp_path / "high", plain_model(dim=4), settings(learning_rate=1e-9, epochs=30, patience=1))
+    stopped = len(history["epoch"])
+    assert history["stopped_early"].startswith(f"stopped after epoch {stopped} of 30 with the learning rate at ")
+    assert "training.patience" in history["stopped_early"]
+    history = run(plain, tmp_path / "done", plain_model(dim=4), settings(epochs=2, patience=2))
+    assert history["stopped_early"] is None
+
+
 def test_without_a_refit_an_item_of_the_validation_window_is_unknown(plain: Path) -> None:
     made = trainer(plain, plain_model(dim=4), settings())
     assert f"item {LATE}" not in made.network.item_ids

@@ -39,14 +39,16 @@ def table_rows(
         metrics: The content of metrics.json.
         systems: Its systems in another order.
     """
-    queries = metrics.get("queries", 0)
-    for name, system in (metrics.get("systems", {}) if systems is None else systems).items():
+    queries, before_refit = metrics.get("queries", 0), metrics.get("before_refit")
+    ordered = metrics.get("systems", {}) if systems is None else systems
+    ours = [name for name in ordered if name in ("two_tower", "two_tower_exact")]
+    for name, system in ordered.items():
         sample = sample_in_words(system, queries=queries)
         yield f"{name} ({sample})" if sample else name, system
         if beside := system.get("end_to_end"):
             yield f"two_tower (the same {system['queries']:,} queries)", {"kind": "end_to_end", **beside}
-    if before_refit := metrics.get("before_refit"):
-        yield "two_tower (before the refit)", {"kind": "before_refit", **before_refit}
+        if before_refit and name == ours[-1]:
+            yield "two_tower (before the refit)", {"kind": "before_refit", **before_refit}
 
 
 def sample_in_words(system: Mapping[str, Any], *, queries: int) -> str | None:
