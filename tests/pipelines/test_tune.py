@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from pipelines.tune import Search
 from two_tower.artifacts import write_artifact
 from two_tower.config import canonical_json, load_config
 from two_tower.errors import DataError, TrainingError
+from two_tower.model import choose
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 SPACE = {
@@ -77,8 +79,13 @@ class Bench:
 
     def prepare(self, content: str) -> None:
         self.prepared = self.folder / content
-        with write_artifact(self.prepared, "prepared_data") as out:
+        with write_artifact(
+            self.prepared, "prepared_data", config={"interactions": {"columns": {"time": "time"}}}
+        ) as out:
             out.path("rows").write_text(content)
+            sequence = {"user": 0, "items": [0, 1, 2], "targets": [True] * 3}
+            schema = pa.schema({"user": pa.int32(), "items": pa.list_(pa.int32()), "targets": pa.list_(pa.bool_())})
+            out.write_table("train/part-00000.parquet", pa.Table.from_pylist([sequence], schema=schema))
 
     def open(self, *overrides: str, space: dict[str, Any] = SPACE) -> Search:
         self.overrides = [f"tune={canonical_json(space)}", *overrides]
@@ -113,6 +120,16 @@ def test_the_first_trial_has_the_configurations_own_values_and_none_refits(bench
     assert not any(settings["training"]["refit"] for settings in trials.asked)
     assert all(0.001 <= rate <= 0.1 for rate in trials.rates)
     assert {len(settings["model"]["candidate"]["hidden"]) for settings in trials.asked} <= {0, 1}
+
+
+def test_what_is_auto_stands_for_what_it_would_in_a_run(bench: Bench, trials: Trials) -> None:
+    space = {"training.learning_rate": {"low": 0.0005, "high": 0.1, "log": True}, "model.dim": [32, 128]}
+    search = bench.search(2, "model.history=auto", "training.learning_rate=auto", "model.dim=auto", space=space)
+    recipe = choose(search.config.model, search.config.training, search.facts)
+    assert recipe.recipe == "sequences"
+    assert trials.rates[0] == recipe.training.learning_rate == 0.002
+    assert [settings["model"]["history"]["type"] for settings in trials.asked] == ["transformer", "transformer"]
+    assert trials.asked[0]["model"]["dim"] == recipe.model.dim == 128
 
 
 def test_a_search_goes_on_where_it_stopped_as_if_it_had_not(bench: Bench, trials: Trials, tmp_path: Path) -> None:
@@ -235,8 +252,9 @@ def test_the_best_trial_becomes_a_configuration_of_its_own(bench: Bench, trials:
     assert best.training.learning_rate == max(trials.rates)
     assert best.training.refit and best.training.epochs == 2 and not best.tune
     winner = trials.asked[trials.rates.index(max(trials.rates))]
-    assert best.model.model_dump(mode="json") == winner["model"]
-    assert {**best.training.model_dump(mode="json"), "refit": False} == winner["training"]
+    run = choose(best.model, best.training, search.facts)
+    assert run.model.model_dump(mode="json") == winner["model"]
+    assert {**run.training.model_dump(mode="json"), "refit": False} == winner["training"]
     assert TINY.read_bytes() == before
     assert (path.parent / "search.png").read_bytes().startswith(b"\x89PNG")
     assert "the best trials" in bench.said and f"{max(trials.rates):.4g}" in bench.said
