@@ -8,8 +8,9 @@
 The steps are those of the DAG on `configs/DATASET.yaml`; the figures come from the exported SavedModels with exact
 search over all candidates, the baselines are those of `evaluation.baselines` with the settings stored there. With
 `--seeds` the figures are means, `spread` holds their standard deviations, and baselines and paired comparisons belong
-to the first seed. `mrr` is that of the longest list. With `--out`, prepared data and trained towers are kept there and
-used again by whatever has the same inputs, settings and code.
+to the first seed. `before_refit` has the figures of the weights that validation chose, before the refit: published
+models are to be compared with those. `mrr` is that of the longest list. With `--out`, prepared data and trained towers
+are kept there and used again by whatever has the same inputs, settings and code.
 """
 
 from __future__ import annotations
@@ -202,7 +203,8 @@ def measure_row(
         trained, seconds = train_once(config, prepared, out, seed=seed)
         metrics = run_version(config, prepared, trained, out / "version", split=split, baselines=not first)
         first = first or metrics
-        rows.append({**row_of(metrics, "two_tower"), "train_seconds": round(seconds, 1)})
+        before = metrics["before_refit"] and named_figures(metrics["before_refit"]["metrics"])
+        rows.append({**row_of(metrics, "two_tower"), "before_refit": before, "train_seconds": round(seconds, 1)})
         say(f"seed {seed}: {json.dumps(rows[-1])}")
         gc.collect()
     mean = combined(rows, statistics.fmean)
@@ -269,7 +271,7 @@ def run_version(
     from two_tower.embedding import embed
     from two_tower.evaluation import evaluate
     from two_tower.index import build_index
-    from two_tower.model import export_candidate_tower, export_query_tower
+    from two_tower.model import export_candidate_tower, export_query_tower, measure_before_refit
 
     shutil.rmtree(folder, ignore_errors=True)
     candidate_tower, embeddings, query_tower, index, evaluation = (
@@ -280,6 +282,9 @@ def run_version(
     export_query_tower(trained, embeddings, query_tower)
     build_index(embeddings, index, index=config.index)
     settings = config.evaluation if baselines else config.evaluation.model_copy(update={"baselines": []})
+    before_refit = folder / "before_refit" if config.training.refit else None
+    if before_refit:
+        measure_before_refit(prepared, trained, before_refit, evaluation=settings.figures_alone())
     evaluate(
         prepared,
         query_tower,
@@ -289,6 +294,7 @@ def run_version(
         evaluation=settings,
         version="benchmark",
         champion=champion,
+        before_refit=before_refit,
         split=split,
     )
     metrics: dict[str, Any] = open_artifact(evaluation, "evaluation").json("metrics.json")
@@ -320,7 +326,11 @@ def row_of(metrics: Mapping[str, Any], system: str) -> dict[str, Any]:
 
 def figures_of(part: Mapping[str, Any], system: str) -> dict[str, float]:
     """What a part of metrics.json (the whole, `discovery` or a slice) says of a system."""
-    measured = part["systems"].get(system, {"metrics": {}})["metrics"]
+    return named_figures(part["systems"].get(system, {"metrics": {}})["metrics"])
+
+
+def named_figures(measured: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a row, of a system's metrics."""
     return {name: measured[metric]["value"] for name, metric in FIGURES.items() if metric in measured}
 
 

@@ -13,9 +13,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.evaluate import difference_text, main_k, ordered_slices, probability_text, slice_label, verdict_of
+from pipelines.evaluate import difference_text, ordered_slices, probability_text, slice_label, verdict_of
 from pipelines.versions import number_text
-from two_tower.evaluation import shown_metrics, table_rows
+from two_tower.evaluation import main_k, shown_metrics, table_rows
 from two_tower.progress import human_seconds
 
 if TYPE_CHECKING:

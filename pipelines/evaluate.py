@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from two_tower.errors import ArtifactError, ConfigError, RegistryError
-from two_tower.evaluation import nearest_k, shown_metrics
+from two_tower.evaluation import main_k, shown_metrics
 
 if TYPE_CHECKING:
     from pipelines.runs import Run
@@ -199,12 +199,6 @@ def slices_table(metrics: Mapping[str, Any], *, against: Version | None) -> Tabl
         few = "too few queries to judge" if found["too_small"] else ""
         table.add_row(slice_label(name, found), f"{found['queries']:,}", *cells, few or verdict_of(paired))
     return table
-
-
-def main_k(metrics: Mapping[str, Any]) -> int:
-    """The K of the figures that stand alone: the one nearest to 100."""
-    ks: list[int] = metrics["ks"]
-    return nearest_k(ks, 100)
 
 
 def ordered_slices(slices: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:

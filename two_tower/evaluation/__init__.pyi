@@ -12,7 +12,7 @@ from .queries import Queries as Queries
 from .report import write_failure_page as write_failure_page, write_report as write_report
 from .sets import ItemSets as ItemSets
 from .shown import (
-    nearest_k as nearest_k,
+    main_k as main_k,
     repeats_in_words as repeats_in_words,
     shown_metrics as shown_metrics,
     table_rows as table_rows,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
@@ -90,12 +89,6 @@ def recall_only(metric: str) -> None:
 def on(slice_name: str | None) -> str:
     """The words that name a slice behind a metric; none for all queries."""
     return "" if slice_name is None else f" on {slice_name}"
-
-
-def main_k(metrics: Mapping[str, Any]) -> int:
-    """The K of the figures that stand alone: the one nearest to 100."""
-    ks: list[int] = metrics.get("ks") or [100]
-    return min(ks, key=lambda k: abs(math.log(k / 100)))
 
 
 def figure(metrics: Mapping[str, Any], system: str, metric: str, *, slice_name: str | None = None) -> float:

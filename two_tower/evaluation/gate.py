@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from two_tower.contracts import CheckResult, GateCheck
-from two_tower.evaluation.figures import LeftOut, TooFewQueries, main_k
+from two_tower.evaluation.figures import LeftOut, TooFewQueries
+from two_tower.evaluation.shown import main_k
 
 
 class WindowAfterTraining(GateCheck):

@@ -15,6 +15,11 @@ def nearest_k(ks: Sequence[int], wanted: int) -> int:
     return min(ks, key=lambda k: abs(math.log(k / wanted)))
 
 
+def main_k(metrics: Mapping[str, Any]) -> int:
+    """The K of the figures that stand alone: the one nearest to 100."""
+    return nearest_k(metrics.get("ks") or [100], 100)
+
+
 def default_shown(ks: Sequence[int]) -> list[str]:
     """The metrics of `DEFAULT`, each at the nearest K that there is."""
     names = [f"{name}@{nearest_k(ks, wanted)}" for name, wanteds in DEFAULT.items() for wanted in wanteds]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from two_tower.evaluation.figures import main_k as main_k
 from two_tower.evaluation.report import plots
-from two_tower.evaluation.shown import table_rows
+from two_tower.evaluation.shown import main_k as main_k, table_rows
 
 METRICS = {
     "recall": ("Recall", "found relevant items ÷ all relevant items of the query"),
