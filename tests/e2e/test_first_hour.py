@@ -19,6 +19,9 @@ PAGE = (ROOT / "docs" / "quickstart.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
+LEFT_OUT = "evaluation.repeats=leave_out"
+
+
 def shape(line: str) -> str:
     """A line without what differs from run to run: numbers, ids, borders of tables and how far the columns stand."""
     line = re.sub(r"[┃│┏┓┡┩└┘━─┳╇┻┴┼┬]+", " ", line)
@@ -55,6 +58,31 @@ def test_the_quickstart_is_what_a_new_user_sees(tmp_path):
     assert metrics["before_refit"]["queries"] == metrics["queries"]
     history = json.loads(next(tmp_path.glob("runs/artifacts/*/train-towers/trained/history.json")).read_text())
     assert history["chosen"]["recipe"] == "sequences"
+
+
+def test_targets_that_users_have_had_are_told_and_count_as_misses(tmp_path):
+    project = Project(tmp_path)
+    project.command("data", "shop")
+    (config,) = [text for kind, text in BLOCKS if kind == "yaml"]
+    (tmp_path / "configs" / "shop.yaml").write_text(config)
+    orders = tmp_path / "data" / "shop" / "orders.csv"
+    first = {}
+    for line in orders.read_text().splitlines()[1:]:
+        customer, sku, _ = line.split(",")
+        first.setdefault(customer, sku)
+    again = [(customer, sku) for customer, sku in list(first.items())[:100]]
+    with orders.open("a") as log:  # what validates and what tests of a hundred customers
+        log.writelines(f"{who},{what},2024-07-0{day} 10:00:00.000000Z\n" for day in (1, 2) for who, what in again)
+    checked = project.command("data", "check", "configs/shop.yaml").stdout
+    assert re.search(
+        r"^note: 200 of 30,200 positive events \(0\.7%\) take an item that their user has had", checked, re.M
+    )
+    quick = ("--set", "training.epochs=1", "--set", "training.repeats=miss", "--set", "evaluation.baselines=[]")
+    said = " ".join(project.command("try", "configs/shop.yaml", *quick).stdout.split())
+    assert "100 of 1,500 queries ask only for items that the user has had; they count as misses" in said
+    assert metrics_of(project, "runs")["queries"] == 1500
+    said = " ".join(project.command("try", "configs/shop.yaml", *quick, "--set", LEFT_OUT).stdout.split())
+    assert metrics_of(project, "runs")["queries"] == 1400 and "they are left out" in said
 
 
 def test_a_trial_has_the_same_figures_whatever_is_in_the_test_window(tmp_path):
