@@ -104,5 +104,5 @@ def test_a_trial_has_the_same_figures_whatever_is_in_the_test_window(tmp_path):
     project.command("try", "configs/tiny.yaml", *settings, "--workdir", "after")
     before, after = (metrics_of(project, workdir) for workdir in ("before", "after"))
     assert before["split"] == after["split"] == "validation"
-    for section in ("systems", "comparisons", "slices", "popularity", "loss", "queries", "candidates"):
+    for section in ("systems", "comparisons", "slices", "loss", "queries", "candidates"):
         assert before[section] == after[section], section
