@@ -53,7 +53,7 @@ def test_the_quickstart_is_what_a_new_user_sees(tmp_path):
             assert line == "..." or shape(line) in printed, f"{command}: {line!r} is not in\n{said}"
     assert commands == 5
     metrics = metrics_of(project, "runs")
-    assert project.champion() == metrics["version"]
+    assert project.champion(name="shop") == metrics["version"]
     assert all(compared["recall@100"]["low"] > 0 for compared in metrics["comparisons"].values())
     assert metrics["before_refit"]["queries"] == metrics["queries"]
     history = json.loads(next(tmp_path.glob("runs/artifacts/*/train-towers/trained/history.json")).read_text())

@@ -200,7 +200,7 @@ def test_broken_rows_are_set_aside_and_counted_in_the_report(project):
     (path,) = (project.folder / "data" / "tiny").glob("interactions*.parquet")
     folder = project.folder / "data" / "broken"
     folder.mkdir(exist_ok=True)
-    for table in path.parent.glob("*"):
+    for table in path.parent.glob("*.parquet"):
         if not table.name.startswith("interactions"):
             (folder / table.name).write_bytes(table.read_bytes())
     pc.write_csv(pq.read_table(path), folder / "interactions.csv")

@@ -44,9 +44,10 @@ PACKAGES = {"libgomp1": "libgomp.so.1"}
 
 SETTINGS = (
     "index.kind=scann",
+    "training.refit=true",
     'evaluation.baselines=[{"type": "recent_popularity"}, {"type": "ials"}, {"type": "item_item"}]',
 )
-"""Beyond configs/tiny.yaml, so that the packages that it does without are needed."""
+"""Beyond configs/tiny.yaml, so that the steps and the packages that it does without are needed."""
 
 
 def python_of(image, target: str, folder: Path) -> str:

@@ -564,7 +564,7 @@ def test_the_dag_runs_to_promotion_with_all_in_the_bucket(tmp_path, tmp_path_fac
         bucket._client.cache_clear()
         upload(data, names, "gs://shop-bucket/kfp/data/tiny")
         backend = KubeflowBackend(environment.kubeflow, host=cloud.url)
-        sent = make_submission(TINY, environment, backend="kubeflow")
+        sent = make_submission(TINY, environment, ["training.refit=true"], backend="kubeflow")  # with every step
         run = follow(backend, backend.submit(sent), Console())
         assert run.state == "finished", run.errors
         assert {step.state for step in run.steps if step.name != "keep_refused"} == {"ran"}

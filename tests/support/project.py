@@ -67,9 +67,9 @@ class Project:
         """The newest run's state by step."""
         return {step["name"]: step["state"] for step in self.runs(workdir)[-1]["steps"]}
 
-    def champion(self, workdir: str = "runs") -> str | None:
-        """The id that the alias names."""
-        path = self.folder / workdir / "registry" / "tiny" / "champion.json"
+    def champion(self, workdir: str = "runs", *, name: str = "tiny") -> str | None:
+        """The id that the alias of a configuration's registry names."""
+        path = self.folder / workdir / "registry" / name / "champion.json"
         return json.loads(path.read_text())["version"] if path.is_file() else None
 
 
