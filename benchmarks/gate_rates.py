@@ -4,11 +4,13 @@
     python benchmarks/gate_rates.py --set training.refit=false   # a faster training, the same for all
     python benchmarks/gate_rates.py --quick                      # small towers, three trainings, to see that it runs
 
-`configs/ml_100k.yaml` is trained with the seed that it has: that is the champion. Trained again with ten other seeds,
-it gives versions that differ from it by nothing but chance; trained for two epochs, versions that are worse. Each is
-exported, embedded, searched exactly and compared with the champion on the same test queries, by the product's own
-steps, and the gate that a configuration without `gate` has decides. The baselines are left out: their checks advise
-only. A champion that chance has made better or worse than most shifts the rate for all ten.
+`configs/ml_100k.yaml` is trained with the seed that it has, and again with ten others, which gives eleven versions that
+differ by nothing but chance; trained for two epochs, it gives versions that are worse. Each is exported, embedded,
+searched exactly and measured on the same test queries by the product's own steps. The comparison of the default gate
+then decides on them by its own functions: `nights` takes the versions one after the other, each against the champion of
+its time, which it replaces if it passes, as a nightly retraining does; `pairs` holds each of the equal versions against
+each other one, so that the luck of a single champion decides nothing; `two_epochs` those of two epochs against each of
+the equal ones.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -29,11 +32,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import numpy as np  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
 from quality import prepare_once, run_version, say, train_once  # noqa: E402
 from quality_inputs import find_inputs  # noqa: E402
 
 from two_tower.config import Config, load_config  # noqa: E402
+from two_tower.contracts import Float32  # noqa: E402
 from two_tower.errors import UserError  # noqa: E402
+from two_tower.evaluation import paired_difference, resampled_means  # noqa: E402
 
 CONFIG = ROOT / "configs" / "ml_100k.yaml"
 FIXED = ["evaluation.gate=null", "evaluation.baselines=[]", "evaluation.examples=0", "index.kind=exact"]
@@ -45,28 +52,39 @@ QUICK = [
 
 
 def main() -> None:
-    """Trains the champion and its challengers and prints how many the gate let through."""
+    """Trains the versions and prints how many of them the default gate lets through."""
     options = parse()
     overrides = [*FIXED, *(QUICK if options.quick else []), *options.overrides]
     with tempfile.TemporaryDirectory() as temporary:
         out = (options.out or Path(temporary)).resolve()
         out.mkdir(parents=True, exist_ok=True)
         try:
-            champion = Champion.begin(load_config(CONFIG, overrides), out)
-            equal = [champion.challenged_by(champion.config, seed=seed) for seed in range(1, options.equal + 1)]
+            config = load_config(CONFIG, overrides)
+            inputs = find_inputs(config, ROOT / "data", out, quick=False, cold=0.0, validation=False)
+            prepared = prepare_once(config, inputs, out)
+            seeds = [config.training.seed, *range(1, options.equal + 1)]
+            equal = [trained_version(config, prepared, out, seed=seed) for seed in seeds]
             hasty = load_config(CONFIG, [*overrides, TWO_EPOCHS])
-            two_epochs = [champion.challenged_by(hasty, seed=seed) for seed in range(1, options.two_epochs + 1)]
+            worse = [trained_version(hasty, prepared, out, seed=seed) for seed in range(1, options.two_epochs + 1)]
         except UserError as error:
             raise SystemExit(str(error)) from error
+    gate = config.evaluation.checks[0]
+    nights, champion = [], equal[0]
+    for version in equal[1:]:
+        found = gate.check(compared(config, champion, version))
+        say(f"night of seed {version.seed}, against seed {champion.seed}: {found.status}: {found.reason}")
+        nights.append(found.status == "passed")
+        champion = version if nights[-1] else champion
+    pairs = [passes(config, a, b) for a, b in itertools.permutations(equal, 2)]
+    hasty_pairs = [passes(config, a, b) for a, b in itertools.product(equal, worse)]
     figures = {
-        "passed": sum(found["decision"] == "promote" for found in equal),
-        "of": len(equal),
-        "two_epochs_passed": sum(found["decision"] == "promote" for found in two_epochs),
-        "two_epochs": len(two_epochs),
-        "champion": champion.recall,
-        "equal_versions": equal,
-        "two_epoch_versions": two_epochs,
-        "queries": champion.queries,
+        "nights": {"passed": sum(nights), "of": len(nights)},
+        "pairs": {"passed": sum(pairs), "of": len(pairs)},
+        "two_epochs": {"passed": sum(hasty_pairs), "of": len(hasty_pairs)},
+        "metric": metric_of(config),
+        "equal_versions": {version.seed: round(version.mean, 4) for version in equal},
+        "two_epoch_versions": {version.seed: round(version.mean, 4) for version in worse},
+        "queries": len(equal[0].values),
         "quick": options.quick,
         "settings": options.overrides,
         "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "numpy")}
@@ -93,51 +111,55 @@ def parse() -> argparse.Namespace:
 
 
 @dataclass(frozen=True)
-class Champion:
-    """The champion, exported to `out/champion`."""
+class Version:
+    """A training's metric on the test queries."""
 
-    config: Config
-    prepared: Path
-    out: Path
-    metric: str
+    seed: int
+    values: Float32
+    """`[queries]`."""
+
+    @property
+    def mean(self) -> float:
+        """Over the queries."""
+        return float(self.values.mean(dtype=np.float64))
+
+
+def metric_of(config: Config) -> str:
     """What the default gate compares."""
-    recall: float
-    """The champion's."""
-    queries: int
+    return str(config.evaluation.checks[0].model_dump()["metric"])
 
-    @classmethod
-    def begin(cls, config: Config, out: Path) -> Champion:
-        """Trains and exports the champion.
 
-        Raises:
-            DataError: The data set is not there.
-        """
-        inputs = find_inputs(config, ROOT / "data", out, quick=False, cold=0.0, validation=False)
-        prepared = prepare_once(config, inputs, out)
-        trained, _ = train_once(config, prepared, out, seed=config.training.seed)
-        metrics = run_version(config, prepared, trained, out / "champion", split="test", baselines=True)
-        metric = str(config.evaluation.checks[0].model_dump()["metric"])
-        recall = metrics["systems"]["two_tower"]["metrics"][metric]["value"]
-        say(f"the champion, seed {config.training.seed}: {metric} {recall:.4f} on {metrics['queries']} queries")
-        return cls(config, prepared, out, metric, recall, metrics["queries"])
+def trained_version(config: Config, prepared: Path, out: Path, *, seed: int) -> Version:
+    """Trains with a seed, exports and measures."""
+    trained, seconds = train_once(config, prepared, out, seed=seed)
+    run_version(config, prepared, trained, out / "version", split="test", baselines=True)
+    table = pq.read_table(out / "version" / "evaluation" / "per_query.parquet")
+    metric = metric_of(config)
+    version = Version(seed, table[f"two_tower/{metric}"].to_numpy())
+    say(f"seed {seed}, at most {config.training.epochs} epochs, {seconds:.0f} s: {metric} {version.mean:.4f}")
+    gc.collect()
+    return version
 
-    def challenged_by(self, config: Config, *, seed: int) -> dict[str, Any]:
-        """What the gate says of a training: its decision, and the recall's paired difference from the champion's."""
-        trained, seconds = train_once(config, self.prepared, self.out, seed=seed)
-        metrics = run_version(
-            config, self.prepared, trained, self.out / "version", split="test", baselines=True,
-            champion=self.out / "champion",
-        )  # fmt: skip
-        gc.collect()
-        gate = metrics["gate"]
-        say(f"seed {seed}, at most {config.training.epochs} epochs, {seconds:.0f} s: {gate['reason']}")
-        say("\n".join(f"  {check['status']}: {check['name']}: {check['reason']}" for check in gate["checks"]))
-        return {
-            "seed": seed,
-            "decision": gate["decision"],
-            self.metric: metrics["systems"]["two_tower"]["metrics"][self.metric]["value"],
-            **metrics["comparisons"]["champion"][self.metric],
-        }
+
+def compared(config: Config, champion: Version, challenger: Version) -> dict[str, Any]:
+    """What of metrics.json the comparison with the champion reads."""
+    evaluation = config.evaluation
+    values = np.stack([challenger.values, champion.values], axis=1)
+    ours, theirs = resampled_means(values, samples=evaluation.bootstrap_samples, seed=evaluation.seed).T
+    difference = challenger.mean - champion.mean
+    found = paired_difference(ours, theirs, difference=difference, confidence=evaluation.confidence)
+    return {
+        "version": "challenger",
+        "champion": "champion",
+        "champion_error": None,
+        "confidence": evaluation.confidence,
+        "comparisons": {"champion": {metric_of(config): found}},
+    }
+
+
+def passes(config: Config, champion: Version, challenger: Version) -> bool:
+    """Whether the default gate's comparison lets the challenger through."""
+    return config.evaluation.checks[0].check(compared(config, champion, challenger)).status == "passed"
 
 
 if __name__ == "__main__":

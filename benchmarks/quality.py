@@ -261,12 +261,8 @@ def run_version(
     *,
     split: Any,
     baselines: bool,
-    champion: Path | None = None,
 ) -> dict[str, Any]:
-    """The metrics of trained towers, exported, embedded and searched exactly.
-
-    `champion` is the folder that other towers were exported to in this way; they are measured on the same queries.
-    """
+    """The metrics of trained towers, exported, embedded and searched exactly."""
     from two_tower.artifacts import open_artifact
     from two_tower.embedding import embed
     from two_tower.evaluation import evaluate
@@ -293,7 +289,6 @@ def run_version(
         evaluation,
         evaluation=settings,
         version="benchmark",
-        champion=champion,
         before_refit=before_refit,
         split=split,
     )
