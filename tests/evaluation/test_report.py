@@ -560,7 +560,7 @@ def test_the_first_sentence_says_which_system_is_best_and_what_to_do(artefacts: 
     assert said(-0.01, 0.02).startswith(f"The two towers and {best} cannot be told apart: Recall@100 0.")
     worse = said(-0.02, -0.01)
     assert worse.startswith(f"{best} is the best system that was measured: Recall@100 0.")
-    assert "Serve it for now" in worse and "`two-tower try`" in worse
+    assert "Serve it for now" in worse and "two-tower try measures" in worse
     assert worse in Page(artefacts.render()).text
 
 

@@ -77,7 +77,7 @@ def best_in_words(metrics: Mapping[str, Any]) -> str | None:
         return f"The two towers and {best} cannot be told apart: {metric} {ours:.4f} and {theirs}."
     return (
         f"{best} is the best system that was measured: {metric} {theirs}, the two towers have {ours:.4f}. "
-        "Serve it for now; more events, features of the items or other settings may change that: `two-tower try` "
+        "Serve it for now; more events, features of the items or other settings may change that: two-tower try "
         "measures them on validation queries."
     )
 
