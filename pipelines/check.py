@@ -203,9 +203,11 @@ def _print_verdict(prepared: Prepared, profile: dict[str, Any], config: Config, 
 def _later_refusal(prepared: Prepared, config: Config, console: Console) -> str:
     """Why a run would end before the training although the logs are good; names the baselines that would not fit."""
     from two_tower.evaluation import check_prepared
+    from two_tower.model import settled
 
     try:
-        left_out = check_prepared(prepared.folder, model=config.model, index=config.index, evaluation=config.evaluation)
+        model = settled(str(prepared.folder), model=config.model).model
+        left_out = check_prepared(prepared.folder, model=model, index=config.index, evaluation=config.evaluation)
     except UserError as error:
         return str(error)
     for name, why in left_out.items():

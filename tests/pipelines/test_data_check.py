@@ -149,6 +149,14 @@ def test_a_baseline_that_does_not_fit_is_named_and_with_a_blocking_check_a_run_w
     assert "a run would refuse these logs: evaluation.gate.0: recall@100 above ease blocks promotion, but" in text
 
 
+def test_an_index_that_does_not_fit_is_told_with_the_width_that_auto_stands_for(shop, monkeypatch):
+    monkeypatch.chdir(shop)
+    text, fine = said(shop, "index.target.memory_gb=1e-7")
+    assert not fine and "index.target.memory_gb: 11 vectors of width 256 need at least" in text
+    text, fine = said(shop, "model.history={type: transformer, heads: 3}")
+    assert not fine and "a run would refuse these logs: model: history.heads: 3 heads do not divide dim 128" in text
+
+
 def test_how_often_users_take_an_item_again_is_noted_with_what_follows(shop, monkeypatch):
     monkeypatch.chdir(shop)
 
