@@ -63,20 +63,19 @@ def best_in_words(metrics: Mapping[str, Any]) -> str | None:
     A baseline is better where the paired interval of the difference says so.
     """
     key = f"recall@{main_k(metrics)}"
-    systems = {name: of["metrics"][key]["value"] for name, of in metrics["systems"].items() if key in of["metrics"]}
-    baselines = [name for name, of in metrics["systems"].items() if of.get("kind") == "baseline" and name in systems]
-    if not baselines or "two_tower" not in systems:
+    systems = ordered_systems(metrics)
+    own, best = (first_of_kind(systems, kind) for kind in ("challenger", "baseline"))
+    if not own or not best:
         return None
-    best, ours = max(baselines, key=lambda name: systems[name]), systems["two_tower"]
-    metric, theirs = metric_title(key), f"{systems[best]:.4f}"
+    metric, (ours, theirs) = metric_title(key), (systems[name]["metrics"][key]["value"] for name in (own, best))
     difference = metrics["comparisons"].get(best, {}).get(key)
     words = compared_words(difference)["words"] if difference else "unclear"
     if words == "better":
-        return f"The two towers are the best system that was measured: {metric} {ours:.4f}, {best} has {theirs}."
+        return f"The two towers are the best system that was measured: {metric} {ours:.4f}, {best} has {theirs:.4f}."
     if words == "unclear":
-        return f"The two towers and {best} cannot be told apart: {metric} {ours:.4f} and {theirs}."
+        return f"The two towers and {best} cannot be told apart: {metric} {ours:.4f} and {theirs:.4f}."
     return (
-        f"{best} is the best system that was measured: {metric} {theirs}, the two towers have {ours:.4f}. "
+        f"{best} is the best system that was measured: {metric} {theirs:.4f}, the two towers have {ours:.4f}. "
         "Serve it for now; more events, features of the items or other settings may change that: two-tower try "
         "measures them on validation queries."
     )
