@@ -933,21 +933,19 @@ def _run_dag(config: Config, config_file: Path, workdir: Path, *, kind: Kind, ca
         _explain_failure(record, console)
         return EXIT_FAILED
     _print_figures(record, console)
-    if kind == "try":
-        console.print(f"\n{record.metrics['gate']['reason']}", soft_wrap=True)
-        console.print(f"report: {shown(record.report)}", soft_wrap=True)
-        print(f"next: {command_line('run', config_file, set=overrides, workdir=workdir)}")
-        return 0
-    return _print_verdict(record, None if overrides else config_file, console)
+    return _print_verdict(record, config_file, overrides, console)
 
 
-def _print_verdict(record: Run, config_file: Path | None, console: Console) -> int:
-    """Says what became of the version and what to try next, by the file whose champion it is; the exit code."""
+def _print_verdict(record: Run, config_file: Path, overrides: list[str], console: Console) -> int:
+    """Says what became of the version and what to try next, by the file if its configuration is that; the exit code."""
     from two_tower.registry import Registry
 
     metrics, workdir = record.metrics, record.folder.parent
     console.print(f"\n{metrics['gate']['reason']}", soft_wrap=True)
     console.print(f"report: {shown(record.report)}", soft_wrap=True)
+    if record.kind == "try":
+        print(f"next: {command_line('run', config_file, set=overrides, workdir=workdir)}")
+        return 0
     if record.decision == "refuse":
         return EXIT_REFUSED
     champion = Registry(workdir / "registry", record.name).champion()
@@ -957,7 +955,7 @@ def _print_verdict(record: Run, config_file: Path | None, console: Console) -> i
     console.print(f"champion: {record.version}")
     from pipelines.recommend import example_query
 
-    asked = {"config": config_file} if config_file else {"version": champion.id}
+    asked = {"version": champion.id} if overrides else {"config": config_file}
     if query := example_query(record):
         print(f"next: {command_line('recommend', **asked, **query, workdir=workdir)}")
     return 0
