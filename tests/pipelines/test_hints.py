@@ -79,7 +79,8 @@ def test_a_run_says_what_to_try_next_in_the_folder_and_the_file_that_it_was_give
     run.step("evaluate_recall").outputs["evaluation"] = str(evaluation)
     monkeypatch.setattr(Registry, "champion", lambda self: SimpleNamespace(id="abc123"))
     monkeypatch.setattr("pipelines.recommend.example_query", lambda run: {"user": user})
-    assert cli._print_verdict(run, None if overridden else Path("my shop.yaml"), cli._console()) == 0
+    overrides = ["training.epochs=3"] if overridden else []
+    assert cli._print_verdict(run, Path("my shop.yaml"), overrides, cli._console()) == 0
     line = capsys.readouterr().out.partition("next: ")[2]
     found = understood(pasted(line))
     assert (found["user"], found["workdir"]) == (user, Path("my runs"))
