@@ -61,8 +61,8 @@ setup(
     packages=find_packages(include=["pipelines*", "components*", "two_tower*"]),
     package_data={
         "two_tower": ["py.typed", "*/__init__.pyi"],
-        "two_tower.evaluation.report": ["templates/*"],
-        "pipelines": ["*.html.j2"],
+        "two_tower.report": ["templates/*"],
+        "pipelines.views": ["*.html.j2"],
     },
     install_requires=[
         "cronsim>=2.7",

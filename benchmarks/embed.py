@@ -107,7 +107,7 @@ def _some(start: int, count: int) -> Any:
 def make(folder: Path, items: int) -> None:
     """The prepared data (its candidate table and features) and the exported candidate tower."""
     from two_tower.artifacts import content_hash, write_artifact
-    from two_tower.config import Model, Tower
+    from two_tower.config import ModelSettings, TowerSettings
     from two_tower.features import fit_features
     from two_tower.model import export_candidate_tower
     from two_tower.model.network import Network
@@ -118,7 +118,7 @@ def make(folder: Path, items: int) -> None:
         artifact.write_table("items.parquet", table, row_group_rows=MADE_AT_ONCE)
         content = {"item": {name: feature.to_json() for name, feature in fitted.items()}, "user": {}, "context": {}}
         artifact.write_json("features.json", content)
-    model = Model(dim=DIM, candidate=Tower(hidden=HIDDEN))
+    model = ModelSettings(dim=DIM, candidate=TowerSettings(hidden=HIDDEN))
     network = Network(
         model=model,
         item_features=fitted,
@@ -142,13 +142,13 @@ def run_ours(folder: Path, out: Path) -> dict[str, float]:
     """The step as the pipeline calls it, and the process's peak memory."""
     import tensorflow as tf
 
-    from two_tower.config import Beam, Embedding
+    from two_tower.config import BeamSettings, EmbeddingSettings
     from two_tower.embedding import embed
 
     tf.constant(0.0)  # what TensorFlow starts up with
-    embedding = Embedding(batch_size=BATCH)
+    embedding = EmbeddingSettings(batch_size=BATCH)
     started, busy = time.perf_counter(), time.process_time()
-    embed(str(folder / "tower"), str(folder / "prepared"), str(out), embedding=embedding, beam=Beam())
+    embed(str(folder / "tower"), str(folder / "prepared"), str(out), embedding=embedding, beam=BeamSettings())
     return taken(started, busy)
 
 

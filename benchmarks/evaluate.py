@@ -52,7 +52,7 @@ def compare(root: Path, scratch: Path, *, items: int, queries: int) -> dict[str,
     import numpy as np
     from index import make_vectors
 
-    from two_tower.config import Index
+    from two_tower.config import IndexSettings
     from two_tower.index import build_index
 
     folder = root / f"{items}x{DIM}"
@@ -63,7 +63,7 @@ def compare(root: Path, scratch: Path, *, items: int, queries: int) -> dict[str,
     if not (towers / "index" / "manifest.json").exists():
         say("building the index")
         tuning = np.load(folder / "tuning.npy")
-        build_index(towers / "embeddings", towers / "index", index=Index(), queries=tuning)
+        build_index(towers / "embeddings", towers / "index", index=IndexSettings(), queries=tuning)
     found = {}
     for count in (queries // 2, queries):
         with_queries(prepared, scratch / f"prepared-{count}", count)
@@ -112,7 +112,7 @@ def in_child(towers: Path, prepared: Path, out: Path) -> dict[str, Any]:
 
 def measure(towers: Path, prepared: Path, out: Path) -> dict[str, Any]:
     """The evaluation, its seconds and the process's peak memory."""
-    from two_tower.config import Evaluation
+    from two_tower.config import EvaluationSettings
     from two_tower.evaluation import evaluate
 
     section = {
@@ -123,7 +123,7 @@ def measure(towers: Path, prepared: Path, out: Path) -> dict[str, Any]:
     started = time.perf_counter()
     evaluate(
         prepared, towers / "query", towers / "index", towers / "embeddings", out,
-        evaluation=Evaluation.model_validate(section), version="measured",
+        evaluation=EvaluationSettings.model_validate(section), version="measured",
     )  # fmt: skip
     seconds = time.perf_counter() - started
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))

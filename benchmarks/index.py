@@ -185,10 +185,10 @@ def peak_gb() -> float:
 
 
 def _ours(vectors: Float32, tuning: Float32, folder: Path, **settings: Any) -> tuple[Search, dict[str, Any]]:
-    from two_tower.config import Index
+    from two_tower.config import IndexSettings
 
     target = settings.pop("target", {"recall": RECALL, "k": K, "p99_ms": P99_MS})
-    return _product(vectors, tuning, folder, Index(kind="scann", target=target, **settings))
+    return _product(vectors, tuning, folder, IndexSettings(kind="scann", target=target, **settings))
 
 
 def _ours_compact(vectors: Float32, tuning: Float32, folder: Path) -> tuple[Search, dict[str, Any]]:
@@ -202,13 +202,13 @@ def _ours_sharded(vectors: Float32, tuning: Float32, folder: Path) -> tuple[Sear
 
 def _ours_live(vectors: Float32, tuning: Float32, folder: Path) -> tuple[Search, dict[str, Any]]:
     """A live index of which 1 % has changed, half of it updated and half new, beside the same one unchanged."""
-    from two_tower.config import Index
+    from two_tower.config import IndexSettings
     from two_tower.index import LiveIndex, latency
 
     write_vectors(folder / "embeddings", vectors)
     target = {"recall": RECALL, "k": K, "p99_ms": P99_MS}
     live = LiveIndex.create(
-        folder / "live", folder / "embeddings", index=Index(kind="scann", target=target), queries=tuning
+        folder / "live", folder / "embeddings", index=IndexSettings(kind="scann", target=target), queries=tuning
     )
 
     def search(queries: Float32) -> npt.NDArray[Any]:
@@ -231,9 +231,9 @@ def _ours_live(vectors: Float32, tuning: Float32, folder: Path) -> tuple[Search,
 
 
 def _exact(vectors: Float32, tuning: Float32, folder: Path) -> tuple[Search, dict[str, Any]]:
-    from two_tower.config import Index
+    from two_tower.config import IndexSettings
 
-    return _product(vectors, tuning, folder, Index(kind="exact", target=None))
+    return _product(vectors, tuning, folder, IndexSettings(kind="exact", target=None))
 
 
 def _product(vectors: Float32, tuning: Float32, folder: Path, settings: Any) -> tuple[Search, dict[str, Any]]:

@@ -73,10 +73,10 @@ def make_logs(folder: Path, *, rows: int, users: int, items: int) -> None:
 
 def run_ours(logs: Path, out: Path, *, shards: int) -> None:
     """The product's step, as the pipeline calls it."""
-    from two_tower.config import Beam, Data
+    from two_tower.config import BeamSettings, DataSettings
     from two_tower.data import prepare, resolve_sources
 
-    data = Data.model_validate(
+    data = DataSettings.model_validate(
         {
             "interactions": {"path": str(logs), "columns": {"user": "user", "item": "item", "time": "time"}},
             "query": {"history_length": HISTORY},
@@ -86,7 +86,11 @@ def run_ours(logs: Path, out: Path, *, shards: int) -> None:
         }
     )
     prepare(
-        resolve_sources(data, dataset="benchmark"), out / "prepared", data=data, beam=Beam(), profile=out / "profile"
+        resolve_sources(data, dataset="benchmark"),
+        out / "prepared",
+        data=data,
+        beam=BeamSettings(),
+        profile=out / "profile",
     )
 
 

@@ -173,7 +173,7 @@ def load(options: argparse.Namespace) -> Config:
 
 def prepare_once(config: Config, inputs: Inputs, out: Path) -> Path:
     """The folder of the prepared data."""
-    from pipelines.dag import code_fingerprints
+    from pipelines.dag.pipeline import code_fingerprints
     from two_tower.artifacts import MANIFEST
     from two_tower.data import prepare
 
@@ -235,7 +235,7 @@ def measure_row(
 
 def train_once(config: Config, prepared: Path, out: Path, *, seed: int) -> tuple[Path, float]:
     """The trained towers of a seed, and how long the training took."""
-    from pipelines.dag import code_fingerprints
+    from pipelines.dag.pipeline import code_fingerprints
     from two_tower.artifacts import MANIFEST
     from two_tower.model import train
 

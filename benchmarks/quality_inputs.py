@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipelines.datasets import MAKERS, make_dataset
-from two_tower.config import Config, Data, Given, GlobalTime
+from two_tower.config import Config, DataSettings, Given, GlobalTime
 from two_tower.contracts import Float32
 from two_tower.data import open_prepared, resolve_sources
 from two_tower.index import ExactIndex
@@ -29,7 +29,7 @@ QUICK_USERS = 1000
 class Inputs:
     """The `data` section that is run, its files, and where the data set lies."""
 
-    data: Data
+    data: DataSettings
     sources: dict[str, list[Any]]
     folder: Path
 
@@ -79,7 +79,7 @@ def _moved(source: Any, paths: list[Any]) -> Any:
 
 
 def _write_reduced(
-    data: Data, sources: dict[str, list[Any]], folder: Path, *, fewer_users: bool, cold: float, validation: bool
+    data: DataSettings, sources: dict[str, list[Any]], folder: Path, *, fewer_users: bool, cold: float, validation: bool
 ) -> None:
     """Writes the log files less some rows, under their own names."""
     columns = data.interactions.columns
@@ -105,7 +105,7 @@ def _write_reduced(
     temporary.rename(folder)
 
 
-def _may_hold_cold(data: Data, paths: list[Path], *, validation: bool) -> pl.Expr:
+def _may_hold_cold(data: DataSettings, paths: list[Path], *, validation: bool) -> pl.Expr:
     """The rows that are no part of training: what tests, and with `validation` what validates, too."""
     split, columns = data.split, data.interactions.columns
     if isinstance(split, GlobalTime):

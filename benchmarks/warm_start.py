@@ -171,7 +171,7 @@ class Nights:
 
     def train(self, ago: int, *, seed: int, champion: Path | None = None) -> Path:
         """The towers of a night, trained from scratch or on from a champion; how long it took lies beside them."""
-        from pipelines.dag import code_fingerprints
+        from pipelines.dag.pipeline import code_fingerprints
         from two_tower.artifacts import MANIFEST
         from two_tower.model import train
 

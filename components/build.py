@@ -20,9 +20,9 @@ IMAGE_OF = {
     "promote": "index",
     "keep_refused": "index",
     "write_report": "index",
-    "leave_page": "index",
+    "report_failure": "index",
 }
-"""The image target (an extra of setup.py) of every step; `leave_page` is the exit handler."""
+"""The image target (an extra of setup.py) of every step; `report_failure` is the exit handler."""
 
 LOCAL_IMAGE = "python:3.11"
 """Stands in the compiled file of a local run; the subprocess runner starts no container."""

@@ -21,6 +21,13 @@ def human_seconds(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
+def moment_text(micros: int) -> str:
+    """A time in microseconds since 1970 UTC, to the minute."""
+    import numpy as np
+
+    return str(np.datetime64(micros, "us").astype("datetime64[m]")).replace("T", " ")
+
+
 class Progress:
     """Counts finished units of work and logs at most one line every `every` seconds."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from two_tower.config import VectorSearch
+from two_tower.config import VectorSearchSettings
 from two_tower.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Restricts:
         )
 
 
-def restricts_of(ids: pa.StringArray, attributes: pa.Table | None, settings: VectorSearch) -> Restricts:
+def restricts_of(ids: pa.StringArray, attributes: pa.Table | None, settings: VectorSearchSettings) -> Restricts:
     """The attributes of the items `ids` as the settings use them.
 
     Raises:
@@ -62,7 +62,7 @@ def without_nan(table: pa.Table) -> pa.Table:
     return table
 
 
-def _namespaces(settings: VectorSearch, columns: dict[str, pa.Array]) -> tuple[list[str], list[str]]:
+def _namespaces(settings: VectorSearchSettings, columns: dict[str, pa.Array]) -> tuple[list[str], list[str]]:
     """The names of the token restricts and of the numeric restricts.
 
     Raises:

@@ -22,12 +22,12 @@ def build_index(
         index: An `index` artefact.
     """
     from components.runtime import running
-    from two_tower.config import Index, parse_section
+    from two_tower.config import IndexSettings, parse_section
     from two_tower.index import TUNING_QUERIES, build_index as build
     from two_tower.retrievers import sample_queries
 
     with running("build_index") as step:
-        settings = parse_section(Index, index_settings)
+        settings = parse_section(IndexSettings, index_settings)
         queries = None
         if settings.target is not None:
             queries = sample_queries(

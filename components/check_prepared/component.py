@@ -26,9 +26,9 @@ def check_prepared(
         data = step.read(prepared)
         left_out = check(
             data,
-            model=settled(data, model=config.parse_section(config.Model, model)).model,
-            index=config.parse_section(config.Index, index_settings),
-            evaluation=config.parse_section(config.Evaluation, evaluation_settings),
+            model=settled(data, model=config.parse_section(config.ModelSettings, model)).model,
+            index=config.parse_section(config.IndexSettings, index_settings),
+            evaluation=config.parse_section(config.EvaluationSettings, evaluation_settings),
             split=split,
         )
         for name, why in left_out.items():

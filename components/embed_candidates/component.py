@@ -22,11 +22,11 @@ def embed_candidates(
         embeddings: A `candidate_embeddings` artefact.
     """
     from components.runtime import running
-    from two_tower.config import Beam, Embedding, parse_section
+    from two_tower.config import BeamSettings, EmbeddingSettings, parse_section
     from two_tower.embedding import embed
 
     with running("embed_candidates") as step:
-        settings = parse_section(Embedding, embedding)
+        settings = parse_section(EmbeddingSettings, embedding)
         if settings.previous:
             settings = settings.model_copy(update={"previous": step.fetch(settings.previous)})
         embed(
@@ -34,5 +34,5 @@ def embed_candidates(
             step.read(prepared),
             step.write(embeddings),
             embedding=settings,
-            beam=parse_section(Beam, beam),
+            beam=parse_section(BeamSettings, beam),
         )

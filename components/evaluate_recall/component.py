@@ -50,7 +50,7 @@ def evaluate_recall(
     from pathlib import Path
 
     from components.runtime import running
-    from two_tower.config import Evaluation, parse_section
+    from two_tower.config import EvaluationSettings, parse_section
     from two_tower.evaluation import evaluate, headlines
     from two_tower.registry import Registry, version_id
 
@@ -63,7 +63,7 @@ def evaluate_recall(
             built,
             step.read(embeddings),
             measured,
-            evaluation=parse_section(Evaluation, evaluation_settings),
+            evaluation=parse_section(EvaluationSettings, evaluation_settings),
             version=version,
             profile=step.read(profile),
             champion=Registry(registry, name).version(champion).folder if champion else None,

@@ -16,7 +16,7 @@ def measure_before_refit(
         before_refit: A `before_refit` artefact.
     """
     from components.runtime import running
-    from two_tower.config import Evaluation, parse_section
+    from two_tower.config import EvaluationSettings, parse_section
     from two_tower.model import measure_before_refit as measure
 
     with running("measure_before_refit") as step:
@@ -24,5 +24,5 @@ def measure_before_refit(
             step.read(prepared),
             step.read(trained),
             step.write(before_refit),
-            evaluation=parse_section(Evaluation, figures_settings),
+            evaluation=parse_section(EvaluationSettings, figures_settings),
         )

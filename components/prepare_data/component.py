@@ -20,7 +20,7 @@ def prepare_data(
     import json
 
     from components.runtime import running
-    from two_tower.config import Beam, Data, parse_section
+    from two_tower.config import BeamSettings, DataSettings, parse_section
     from two_tower.data import prepare
     from two_tower.progress import log
 
@@ -28,8 +28,8 @@ def prepare_data(
         notes = prepare(
             json.loads(sources),
             step.write(prepared),
-            data=parse_section(Data, data),
-            beam=parse_section(Beam, beam),
+            data=parse_section(DataSettings, data),
+            beam=parse_section(BeamSettings, beam),
             profile=step.write(profile),
             previous=step.fetch(previous) or None,
         )

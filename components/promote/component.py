@@ -39,7 +39,7 @@ def promote(
     import json
 
     from components.runtime import running
-    from two_tower.config import Retention
+    from two_tower.config import RetentionSettings
     from two_tower.registry import Registry
 
     with running("promote", run_id=run_id) as step:
@@ -54,5 +54,5 @@ def promote(
             config=settings,
             sources=json.loads(sources)["interactions"],
         )
-        versions.keep_to(Retention.model_validate(settings["retention"]))
+        versions.keep_to(RetentionSettings.model_validate(settings["retention"]))
         return version

@@ -17,7 +17,7 @@ def resolve_inputs(
     "Outputs",
     [
         ("sources", str), ("champion", str), ("previous", str), ("warm_start", str), ("data", str), ("config", str),
-        ("news", str),
+        ("new_data", str),
     ],
 ):  # fmt: skip
     """Lists the input files with sizes and generations, fills in the run's time, and names the champion.
@@ -41,13 +41,13 @@ def resolve_inputs(
             earlier folders whose files are some of today's, or an empty text. warm_start: With `training.warm_start`
             the folder of the champion's trained towers; else, or where there are none, an empty text, so that a new
             champion is news for nobody's training. data, config: The section and the whole configuration with the time
-            filled in. news: What the champion has not seen of the files, as JSON.
+            filled in. new_data: What the champion has not seen of the files, as JSON.
     """
     import json
 
     from components.runtime import running
     from two_tower.config import Config, canonical_json, first_time, parse_section
-    from two_tower.data import choose_earlier, news_in_words, news_since, resolve_run
+    from two_tower.data import choose_earlier, new_data_in_words, new_data_since, resolve_run
     from two_tower.progress import log
     from two_tower.registry import Registry
 
@@ -59,13 +59,13 @@ def resolve_inputs(
         versions = Registry(registry, settings.name)
         champion = versions.champion()
         warm = versions.warm_start() if settings.training.warm_start else None
-        news = news_since(
+        new_data = new_data_since(
             champion.sources if champion else None,
             sources,
             moment=moment,
             seen_until=champion.data_seen_until if champion else None,
         )
-        log.info("resolve_inputs: for %s: %s", news["run_time"], news_in_words(news))
+        log.info("resolve_inputs: for %s: %s", new_data["run_time"], new_data_in_words(new_data))
         return (
             canonical_json(sources),
             champion.id if champion else "",
@@ -73,5 +73,5 @@ def resolve_inputs(
             str(warm or ""),
             canonical_json(settings.data),
             canonical_json(settings),
-            canonical_json(news),
+            canonical_json(new_data),
         )

@@ -24,7 +24,7 @@ def train_towers(
         train(
             step.read(prepared),
             step.write(trained),
-            model=config.parse_section(config.Model, model),
-            training=config.parse_section(config.Training, training),
+            model=config.parse_section(config.ModelSettings, model),
+            training=config.parse_section(config.TrainingSettings, training),
             champion=step.fetch(warm_start) or None,
         )

@@ -9,7 +9,7 @@ def write_report(
     index: Input[Artifact],
     evaluation: Input[Artifact],
     config: str,
-    news: str,
+    new_data: str,
     run_id: str,
     report: Output[HTML],
 ):
@@ -21,7 +21,7 @@ def write_report(
         index: An `index` artefact.
         evaluation: An `evaluation` artefact.
         config: The whole configuration as canonical JSON.
-        news: What this run's logs hold that the champion has not seen, from `resolve_inputs`.
+        new_data: What this run's logs hold that the champion has not seen, from `resolve_inputs`.
         run_id: The run's id.
         report: The HTML file.
     """
@@ -29,7 +29,7 @@ def write_report(
     import shutil
 
     from components.runtime import run_folder, running
-    from two_tower.evaluation import write_report as write
+    from two_tower.report import write_report as write
 
     with running("write_report", run_id=run_id) as step:
         folder = run_folder()
@@ -42,7 +42,7 @@ def write_report(
             evaluation=step.read(evaluation),
             index=step.read(index),
             config=json.loads(config),
-            news=json.loads(news),
+            new_data=json.loads(new_data),
             run=run,
         )
         if folder:

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.console import gate_table, headed, metrics_table, print_left_out
 from pipelines.hints import command_line
 from pipelines.remote.runs import Backend, RemoteRun
 from pipelines.remote.submission import Submission, make_submission, new_run_id, shown
+from pipelines.views.console import gate_table, headed, metrics_table, print_left_out
 from two_tower.artifacts import staging
 from two_tower.config import Environment
 from two_tower.errors import ConfigError
@@ -186,7 +186,7 @@ def run_schedule_now(
 
 def show(environment: Environment, run_id: str, console: Console, *, kind: str, host: str | None) -> None:
     """Prints a run's steps, figures and verdict."""
-    from pipelines.console import LiveWatcher
+    from pipelines.views.console import LiveWatcher
 
     run = backend_of(environment, kind, host=host).find(run_id)
     when = f", started {run.started.astimezone():%Y-%m-%d %H:%M:%S %Z}" if run.started else ""

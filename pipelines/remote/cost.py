@@ -7,10 +7,10 @@ from typing import Literal
 
 from rich.table import Table
 
-from pipelines.dag import SECTIONS_OF
+from pipelines.dag.pipeline import SECTIONS_OF
 from pipelines.remote.runs import EXIT_HANDLER, RemoteRun
 from pipelines.remote.submission import Submission
-from two_tower.config import Prices, Resources
+from two_tower.config import PricesSettings, ResourcesSettings
 
 NO_PRICES = (
     "no estimate of the cost: the environment file has no section `prices` (currency, run, cpu_hour, memory_gb_hour, "
@@ -111,7 +111,9 @@ def gigabytes(memory: str) -> float:
     return float(number) * (1024.0 if unit.endswith("i") else 1000.0) ** power / 1e9
 
 
-def _of_either(submission: Submission, prices: Prices, history: RemoteRun | None, unknown: list[str]) -> StepCost:
+def _of_either(
+    submission: Submission, prices: PricesSettings, history: RemoteRun | None, unknown: list[str]
+) -> StepCost:
     """The dearer of the two steps of which a run has one; not known only where neither is."""
     lacking: list[list[str]] = [[], []]
     found = [_of_step(step, submission, prices, history, lacks) for step, lacks in zip(EITHER, lacking, strict=True)]
@@ -124,7 +126,7 @@ def _of_either(submission: Submission, prices: Prices, history: RemoteRun | None
 
 
 def _of_step(
-    step: str, submission: Submission, prices: Prices, history: RemoteRun | None, unknown: list[str]
+    step: str, submission: Submission, prices: PricesSettings, history: RemoteRun | None, unknown: list[str]
 ) -> StepCost:
     """A step's cost; adds to `unknown` what of its price is not known."""
     machine, hourly = _machine(step, submission, prices, unknown)
@@ -148,9 +150,9 @@ def _minutes(
     return (ran.seconds / 60, "earlier run") if ran else (None, "")
 
 
-def _machine(step: str, submission: Submission, prices: Prices, unknown: list[str]) -> tuple[str, float | None]:
+def _machine(step: str, submission: Submission, prices: PricesSettings, unknown: list[str]) -> tuple[str, float | None]:
     """A step's machine in words, and the price of its hour."""
-    asked = submission.config.resources.get(step) or Resources()
+    asked = submission.config.resources.get(step) or ResourcesSettings()
     if not _on_vertex(submission) and (asked.cpu is None or asked.memory is None):
         unknown.append(f"the machine of {step} (resources.{step})")
         return "whatever is free", None
@@ -167,7 +169,7 @@ def _machine(step: str, submission: Submission, prices: Prices, unknown: list[st
     return words, hourly + asked.accelerator_count * price
 
 
-def _workers(submission: Submission, prices: Prices, unknown: list[str]) -> tuple[str, float | None]:
+def _workers(submission: Submission, prices: PricesSettings, unknown: list[str]) -> tuple[str, float | None]:
     """Dataflow's workers in words, and the price of their hour."""
     options = submission.config.beam.options
     count = options.get("max_num_workers") or options.get("num_workers")

@@ -6,8 +6,8 @@ import time
 
 from rich.console import Console
 
-from pipelines.console import PlainWatcher, watching
 from pipelines.remote.runs import ENDED, Backend, RemoteRun
+from pipelines.views.console import PlainWatcher, watching
 from two_tower.progress import human_seconds
 
 POLL = 10.0

@@ -24,7 +24,7 @@ from pipelines.remote.schedules import DEFINITION, NAME, OWNER, TIMING
 from pipelines.remote.submission import TOOL, Submission
 from pipelines.remote.vertex import RECENT, moment_of
 from two_tower.artifacts import below, describe_objects, is_remote, list_folders, read_object
-from two_tower.config import STEPS, Kubeflow
+from two_tower.config import STEPS, KubeflowSettings
 from two_tower.errors import ArtifactError, ConfigError, UserError
 from two_tower.progress import log
 
@@ -124,7 +124,7 @@ class KubeflowRun(RemoteRun):
 class KubeflowBackend:
     """The runs of one installation, in one experiment."""
 
-    def __init__(self, settings: Kubeflow, host: str | None = None) -> None:
+    def __init__(self, settings: KubeflowSettings, host: str | None = None) -> None:
         """The installation at `host`, in place of the one that `settings` name.
 
         Raises:

@@ -13,7 +13,7 @@ from pipelines.remote.google import patiently
 from pipelines.remote.kubeflow import PAGE, KubeflowBackend, Missing, described_by, labels_in, runtime_config
 from pipelines.remote.schedules import DEFINITION, NAME, OWNER, TIMING, PlannedSchedule, RemoteSchedule
 from pipelines.remote.vertex import moment_of
-from two_tower.config import Kubeflow, Schedule
+from two_tower.config import KubeflowSettings, ScheduleSettings
 from two_tower.errors import ConfigError
 
 MOST_CONCURRENT = 10
@@ -24,7 +24,7 @@ ZONES = ("UTC", "Etc/UTC", "Etc/UCT", "Etc/Zulu", "Zulu", "UCT", "Universal", "E
 class KubeflowSchedules:
     """The recurring runs of one installation that this program has made."""
 
-    def __init__(self, settings: Kubeflow, host: str | None = None) -> None:
+    def __init__(self, settings: KubeflowSettings, host: str | None = None) -> None:
         self.backend = KubeflowBackend(settings, host)
 
     def list(self, owner: str) -> Sequence[RemoteSchedule]:
@@ -187,7 +187,7 @@ class KubeflowSchedules:
         )
 
 
-def cron_of(schedule: Schedule) -> str:
+def cron_of(schedule: ScheduleSettings) -> str:
     """The six fields of cron that the service takes: with seconds, and Sunday as 0 alone."""
     *fields, weekdays = schedule.cron.split()
     if "7" in weekdays and not weekdays.startswith("*"):
@@ -196,7 +196,7 @@ def cron_of(schedule: Schedule) -> str:
     return " ".join(["0", *fields, weekdays])
 
 
-def refuse_unsuitable(name: str, schedule: Schedule) -> None:
+def refuse_unsuitable(name: str, schedule: ScheduleSettings) -> None:
     """Refuses what a recurring run cannot do.
 
     Raises:

@@ -17,7 +17,7 @@ from two_tower.errors import UserError
 
 State = Literal["waiting", "running", "finished", "failed", "cancelled"]
 ENDED = ("finished", "failed", "cancelled")
-EXIT_HANDLER = "leave_page"
+EXIT_HANDLER = "report_failure"
 
 
 @dataclass

@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 from rich.table import Table
 
 from pipelines.remote.submission import Submission, make_submission
-from two_tower.config import Environment, Schedule, canonical_json
+from two_tower.config import Environment, ScheduleSettings, canonical_json
 from two_tower.errors import ConfigError, UserError
 
 DEFINITION, TIMING, NAME, OWNER = "definition", "timing", "schedule", "environment"
@@ -36,7 +36,7 @@ class PlannedSchedule:
     name: str
     owner: str
     """The environment file's name without its ending."""
-    schedule: Schedule
+    schedule: ScheduleSettings
     submission: Submission
     definition: str
     """Twelve hexadecimal digits of the job."""
@@ -205,7 +205,7 @@ def remote_table(environment: Environment, there: Sequence[RemoteSchedule]) -> T
 
 def _planned(
     name: str,
-    schedule: Schedule,
+    schedule: ScheduleSettings,
     environment: Environment,
     *,
     owner: str,

@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from pipelines.dag import build_pipeline
+from pipelines.dag.pipeline import build_pipeline
 from pipelines.runs import commit
 from two_tower.artifacts import below
-from two_tower.config import STEPS, Beam, Config, Environment, canonical_json, load_config, load_settings
+from two_tower.config import STEPS, BeamSettings, Config, Environment, canonical_json, load_config, load_settings
 from two_tower.errors import ConfigError
 from two_tower.settings import Settings
 
@@ -134,7 +134,7 @@ def places(environment: Environment, backend: str) -> tuple[str, str, str]:
     raise ConfigError(f"the environment has no section {backend!r}, which says where the run goes")
 
 
-def completed_beam(beam: Beam, environment: Environment, image: str | None) -> Beam:
+def completed_beam(beam: BeamSettings, environment: Environment, image: str | None) -> BeamSettings:
     """The Beam section with what Dataflow needs and the environment knows; other runners are left as they are.
 
     Args:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.remote.google import credentials, patiently
 from pipelines.remote.runs import EXIT_HANDLER, RemoteRun, State, choose_run
 from pipelines.remote.submission import TOOL, Submission
-from two_tower.config import STEPS, Vertex
+from two_tower.config import STEPS, VertexSettings
 from two_tower.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ RECENT = 100
 class VertexBackend:
     """The runs of one project and region."""
 
-    def __init__(self, settings: Vertex) -> None:
+    def __init__(self, settings: VertexSettings) -> None:
         self.settings = settings
         self.parent = f"projects/{settings.project}/locations/{settings.region}"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cloud import Cloud, running_cloud
 
-from two_tower import dataflow_job
+from two_tower.beam import dataflow_job
 
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # gcsfs reads it when it is imported
 

@@ -19,9 +19,9 @@ from project import ROOT
 from remote_beam import bucket, names, on_dataflow, put
 
 from two_tower.artifacts import content_hash, open_artifact
-from two_tower.config import Beam, Data, Embedding
+from two_tower.beam.dataflow_job import JobError
+from two_tower.config import BeamSettings, DataSettings, EmbeddingSettings
 from two_tower.data import prepare, resolve_sources
-from two_tower.dataflow_job import JobError
 from two_tower.errors import ConfigError, DataError
 
 LABELS = {"run_id": "shop-20261126t010000", "step": "prepare_data", "commit": "0f6c1d"}
@@ -35,7 +35,7 @@ def small_log(folder: Path) -> Path:
     return folder
 
 
-def small_data(logs: str, **changes: Any) -> Data:
+def small_data(logs: str, **changes: Any) -> DataSettings:
     return settings(logs, log={"max_bad_share": 0.1}, **changes)
 
 
@@ -61,7 +61,7 @@ def carried(job: Job) -> bytes:
 def test_prepare_gives_the_same_bytes_though_bundles_are_repeated(cloud: Cloud, tmp_path: Path) -> None:
     data = small_data(put(cloud, small_log(tmp_path / "logs"), "logs"))
     sources = resolve_sources(data, dataset="shop")
-    prepare(sources, tmp_path / "here", data=data, beam=Beam(workers=1))
+    prepare(sources, tmp_path / "here", data=data, beam=BeamSettings(workers=1))
     cloud.dataflow.worker_options["direct_runner_bundle_repeat"] = 1
     prepare(sources, tmp_path / "launcher" / "out", data=data, beam=on_dataflow(cloud, labels={"team": "search"}))
     assert contents(tmp_path / "launcher" / "out") == contents(tmp_path / "here")
@@ -79,11 +79,13 @@ def test_prepare_goes_on_from_earlier_data(cloud: Cloud, tmp_path: Path) -> None
     rows = ordinary_log(users=9, days=40)
     write_rows(tmp_path / "logs" / "a.csv", rows[::2])
     data = small_data(put(cloud, tmp_path / "logs", "logs"), incremental=True)
-    prepare(resolve_sources(data, dataset="x"), tmp_path / "launcher" / "first", data=data, beam=Beam(workers=1))
+    prepare(
+        resolve_sources(data, dataset="x"), tmp_path / "launcher" / "first", data=data, beam=BeamSettings(workers=1)
+    )
     write_rows(tmp_path / "more" / "b.csv", rows[1::2])
     put(cloud, tmp_path / "more", "logs")
     sources = resolve_sources(data, dataset="x")
-    prepare(sources, tmp_path / "here", data=data, beam=Beam(workers=1))
+    prepare(sources, tmp_path / "here", data=data, beam=BeamSettings(workers=1))
     out = tmp_path / "launcher" / "out"
     prepare(sources, out, data=data, beam=on_dataflow(cloud), previous=tmp_path / "launcher" / "first")
     assert contents(out) == contents(tmp_path / "here")
@@ -170,11 +172,11 @@ def test_embed_gives_the_same_bytes_though_bundles_are_repeated(
     shutil.copytree(made / "tower", launcher / "tower")
     shutil.copytree(made / "prepared", launcher / "prepared")
 
-    def embedded(out: Path, beam: Beam, previous: Path | None = None) -> None:
-        given = Embedding(batch_size=16, previous=str(previous) if previous else None)
+    def embedded(out: Path, beam: BeamSettings, previous: Path | None = None) -> None:
+        given = EmbeddingSettings(batch_size=16, previous=str(previous) if previous else None)
         embed(str(launcher / "tower"), str(launcher / "prepared"), str(out), embedding=given, beam=beam)
 
-    embedded(tmp_path / "here", Beam(workers=1))
+    embedded(tmp_path / "here", BeamSettings(workers=1))
     cloud.dataflow.worker_options["direct_runner_bundle_repeat"] = 1
     embedded(launcher / "out", on_dataflow(cloud))
     assert contents(launcher / "out") == contents(tmp_path / "here")

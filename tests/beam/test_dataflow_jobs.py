@@ -17,13 +17,13 @@ from cloud.dataflow import Dataflow
 from remote_beam import on_dataflow
 
 from two_tower.beam import pipeline, spread
-from two_tower.config import Beam
-from two_tower.dataflow_job import JobError
+from two_tower.beam.dataflow_job import JobError
+from two_tower.config import BeamSettings
 
 NAME = "two-tower-prepare-data-shop-20261126t010000-read"
 
 
-def run(beam: Beam, part: str = "read") -> None:
+def run(beam: BeamSettings, part: str = "read") -> None:
     """A pipeline that needs nothing."""
     with pipeline(beam, part) as steps:
         _ = spread(steps, "Numbers", [1, 2, 3]) | apache_beam.Map(float)
@@ -44,7 +44,7 @@ def wait_for(service: Dataflow, state: str, *, after: int = 0) -> None:
 
 LEAVE_A_JOB = """
 import json, os, sys
-from two_tower import dataflow_job
+from two_tower.beam import dataflow_job
 from two_tower.beam import pipeline, spread
 from two_tower.config import Beam
 import apache_beam
@@ -54,7 +54,7 @@ with pipeline(Beam.model_validate_json(sys.argv[1]), sys.argv[2]) as steps:
 """
 
 
-def started_elsewhere(beam: Beam, service: Dataflow, part: str = "read") -> subprocess.Popen[bytes]:
+def started_elsewhere(beam: BeamSettings, service: Dataflow, part: str = "read") -> subprocess.Popen[bytes]:
     """A process that has a job running on Dataflow, which does not end."""
     service.hold, before = True, len(states(service))
     process = subprocess.Popen([sys.executable, "-c", LEAVE_A_JOB, beam.model_dump_json(), part])
@@ -112,7 +112,7 @@ def test_jobs_of_other_runs_and_steps_are_left_alone(cloud: Cloud, monkeypatch: 
 def test_a_job_of_the_same_name_that_starts_meanwhile_is_named(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, answered: bool
 ) -> None:
-    from two_tower import dataflow_job
+    from two_tower.beam import dataflow_job
 
     process = started_elsewhere(on_dataflow(cloud), cloud.dataflow)
     monkeypatch.setattr(dataflow_job._Jobs, "stop_earlier", lambda jobs: None)

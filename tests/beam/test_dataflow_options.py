@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from two_tower.beam import pipeline
-from two_tower.config import Beam
-from two_tower.dataflow_options import check_options, job_family, job_name, job_options, label_value
+from two_tower.beam.dataflow_options import check_options, job_family, job_name, job_options, label_value
+from two_tower.config import BeamSettings
 from two_tower.errors import ConfigError
 
 DIGEST = f"europe-docker.pkg.dev/my-project/two-tower/prep@sha256:{'0' * 64}"
@@ -39,8 +39,8 @@ MORE = {
 }
 
 
-def dataflow(**options: Any) -> Beam:
-    return Beam(runner="DataflowRunner", work="gs://bucket/work", options=OPTIONS | options)
+def dataflow(**options: Any) -> BeamSettings:
+    return BeamSettings(runner="DataflowRunner", work="gs://bucket/work", options=OPTIONS | options)
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_the_work_folder_lies_on_a_bucket(work: str | None) -> None:
 
 @pytest.mark.usefixtures("no_run")
 def test_all_problems_come_at_once() -> None:
-    wrong = Beam(runner="DataflowRunner", options={"region": "mars", "labels": {"A": "b"}, "workerz": 1})
+    wrong = BeamSettings(runner="DataflowRunner", options={"region": "mars", "labels": {"A": "b"}, "workerz": 1})
     problems = check_options(wrong)
     assert len(problems) == 6
     with pytest.raises(ConfigError) as refused:
@@ -137,7 +137,7 @@ def test_the_check_needs_no_beam_and_no_cloud() -> None:
 import sys
 sys.modules["apache_beam"] = None
 from two_tower.config import Beam
-from two_tower.dataflow_options import check_options
+from two_tower.beam.dataflow_options import check_options
 for options in ({OPTIONS | MORE!r}, {{}}):
     print(len(check_options(Beam(runner="DataflowRunner", work="gs://bucket/work", options=options))))
 print(sorted(name for name in sys.modules if name.startswith(("google.cloud.", "tensorflow"))))

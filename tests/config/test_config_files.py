@@ -67,7 +67,7 @@ def test_the_json_schema_refuses_what_the_loader_refuses(section: str, key: str,
 
 def test_the_json_schemas_defaults_are_written_as_in_a_file() -> None:
     schema = json_schema()
-    assert schema["$defs"]["Data"]["properties"]["recent"]["default"] == "28d"
+    assert schema["$defs"]["DataSettings"]["properties"]["recent"]["default"] == "28d"
 
     def defaults(value: Any) -> None:
         if isinstance(value, dict):

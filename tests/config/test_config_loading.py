@@ -7,9 +7,9 @@ import pytest
 
 from two_tower.config import (
     Config,
-    Filter,
+    FilterSettings,
     Range,
-    Training,
+    TrainingSettings,
     canonical_json,
     json_schema,
     load_config,
@@ -295,9 +295,9 @@ def test_settings_are_frozen() -> None:
 
 def test_a_section_that_does_not_validate_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="Training section"):
-        parse_section(Training, '{"epochs": 3, "what": 1}')
+        parse_section(TrainingSettings, '{"epochs": 3, "what": 1}')
     with pytest.raises(ConfigError, match="Training section"):
-        parse_section(Training, "{")
+        parse_section(TrainingSettings, "{")
 
 
 def test_every_key_of_the_schema_belongs_to_a_model_that_refuses_others() -> None:
@@ -439,7 +439,7 @@ def test_a_day_that_there_is_not_is_a_text() -> None:
 
 def test_conditions_made_in_python_are_texts() -> None:
     def value(given: Any) -> Any:
-        return Filter(column="c", op="in" if isinstance(given, list) else "==", value=given).value
+        return FilterSettings(column="c", op="in" if isinstance(given, list) else "==", value=given).value
 
     assert [value(one) for one in (4, 4.5, 1e300, True, False, "NO", Decimal("1.10"), date(2024, 2, 1))] == [
         "4", "4.5", "1e+300", "true", "false", "NO", "1.10", "2024-02-01",

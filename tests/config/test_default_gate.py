@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from two_tower.config import Config, Evaluation, canonical_json, load_config, parse_section, with_values
+from two_tower.config import Config, EvaluationSettings, canonical_json, load_config, parse_section, with_values
 from two_tower.errors import ConfigError
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
@@ -22,7 +22,7 @@ def without_gate(folder: Path, *overrides: str) -> Config:
     return load_config(folder / "tiny.yaml", overrides)
 
 
-def written(evaluation: Evaluation) -> list[dict[str, Any]]:
+def written(evaluation: EvaluationSettings) -> list[dict[str, Any]]:
     """The checks as `two-tower config show` prints them."""
     return json.loads(canonical_json(evaluation))["gate"]
 
@@ -80,7 +80,7 @@ def test_baselines_are_named_as_in_the_figures(tmp_path: Path) -> None:
 
 def test_a_step_is_handed_the_default_and_knows_it_for_one(tmp_path: Path) -> None:
     config = without_gate(tmp_path, "training.monitor_k=10")
-    handed = parse_section(Evaluation, canonical_json(config.evaluation))
+    handed = parse_section(EvaluationSettings, canonical_json(config.evaluation))
     assert handed == config.evaluation and handed.gate_is_default
     assert parse_section(Config, canonical_json(config)) == config
     searched = with_values(config, {"training.monitor_k": 100})
@@ -88,12 +88,12 @@ def test_a_step_is_handed_the_default_and_knows_it_for_one(tmp_path: Path) -> No
 
 
 def test_a_section_alone_has_the_default_at_the_k_nearest_to_100() -> None:
-    alone = Evaluation.model_validate({"ks": [5, 20, 400], "baselines": [{"type": "popularity"}]})
+    alone = EvaluationSettings.model_validate({"ks": [5, 20, 400], "baselines": [{"type": "popularity"}]})
     assert alone.gate_is_default
     assert [check.name for check in alone.checks] == [
         "recall@20 not worse than champion (auto margin)", "recall@20 above popularity",
     ]  # fmt: skip
-    assert [check.name for check in Evaluation().checks] == ["recall@100 not worse than champion (auto margin)"]
+    assert [check.name for check in EvaluationSettings().checks] == ["recall@100 not worse than champion (auto margin)"]
 
 
 def test_the_checks_of_a_file_stay_as_they_are_whatever_training_watches() -> None:

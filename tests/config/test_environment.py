@@ -7,18 +7,18 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from two_tower.config import Environment, Schedule, load_config, load_environment
+from two_tower.config import Environment, ScheduleSettings, load_config, load_environment
 from two_tower.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-def schedule(**settings) -> Schedule:
-    return Schedule.model_validate({"config": "configs/tiny.yaml", "cron": "0 3 * * *", **settings})
+def schedule(**settings) -> ScheduleSettings:
+    return ScheduleSettings.model_validate({"config": "configs/tiny.yaml", "cron": "0 3 * * *", **settings})
 
 
-def times(found: Schedule, after: datetime, count: int = 3) -> list[str]:
+def times(found: ScheduleSettings, after: datetime, count: int = 3) -> list[str]:
     """The next due times on the clock on the wall."""
     return [
         due.astimezone(found.zone).isoformat(timespec="minutes")

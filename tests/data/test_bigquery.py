@@ -16,7 +16,7 @@ from bigquery_server import Fault
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
 
-from two_tower.config import Beam, Data
+from two_tower.config import BeamSettings, DataSettings
 from two_tower.data import bigquery, open_prepared, prepare, resolve_sources
 from two_tower.errors import ConfigError, DataError
 
@@ -373,7 +373,7 @@ def test_logs_and_items_of_a_configuration_come_from_tables(server, tmp_path):
     server.tables["our-project.shop.items"] = bigquery_server.Table(pa.table(names))
     to = {"export_to": "gs://bucket/logs"}
     columns = {"user": "user", "item": "item", "time": "at"}
-    data = Data.model_validate(
+    data = DataSettings.model_validate(
         {
             "interactions": {"bigquery": {"table": "our-project.shop.log", **to}, "columns": columns},
             "items": {"bigquery": {"table": "our-project.shop.items", **to}, "id": "item", "display": ["title"]},
@@ -382,7 +382,7 @@ def test_logs_and_items_of_a_configuration_come_from_tables(server, tmp_path):
     )
     sources = resolve_sources(data, dataset="shop")
     assert sources == resolve_sources(data, dataset="shop"), "unchanged tables are the same files"
-    prepare(sources, tmp_path / "prepared", data=data, beam=Beam(workers=1))
+    prepare(sources, tmp_path / "prepared", data=data, beam=BeamSettings(workers=1))
     prepared = open_prepared(tmp_path / "prepared")
     assert prepared.summary["rows"]["kept"] == 40
     items = dict(zip(*(prepared.items()[name].to_pylist() for name in ("item_id", "display.title")), strict=True))

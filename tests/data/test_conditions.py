@@ -19,7 +19,15 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from prepared_logs import ordinary_log, run, settings, write_rows
 
-from two_tower.config import Data, Filter, Interactions, Range, canonical_json, load_config, parse_section
+from two_tower.config import (
+    DataSettings,
+    FilterSettings,
+    InteractionsSettings,
+    Range,
+    canonical_json,
+    load_config,
+    parse_section,
+)
 from two_tower.data.conditions import in_words, meets, refuse_unfit, within
 from two_tower.data.notes import Noted, in_sentences, summed
 from two_tower.data.reading import plan_units, read_batches
@@ -34,14 +42,14 @@ KEY = "data.interactions.filters"
 
 def met(column: pl.Series, op: str, value: Any, *, refuse: bool = True, **options: Any) -> list[bool]:
     """Which values meet the condition, where it is not refused."""
-    condition = Filter(column="c", op=op, value=value)
+    condition = FilterSettings(column="c", op=op, value=value)
     found, noted = meets(column, condition, key=KEY, **{"timezone": "UTC"} | options)
     if refuse:
         refuse_unfit(noted)
     return found.to_list()
 
 
-def loaded(folder: Path, section: str) -> Data:
+def loaded(folder: Path, section: str) -> DataSettings:
     """The data section of a configuration file with these lines below `interactions`."""
     path = folder / "config.yaml"
     path.write_text(
@@ -51,11 +59,11 @@ def loaded(folder: Path, section: str) -> Data:
     return load_config(path).data
 
 
-def at(path: Path, data: Data) -> Interactions:
+def at(path: Path, data: DataSettings) -> InteractionsSettings:
     return data.interactions.model_copy(update={"path": str(path)})
 
 
-def kept(path: Path, data: Data) -> tuple[list[int], Noted]:
+def kept(path: Path, data: DataSettings) -> tuple[list[int], Noted]:
     """The numbers of the rows of a file that a step would keep, handed its section as text, and the notes."""
     files = resolve_sources(data.model_copy(update={"interactions": at(path, data)}), dataset="shop")
     rows, noted = [], Noted()
@@ -245,7 +253,7 @@ def test_a_column_that_is_typed_in_one_file_alone_is_judged_as_a_whole() -> None
     counts = []
     for values in ([1, 2], ["gold", "silver"]):
         _, noted = meets(
-            pl.Series("tier", values), Filter(column="tier", op="==", value="gold"), key=KEY, timezone="UTC"
+            pl.Series("tier", values), FilterSettings(column="tier", op="==", value="gold"), key=KEY, timezone="UTC"
         )
         counts.append(noted)
     refuse_unfit(summed(counts))
@@ -271,12 +279,12 @@ def test_a_column_that_is_typed_in_one_file_alone_is_judged_as_a_whole() -> None
 )  # fmt: skip
 def test_what_occurs_nowhere_is_noted(values: list[Any], op: str, value: Any, sentences: list[str]) -> None:
     column = pl.Series("c", values, dtype=pl.String if not values else None)
-    _, noted = meets(column, Filter(column="c", op=op, value=value), key=KEY, timezone="UTC")
+    _, noted = meets(column, FilterSettings(column="c", op=op, value=value), key=KEY, timezone="UTC")
     assert in_sentences(noted) == [f"{KEY}: {sentence}" for sentence in sentences]
 
 
 def test_what_one_batch_lacks_another_may_have() -> None:
-    condition = Filter(column="c", op="==", value="NO")
+    condition = FilterSettings(column="c", op="==", value="NO")
     counts = [meets(pl.Series("c", [one]), condition, key=KEY, timezone="UTC")[1] for one in ("DK", "NO")]
     assert in_sentences(counts[0]) and not in_sentences(summed(counts))
 
@@ -315,7 +323,7 @@ def test_a_bound_that_a_column_cannot_mean_is_refused(values: list[Any]) -> None
 
 def test_a_condition_is_named_as_it_is_written() -> None:
     def words(op: str, value: Any) -> str:
-        return in_words(Filter(column="c", op=op, value=value))
+        return in_words(FilterSettings(column="c", op=op, value=value))
 
     assert words("<", 29) == "c < 29" and words("<", "1e6") == "c < 1e6" and words("==", "0120") == "c == 0120"
     assert words("!=", True) == "c != true" and words("==", "NO") == 'c == "NO"'
@@ -367,7 +375,7 @@ def test_what_yaml_would_take_for_something_else(tmp_path: Path, condition: str,
     data = loaded(tmp_path, f"filters: [{{{condition}}}]")
     assert 0 < len(expected) < len(ORDERS)
     assert kept(path, data)[0] == expected
-    assert kept(path, parse_section(Data, canonical_json(data)))[0] == expected
+    assert kept(path, parse_section(DataSettings, canonical_json(data)))[0] == expected
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -376,7 +384,7 @@ def test_bounds_mean_what_is_written(tmp_path: Path, form: str) -> None:
     assert data.interactions.ranges["qty"].min == "0x1"
     data = loaded(tmp_path, "ranges: {at: {min: 2024-02-01}, price: {max: 1e6}}")
     expected = [n for n, row in enumerate(ORDERS) if row["at"] >= 1706745600 and row["price"] <= 1e6]
-    assert kept(orders_file(tmp_path, form), parse_section(Data, canonical_json(data)))[0] == expected
+    assert kept(orders_file(tmp_path, form), parse_section(DataSettings, canonical_json(data)))[0] == expected
 
 
 ITEMS = {
@@ -408,7 +416,7 @@ def test_discontinued_items_are_not_available_however_that_is_spelled(
     )
     log = at(orders_file(tmp_path, "csv"), data)
     files = resolve_sources(data.model_copy(update={"interactions": log}), dataset="shop")["items"]
-    for section in (data, parse_section(Data, canonical_json(data))):
+    for section in (data, parse_section(DataSettings, canonical_json(data))):
         table = load_entities(files, section.items, key="data.items", timezone="UTC")
         there = available(table, table.ids, section.items, timezone="UTC").to_pylist()
         assert dict(zip(table.ids.to_pylist(), there, strict=True)) == {f"i{n}": n % 3 > 0 for n in range(9)}
@@ -680,7 +688,7 @@ def test_a_filter_keeps_what_a_plain_reference_keeps(
     texts = [one.strip("'\"") for one in written.strip("[]").split(", ")]
     assert value == (texts if written[0] == "[" else texts[0])
     outcomes = []
-    for section in (data, parse_section(Data, canonical_json(data))):
+    for section in (data, parse_section(DataSettings, canonical_json(data))):
         try:
             outcomes.append(kept(path, section)[0])
         except DataError as error:

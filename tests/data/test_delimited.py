@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from prepared_logs import Row, event, ordinary_log, run, settings, write_rows
 
-from two_tower.config import Csv
+from two_tower.config import CsvSettings
 from two_tower.data import Prepared, delimited, swallowed
 from two_tower.data.delimited import Parsed, parse_text, read_header
 from two_tower.data.records import Syntax
@@ -27,7 +27,7 @@ LOGGED = Expected(times=("time",))
 def parse(text: str | bytes, expected: Expected = LOGGED, *, path: str = "log.csv", **dialect: Any) -> list[Parsed]:
     """A file's content, parsed."""
     content = text.encode() if isinstance(text, str) else text
-    syntax = Syntax.of(Csv.model_validate(dialect), path)
+    syntax = Syntax.of(CsvSettings.model_validate(dialect), path)
     names = read_header(io.BytesIO(content), syntax)
     return list(parse_text(io.BytesIO(content), names, syntax, expected)) if names else []
 

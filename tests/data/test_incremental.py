@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings as hypothesis_settings, strategies as st
 from prepared_logs import Row, contents, event, ordinary_log, settings, write_rows
 
-from two_tower.config import Beam, Data
+from two_tower.config import BeamSettings, DataSettings
 from two_tower.data import open_prepared, prepare, resolve_sources
 from two_tower.errors import DataError
 
@@ -39,12 +39,12 @@ def write_day(folder: Path, name: str, rows: list[Row]) -> Path:
     return path
 
 
-def prepare_logs(out: Path, data: Data, *, previous: Path | None = None) -> dict[str, bytes] | str:
+def prepare_logs(out: Path, data: DataSettings, *, previous: Path | None = None) -> dict[str, bytes] | str:
     """Every file of the prepared data and the profile, or what the step says if it refuses the logs."""
     sources = resolve_sources(data, dataset="test")
     try:
         prepare(
-            sources, out / "prepared", data=data, beam=Beam(workers=1), profile=out / "profile",
+            sources, out / "prepared", data=data, beam=BeamSettings(workers=1), profile=out / "profile",
             previous=previous / "prepared" if previous else None,
         )  # fmt: skip
     except DataError as error:
@@ -234,7 +234,7 @@ class Growing:
         write_day(folder / "logs", "day-2.jsonl", self.rows[45:])
 
     @property
-    def data(self) -> Data:
+    def data(self) -> DataSettings:
         return settings(self.folder / "logs", **self.settings)
 
 

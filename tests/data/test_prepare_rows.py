@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from prepared_logs import START, event, ordinary_log, run, run_rows, settings, write_rows
 
-from two_tower.data.values import column_hashes, id_text, microseconds, row_digests, stable_hash, stable_order
+from two_tower.columns import column_hashes, row_digests, stable_hash, stable_order
+from two_tower.data.values import id_text, microseconds
 from two_tower.errors import DataError
 
 NOON = int(datetime(2020, 3, 1, 12, tzinfo=UTC).timestamp()) * 1_000_000

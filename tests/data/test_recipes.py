@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from two_tower.config import Beam, Config, load_config
+from two_tower.config import BeamSettings, Config, load_config
 from two_tower.data import Prepared, open_prepared, prepare, resolve_sources
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
@@ -281,5 +281,5 @@ def test_a_recipe_reads_files_of_its_shape(name: str, tmp_path: Path, monkeypatc
         config = loaded(tmp_path, text)
         if number in wanted:
             sources = resolve_sources(config.data, dataset="shop", data_root=str(tmp_path))
-            prepare(sources, tmp_path / f"prepared-{number}", data=config.data, beam=Beam(workers=1))
+            prepare(sources, tmp_path / f"prepared-{number}", data=config.data, beam=BeamSettings(workers=1))
             wanted[number](open_prepared(tmp_path / f"prepared-{number}"))

@@ -18,13 +18,13 @@ import pytest
 from prepared_logs import DAY, START, contents, ordinary_log, run, settings, write_rows
 
 from two_tower.beam import pipeline
-from two_tower.config import Beam, Data
+from two_tower.config import BeamSettings, DataSettings
 from two_tower.data import encode, prepare, resolve_sources, shards
 from two_tower.data.reading import plan_units
 from two_tower.data.work import Work
 from two_tower.errors import ConfigError, DataError
 
-DATAFLOW = Beam(
+DATAFLOW = BeamSettings(
     runner="DataflowRunner",
     work="gs://bucket/work",
     options={
@@ -37,7 +37,7 @@ DATAFLOW = Beam(
 )
 
 
-def rich_log(folder: Path, **changes: Any) -> Data:
+def rich_log(folder: Path, **changes: Any) -> DataSettings:
     """Settings for a log of several files with everything that has a stage of its own."""
     rows = [
         row | {"device": ["phone", "web"][n % 2], "event": "view" if n % 5 == 2 else "buy"}
@@ -77,7 +77,7 @@ def rich_log(folder: Path, **changes: Any) -> Data:
     )
 
 
-def prepared_on(beam: Beam, out: Path, data: Data) -> dict[str, bytes]:
+def prepared_on(beam: BeamSettings, out: Path, data: DataSettings) -> dict[str, bytes]:
     """Every file of the prepared data and of the profile."""
     sources = resolve_sources(data, dataset="test")
     prepare(sources, out / "prepared", data=data, beam=beam, profile=out / "profile")
@@ -87,14 +87,14 @@ def prepared_on(beam: Beam, out: Path, data: Data) -> dict[str, bytes]:
 
 def test_threads_and_memory_give_the_same_bytes(tmp_path: Path) -> None:
     data = rich_log(tmp_path, incremental=True)
-    one = prepared_on(Beam(workers=1), tmp_path / "one", data)
+    one = prepared_on(BeamSettings(workers=1), tmp_path / "one", data)
     names = {name.partition("/part-")[0] for name in one}
     assert names >= {"prepared/train", "prepared/pairs", "prepared/events", "prepared/sketch.parquet"}
     assert "profile/profile.json" in names
     reasons = pq.read_table(tmp_path / "one" / "prepared" / "set_aside.parquet")["reason"].to_pylist()
     assert {"bad_time", "missing_user", "unknown_item", "duplicate"} <= set(reasons)
-    assert prepared_on(Beam(workers=3), tmp_path / "threads", data) == one
-    assert prepared_on(Beam(work="memory://runners-test/"), tmp_path / "memory", data) == one
+    assert prepared_on(BeamSettings(workers=3), tmp_path / "threads", data) == one
+    assert prepared_on(BeamSettings(work="memory://runners-test/"), tmp_path / "memory", data) == one
 
     import fsspec
 
@@ -104,8 +104,8 @@ def test_threads_and_memory_give_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_processes_give_the_same_bytes_as_threads(tmp_path: Path) -> None:
     data = rich_log(tmp_path)
-    one = prepared_on(Beam(), tmp_path / "one", data)
-    assert prepared_on(Beam(runner="multi_process", workers=2), tmp_path / "processes", data) == one
+    one = prepared_on(BeamSettings(), tmp_path / "one", data)
+    assert prepared_on(BeamSettings(runner="multi_process", workers=2), tmp_path / "processes", data) == one
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_a_broken_file_is_the_same_error_in_a_process(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"i5", b"\xe9"))
     data = settings(path)
     with pytest.raises(DataError, match=r"log\.csv: not UTF-8"):
-        prepared_on(Beam(runner="multi_process", workers=2), tmp_path / "out", data)
+        prepared_on(BeamSettings(runner="multi_process", workers=2), tmp_path / "out", data)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["log.csv", "out"]
 
 
@@ -123,24 +123,27 @@ def test_a_broken_file_is_the_same_error_in_a_process(tmp_path: Path) -> None:
 def test_the_local_runners_take_the_number_of_workers(name: str, mode: str, workers: int) -> None:
     from apache_beam.options.pipeline_options import DirectOptions
 
-    options = pipeline(Beam(runner=name, workers=workers)).options.view_as(DirectOptions)
+    options = pipeline(BeamSettings(runner=name, workers=workers)).options.view_as(DirectOptions)
     if workers == 1 and name == "in_process":
         return  # Beam's own way for one worker
     assert options.direct_running_mode == mode
     assert options.direct_num_workers == workers if workers else 1 <= options.direct_num_workers <= 8
 
 
-REFUSED: list[tuple[Beam, str]] = [
-    (Beam(runner="direct"), "beam.runner: no runner 'direct'; expected one of in_process, multi_process, Dataflow"),
-    (Beam(runner="dataflowrunner"), "beam.runner: no runner 'dataflowrunner'"),
-    (Beam(runner=""), "beam.runner: no runner ''"),
-    (Beam(runner="DataflowRunner"), "beam.options: DataflowRunner needs project and region and temp_location"),
+REFUSED: list[tuple[BeamSettings, str]] = [
+    (
+        BeamSettings(runner="direct"),
+        "beam.runner: no runner 'direct'; expected one of in_process, multi_process, Dataflow",
+    ),
+    (BeamSettings(runner="dataflowrunner"), "beam.runner: no runner 'dataflowrunner'"),
+    (BeamSettings(runner=""), "beam.runner: no runner ''"),
+    (BeamSettings(runner="DataflowRunner"), "beam.options: DataflowRunner needs project and region and temp_location"),
     (DATAFLOW.model_copy(update={"work": None}), "beam.work: DataflowRunner needs a gs:// folder"),
 ]
 
 
 @pytest.mark.parametrize(("beam", "match"), REFUSED, ids=[match[:60] for _, match in REFUSED])
-def test_a_runner_that_lacks_something_is_refused_at_once(beam: Beam, match: str) -> None:
+def test_a_runner_that_lacks_something_is_refused_at_once(beam: BeamSettings, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         pipeline(beam)
 
@@ -148,7 +151,7 @@ def test_a_runner_that_lacks_something_is_refused_at_once(beam: Beam, match: str
 def test_the_step_refuses_an_unknown_runner_and_leaves_nothing(tmp_path: Path) -> None:
     data = settings(write_rows(tmp_path / "log.csv", ordinary_log()))
     with pytest.raises(ConfigError, match=r"beam\.runner"):
-        prepare(resolve_sources(data, dataset="x"), tmp_path / "out", data=data, beam=Beam(runner="spark"))
+        prepare(resolve_sources(data, dataset="x"), tmp_path / "out", data=data, beam=BeamSettings(runner="spark"))
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 
 
@@ -292,8 +295,8 @@ def test_a_user_with_most_events_gives_the_same_bytes_in_processes(tmp_path: Pat
     skewed_log(tmp_path / "log.parquet", share=0.6)
     split = {"type": "global_time", "test": "1d", "validation": "1d"}
     data = settings(tmp_path / "log.parquet", split=split, shards=2, log={"max_bad_share": 0.1})
-    one = prepared_on(Beam(), tmp_path / "one", data)
-    assert prepared_on(Beam(runner="multi_process", workers=2), tmp_path / "processes", data) == one
+    one = prepared_on(BeamSettings(), tmp_path / "one", data)
+    assert prepared_on(BeamSettings(runner="multi_process", workers=2), tmp_path / "processes", data) == one
 
 
 def test_runs_that_share_a_work_folder_keep_out_of_each_others_way(
@@ -305,6 +308,11 @@ def test_runs_that_share_a_work_folder_keep_out_of_each_others_way(
     data = rich_log(tmp_path)
     for folder in ("a", "b", "a"):
         sources = resolve_sources(data, dataset="x")
-        prepare(sources, tmp_path / folder / "prepared", data=data, beam=Beam(work=str(tmp_path / "work"), workers=1))
+        prepare(
+            sources,
+            tmp_path / folder / "prepared",
+            data=data,
+            beam=BeamSettings(work=str(tmp_path / "work"), workers=1),
+        )
     first, other, again = made
     assert first == again != other

@@ -13,7 +13,7 @@ import pytest
 from prepared_logs import Row, event, ordinary_log, run, run_rows, settings, write_rows
 from pydantic import ValidationError
 
-from two_tower.config import Data
+from two_tower.config import DataSettings
 from two_tower.data import in_sentences
 from two_tower.data.oddities import odd_times
 from two_tower.data.time_formats import as_times
@@ -155,7 +155,7 @@ def test_a_form_without_a_column_of_times_is_refused() -> None:
         settings("log.csv", log=log, split={"type": "leave_last_out"})
 
 
-def noted(data: Data, values: list[Any], *, bad: int = 0, last: int = -1) -> list[str]:
+def noted(data: DataSettings, values: list[Any], *, bad: int = 0, last: int = -1) -> list[str]:
     """What is said of sampled times of which so many rows are bad."""
     found = odd_times(data.interactions, [pl.Series(values)], {"bad_time": bad}, span=(0, last), newest=0)
     return in_sentences(found)

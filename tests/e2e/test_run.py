@@ -17,7 +17,7 @@ STEPS = [
     "resolve_inputs", "prepare_data", "check_prepared", "train_towers", "export_candidate_tower", "embed_candidates",
     "build_index", "export_query_tower", "evaluate_recall", "promote", "write_report",
 ]  # fmt: skip
-ALWAYS = {"resolve_inputs", "write_report", "leave_page"}
+ALWAYS = {"resolve_inputs", "write_report", "report_failure"}
 
 
 def text_of(page: Path) -> str:
@@ -30,7 +30,7 @@ def ran(project) -> set[str]:
 
 
 def test_the_first_run_promotes_a_version_and_says_what_to_do_next(project, first_run):
-    assert ran(project) == {*STEPS, "leave_page"}
+    assert ran(project) == {*STEPS, "report_failure"}
     (run,) = project.runs()
     assert run["decision"] == "promote"
     assert project.champion() == run["version"]

@@ -19,7 +19,7 @@ from tiny_towers import ITEMS, write_tiny
 from two_tower import embedding as room
 from two_tower.artifacts import content_hash, open_artifact, write_artifact
 from two_tower.beam import pipeline
-from two_tower.config import Beam, Embedding
+from two_tower.config import BeamSettings, EmbeddingSettings
 from two_tower.embedding import candidates
 from two_tower.embedding.model_handler import TowerHandler
 from two_tower.errors import ArtifactError, ConfigError
@@ -56,12 +56,12 @@ def embed(
     prepared: Path | None = None,
     tower: Path | None = None,
     previous: Path | None = None,
-    beam: Beam | None = None,
+    beam: BeamSettings | None = None,
 ) -> list[pa.Table]:
     """The parts that embedding gives."""
-    embedding = Embedding(batch_size=batch_size, previous=str(previous) if previous else None)
+    embedding = EmbeddingSettings(batch_size=batch_size, previous=str(previous) if previous else None)
     towers, data = str(tower or made / "tower"), str(prepared or made / "prepared")
-    room.embed(towers, data, str(out), embedding=embedding, beam=beam or Beam())
+    room.embed(towers, data, str(out), embedding=embedding, beam=beam or BeamSettings())
     reader = open_artifact(out, "candidate_embeddings")
     return [reader.table(name) for name in sorted(reader.manifest.files)]
 
@@ -154,13 +154,13 @@ def test_batches_change_no_more_than_the_last_bits(made: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     "beam",
     [
-        Beam(workers=1),
-        Beam(workers=3),
-        pytest.param(Beam(runner="multi_process", workers=2), marks=pytest.mark.slow),
+        BeamSettings(workers=1),
+        BeamSettings(workers=3),
+        pytest.param(BeamSettings(runner="multi_process", workers=2), marks=pytest.mark.slow),
     ],
     ids=["one", "three", "processes"],
 )
-def test_every_runner_gives_the_same_bytes(made: Path, tmp_path: Path, beam: Beam) -> None:
+def test_every_runner_gives_the_same_bytes(made: Path, tmp_path: Path, beam: BeamSettings) -> None:
     embed(made, tmp_path / "out")
     embed(made, tmp_path / "other", beam=beam)
     assert contents(tmp_path / "out") == contents(tmp_path / "other")
@@ -171,7 +171,7 @@ def test_every_runner_gives_the_same_bytes(made: Path, tmp_path: Path, beam: Bea
 def test_threads_share_one_model(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded, load = [], TowerHandler.load_model
     monkeypatch.setattr(TowerHandler, "load_model", lambda handler: loaded.append(load(handler)) or loaded[-1])
-    embed(made, tmp_path / "out", beam=Beam(workers=3))
+    embed(made, tmp_path / "out", beam=BeamSettings(workers=3))
     assert len(loaded) == 1
 
 
@@ -250,7 +250,7 @@ def test_a_changed_order_or_attribute_embeds_nothing(made: Path, tmp_path: Path)
         "attribute.row", pa.array(range(ITEMS))
     )
     prepared = prepare(made, tmp_path / "prepared", items)
-    beam = Beam(runner="multi_process", workers=2)
+    beam = BeamSettings(runner="multi_process", workers=2)
     embed(made, tmp_path / "out", prepared=prepared, previous=tmp_path / "previous", beam=beam)
     embed(made, tmp_path / "anew", prepared=prepared)
     assert contents(tmp_path / "out") == contents(tmp_path / "anew")
@@ -311,4 +311,4 @@ def test_a_tower_is_no_prepared_data(made: Path, tmp_path: Path) -> None:
 
 def test_an_unknown_runner_is_named() -> None:
     with pytest.raises(ConfigError, match=r"beam\.runner: no runner 'Sparkle'"):
-        pipeline(Beam(runner="Sparkle"))
+        pipeline(BeamSettings(runner="Sparkle"))

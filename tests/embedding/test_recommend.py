@@ -17,7 +17,7 @@ import pytest
 from handmade import DAY, TEST_FROM, item_ids, random_log, write_prepared, write_version
 
 from two_tower.artifacts import open_artifact
-from two_tower.config import Beam
+from two_tower.config import BeamSettings
 from two_tower.data import open_prepared
 from two_tower.embedding import EveryUser, QueryFile, Recommendations, ScoreShard, recommend_all
 from two_tower.errors import ArtifactError, ConfigError, DataError
@@ -25,7 +25,7 @@ from two_tower.retrievers import StoredVersion
 
 ITEMS, USERS, KNOWN = 60, 30, 50
 IDS = item_ids(ITEMS)
-ONE = Beam(workers=1)
+ONE = BeamSettings(workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +309,7 @@ def test_logs_without_users_have_nobody_to_recommend_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize("runner", ["in_process", pytest.param("multi_process", marks=pytest.mark.slow)])
 def test_the_runner_changes_no_byte(world: Path, users: EveryUser, tmp_path: Path, runner: str) -> None:
     score(world, users, tmp_path / "one")
-    score(world, users, tmp_path / "other", beam=Beam(runner=runner, workers=2))
+    score(world, users, tmp_path / "other", beam=BeamSettings(runner=runner, workers=2))
     assert contents(tmp_path / "one") == contents(tmp_path / "other")
 
 
@@ -394,7 +394,7 @@ def open_prepared_unchecked(folder: Path) -> Any:
 
 
 def test_a_runner_on_other_machines_is_refused(world: Path, users: EveryUser, tmp_path: Path) -> None:
-    beam = Beam(runner="DataflowRunner", work="gs://bucket/work")
+    beam = BeamSettings(runner="DataflowRunner", work="gs://bucket/work")
     with pytest.raises(ConfigError, match=r"beam\.runner: recommendations are made on this machine"):
         score(world, users, tmp_path / "out", beam=beam)
     assert not (tmp_path / "out").exists()

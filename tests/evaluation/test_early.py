@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from handmade import TEST_FROM, VALIDATION_FROM, random_log, write_prepared
 
-from two_tower.config import Evaluation, Index, Model
+from two_tower.config import EvaluationSettings, IndexSettings, ModelSettings
 from two_tower.errors import ConfigError, NoQueries
 from two_tower.evaluation import check_prepared
 
@@ -24,9 +24,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_prepared(tmp_path_factory.mktemp("early") / "prepared", log, items=ITEMS)
 
 
-def checked(prepared: Path, *, index: Index | None = None, **evaluation: Any) -> dict[str, str]:
-    settings = Evaluation.model_validate({"ks": [10], "gate": [], **evaluation})
-    return check_prepared(prepared, model=Model(dim=16), index=index or Index(), evaluation=settings)
+def checked(prepared: Path, *, index: IndexSettings | None = None, **evaluation: Any) -> dict[str, str]:
+    settings = EvaluationSettings.model_validate({"ks": [10], "gate": [], **evaluation})
+    return check_prepared(prepared, model=ModelSettings(dim=16), index=index or IndexSettings(), evaluation=settings)
 
 
 @pytest.mark.parametrize("check", [ABOVE_EASE, FLOOR_OF_EASE], ids=["better", "floor"])
@@ -67,7 +67,7 @@ def test_a_column_without_categories_makes_no_slices(prepared: Path) -> None:
 
 
 def test_candidates_that_do_not_fit_into_the_indexs_memory_are_refused(prepared: Path) -> None:
-    small = Index.model_validate({"target": {"memory_gb": 1e-7}})
+    small = IndexSettings.model_validate({"target": {"memory_gb": 1e-7}})
     with pytest.raises(ConfigError, match=r"index\.target\.memory_gb: 60 vectors of width 16 need at least"):
         checked(prepared, index=small)
 

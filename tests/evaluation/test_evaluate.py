@@ -15,11 +15,11 @@ from handmade import DAY, TEST_FROM, Log, item_ids, random_log, write_embeddings
 
 from two_tower import config
 from two_tower.artifacts import open_artifact, write_artifact
-from two_tower.data.profile import describe, sketch
-from two_tower.data.values import column_hashes
+from two_tower.columns import column_hashes
 from two_tower.errors import ArtifactError, ConfigError
 from two_tower.evaluation import evaluate
 from two_tower.index import build_index
+from two_tower.profile.sketches import describe, sketch
 
 ITEMS = 80
 IDS = item_ids(ITEMS)
@@ -44,7 +44,7 @@ def write_version(
 ) -> Path:
     embeddings = write_embeddings(folder / "embeddings", vectors, ids, made_from={"candidate_tower": "c0ffee"})
     write_query_tower(folder / "query_tower", vectors, ids, embeddings=embeddings, seen_until=seen_until)
-    build_index(embeddings, folder / "index", index=config.Index.model_validate({"kind": kind}))
+    build_index(embeddings, folder / "index", index=config.IndexSettings.model_validate({"kind": kind}))
     return folder
 
 
@@ -79,7 +79,7 @@ def run(
         new / "index",
         new / "embeddings",
         out,
-        evaluation=config.Evaluation.model_validate(section),
+        evaluation=config.EvaluationSettings.model_validate(section),
         version="new",
         champion=champion,
         profile=profile,
@@ -222,7 +222,7 @@ def test_validation_queries_can_be_measured(world: Path, tmp_path: Path) -> None
     version, section = world / "challenger", {"ks": KS, "baselines": BASELINES, "bootstrap_samples": 200}
     evaluate(
         world / "prepared", version / "query_tower", version / "index", version / "embeddings", tmp_path / "evaluation",
-        evaluation=config.Evaluation.model_validate(section), version="new", split="validation",
+        evaluation=config.EvaluationSettings.model_validate(section), version="new", split="validation",
     )  # fmt: skip
     metrics = open_artifact(tmp_path / "evaluation", "evaluation").json("metrics.json")
     rows = pq.read_table(world / "prepared/validation").to_pylist()
@@ -439,7 +439,7 @@ def test_exact_search_on_a_sample(world: Path, tmp_path: Path) -> None:
 
 
 def test_without_embeddings_nothing_is_said_of_exact_search(world: Path, tmp_path: Path) -> None:
-    section = config.Evaluation.model_validate({"ks": KS, "bootstrap_samples": 200})
+    section = config.EvaluationSettings.model_validate({"ks": KS, "bootstrap_samples": 200})
     new, out = world / "challenger", tmp_path / "evaluation"
     evaluate(world / "prepared", new / "query_tower", new / "index", None, out, evaluation=section, version="new")
     metrics = open_artifact(out, "evaluation").json("metrics.json")

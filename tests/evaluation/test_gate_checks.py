@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from two_tower.config.models import AnyCheck, Evaluation
+from two_tower.config.models import AnyCheck, EvaluationSettings
 from two_tower.contracts import SLICES, CheckResult, GateCheck
 from two_tower.evaluation import run_gate
 from two_tower.evaluation.figures import RANKING, RECOMMENDED
@@ -236,7 +236,7 @@ def test_the_configuration_knows_the_slices_that_are_measured() -> None:
 def test_the_page_on_the_gate_describes_every_check_and_is_right_about_it() -> None:
     page = (Path(__file__).parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```yaml\nevaluation:\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(Evaluation.model_validate(yaml.safe_load(example)).gate) == 13
+    assert len(EvaluationSettings.model_validate(yaml.safe_load(example)).gate) == 13
     described = [yaml.safe_load(text) for text in re.findall(r"^\| `(\{type: .*?\})` \|", page, re.MULTILINE)]
     found = TypeAdapter(list[AnyCheck]).validate_python(described)
     assert sorted(check.type for check in found) == [

@@ -43,7 +43,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, log: Log) -> Path:
 def write_version(folder: Path, vectors: np.ndarray, ids: list[str], **tower: Any) -> Path:
     embeddings = write_embeddings(folder / "embeddings", vectors, ids, made_from={"candidate_tower": "c0ffee"})
     write_query_tower(folder / "query_tower", vectors, ids, embeddings=embeddings, **tower)
-    build_index(embeddings, folder / "index", index=config.Index())
+    build_index(embeddings, folder / "index", index=config.IndexSettings())
     return folder
 
 
@@ -56,7 +56,7 @@ def gate_of(world: Path, version: Path, out: Path, **settings: Any) -> dict[str,
         version / "index",
         version / "embeddings",
         out,
-        evaluation=config.Evaluation.model_validate({k: v for k, v in section.items() if k != "prepared"}),
+        evaluation=config.EvaluationSettings.model_validate({k: v for k, v in section.items() if k != "prepared"}),
         version="challenger",
         champion=world / "good",
     )
@@ -134,7 +134,9 @@ def test_an_index_without_half_of_its_partitions(tmp_path: Path) -> None:
     ids = [f"i{number}" for number in range(items)]
     embeddings = write_embeddings(tmp_path / "embeddings", vectors, ids, made_from={"candidate_tower": "c0ffee"})
     queries = vectors[rng.integers(0, items, size=500)] + 0.1
-    build_index(embeddings, tmp_path / "index", index=config.Index.model_validate({"kind": "scann"}), queries=queries)
+    build_index(
+        embeddings, tmp_path / "index", index=config.IndexSettings.model_validate({"kind": "scann"}), queries=queries
+    )
     assert recall_of(tmp_path / "index", embeddings, queries) >= 0.95
 
     whole = open_artifact(tmp_path / "index", "index")
@@ -148,7 +150,7 @@ def test_an_index_without_half_of_its_partitions(tmp_path: Path) -> None:
         np.save(tokens, partition)
     found = recall_of(tmp_path / "broken", embeddings, queries)
     metrics = {"index": {"kind": "scann", "recall@100": found}, "queries": len(queries)}
-    check = config.Evaluation.model_validate({"gate": [{"type": "index_recall", "at_least": 0.95}]}).gate[0]
+    check = config.EvaluationSettings.model_validate({"gate": [{"type": "index_recall", "at_least": 0.95}]}).gate[0]
     assert check.check(metrics).status == "failed"
 
 

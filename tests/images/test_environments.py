@@ -222,7 +222,7 @@ def test_whatever_a_step_may_import_is_installed(images, target):
 
 def reached(module: str) -> list[tuple[str, Path]]:
     """The project's modules that `module` imports anywhere, itself included."""
-    from pipelines import fingerprint
+    from pipelines.dag import fingerprint
 
     seen, waiting = {}, [module]
     while waiting:

@@ -35,7 +35,7 @@ def vectors_of(items: int, dim: int = 8, *, seed: int = 0) -> np.ndarray:
 
 def built(tmp_path: Path, vectors: np.ndarray, **settings: object) -> Path:
     embeddings = write_embeddings(tmp_path / "embeddings", vectors)
-    build_index(embeddings, tmp_path / "index", index=config.Index(**settings))
+    build_index(embeddings, tmp_path / "index", index=config.IndexSettings(**settings))
     return tmp_path / "index"
 
 
@@ -177,8 +177,8 @@ def test_vector_search_input(tmp_path: Path) -> None:
     vectors = np.array([[0, -0.0], [1e-30, 3e38], [0.1, -1 / 3], [1, 2]], np.float32)
     attributes = pa.table({"brand": ["a", None, "b", "a"], "size": [1, 2, None, 4], "price": [0.5, np.nan, 2.5, 3]})
     embeddings = write_embeddings(tmp_path / "embeddings", vectors, ids=ids, attributes=attributes, unavailable=(2,))
-    settings = config.VectorSearch(restricts=["size"], crowding="brand", index_update_method="STREAM_UPDATE")
-    build_index(embeddings, tmp_path / "index", index=config.Index(vector_search=settings))
+    settings = config.VectorSearchSettings(restricts=["size"], crowding="brand", index_update_method="STREAM_UPDATE")
+    build_index(embeddings, tmp_path / "index", index=config.IndexSettings(vector_search=settings))
     lines = (tmp_path / "index/vector_search/data/part-00000.json").read_text().split("\n")
     assert lines.pop() == ""
     read = [json.loads(line) for line in lines]
@@ -210,7 +210,7 @@ def test_an_update_between_two_embeddings(tmp_path: Path) -> None:
         load_embeddings(write_embeddings(tmp_path / name, vectors, attributes=attributes, unavailable=gone))
         for name, attributes, gone in (("a", None, (0,)), ("b", attributes, (3,)))
     )
-    write_vector_search_update(tmp_path / "update", before, after, config.VectorSearch(crowding="brand"))
+    write_vector_search_update(tmp_path / "update", before, after, config.VectorSearchSettings(crowding="brand"))
     assert json.loads((tmp_path / "update/update.json").read_text()) == {
         "upserts": 3,
         "deletes": 1,
@@ -230,7 +230,7 @@ def test_attributes_come_with_the_index(tmp_path: Path, kind: str, shards: int) 
         }
     )
     embeddings = write_embeddings(tmp_path / "embeddings", vectors, attributes=attributes, unavailable=(5, 39))
-    build_index(embeddings, tmp_path / "index", index=config.Index(kind=kind, shards=shards))
+    build_index(embeddings, tmp_path / "index", index=config.IndexSettings(kind=kind, shards=shards))
     index = load_index(tmp_path / "index")
     assert index.attributes is not None and index.item_ids[5].as_py() == "item-6"
     wanted = [
@@ -249,7 +249,7 @@ def test_attributes_come_with_the_index(tmp_path: Path, kind: str, shards: int) 
 @pytest.mark.parametrize("shards", [1, 3])
 def test_an_index_without_attributes_still_counts_its_rows(tmp_path: Path, shards: int) -> None:
     embeddings = write_embeddings(tmp_path / "embeddings", vectors_of(10), unavailable=(1,))
-    build_index(embeddings, tmp_path / "index", index=config.Index(shards=shards))
+    build_index(embeddings, tmp_path / "index", index=config.IndexSettings(shards=shards))
     index = load_index(tmp_path / "index")
     assert index.attributes is not None and index.attributes.column_names == []
     assert allowed_rows(index.attributes, {}).tolist() == [True] * 9
@@ -262,7 +262,7 @@ def test_a_vector_that_is_not_finite_is_refused_by_its_item(tmp_path: Path) -> N
     vectors[7, 3] = np.nan
     embeddings = write_embeddings(tmp_path / "embeddings", vectors)
     with pytest.raises(ArtifactError, match="'item-7'"):
-        build_index(embeddings, tmp_path / "index", index=config.Index())
+        build_index(embeddings, tmp_path / "index", index=config.IndexSettings())
     assert not (tmp_path / "index").exists()
 
 
@@ -318,7 +318,7 @@ class Planted:
 def test_items_that_are_not_available_are_not_in_the_index(tmp_path: Path) -> None:
     vectors = vectors_of(50)
     embeddings = write_embeddings(tmp_path / "embeddings", vectors, unavailable=(0, 7))
-    build_index(embeddings, tmp_path / "index", index=config.Index())
+    build_index(embeddings, tmp_path / "index", index=config.IndexSettings())
     index = load_index(tmp_path / "index")
     assert len(index) == 48
     assert not {"item-0", "item-7"} & set(index.item_ids.to_pylist())
@@ -335,7 +335,7 @@ def test_a_million_candidates(tmp_path: Path, kind: str) -> None:
     vectors[1000:2000] = 0
     embeddings = write_embeddings(tmp_path / "embeddings", vectors)
     queries = vectors_of(100, 8, seed=2)
-    build_index(embeddings, tmp_path / "index", index=config.Index(kind=kind), queries=queries)
+    build_index(embeddings, tmp_path / "index", index=config.IndexSettings(kind=kind), queries=queries)
     index = load_index(tmp_path / "index")
     best = ExactIndex(vectors, index.item_ids).search(asked, 100)[1]
     rows, scores = index.search(asked, 100)

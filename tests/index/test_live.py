@@ -39,7 +39,7 @@ from two_tower.index import (
 
 DIM = 4
 TOWER = "c0ffee"
-EXACT = config.Index(kind="exact")
+EXACT = config.IndexSettings(kind="exact")
 Items = dict[str, tuple[np.ndarray, Any]]
 """Vector and colour of each item, in the order of a fresh build: an update moves an item to the end."""
 
@@ -68,7 +68,9 @@ def names(count: int) -> list[str]:
     return [f"item-{number}" for number in range(count)]
 
 
-def make_live(folder: Path, items: int = 20, *, index: config.Index = EXACT, **options: Any) -> tuple[LiveIndex, Items]:
+def make_live(
+    folder: Path, items: int = 20, *, index: config.IndexSettings = EXACT, **options: Any
+) -> tuple[LiveIndex, Items]:
     vectors = vectors_of(items)
     colours = [("red", "blue", None)[number % 3] for number in range(items)]
     embeddings = write_embeddings(
@@ -313,7 +315,7 @@ def change_much(live: LiveIndex, model: Items, *, changes: int, pool: int, vecto
             live.rebuild()
 
 
-def fresh_build(folder: Path, model: Items, index: config.Index) -> Any:
+def fresh_build(folder: Path, model: Items, index: config.IndexSettings) -> Any:
     vectors = np.array([vector for vector, _ in model.values()])
     build_index(write_embeddings(folder / "fresh", list(model), vectors), folder / "fresh-index", index=index)
     return load_index(folder / "fresh-index")
@@ -343,7 +345,7 @@ def test_after_100_000_changes_exact_search_is_that_of_a_fresh_build(tmp_path: P
 def test_after_many_changes_scann_recalls_as_much_as_a_fresh_build(
     tmp_path: Path, changes: int, rebuild_share: float
 ) -> None:
-    scann = config.Index(kind="scann", target=None, reorder=300)
+    scann = config.IndexSettings(kind="scann", target=None, reorder=300)
     draw = np.random.default_rng(5)
     vectors = draw.normal(size=(130_000, 32)).astype(np.float32)
     model: Items = {name: (vector, None) for name, vector in zip(names(30_000), vectors[:30_000], strict=True)}
@@ -364,7 +366,7 @@ def test_after_many_changes_scann_recalls_as_much_as_a_fresh_build(
 
 
 def test_the_nearest_thousand_removed_leave_a_hundred_others(tmp_path: Path) -> None:
-    scann = config.Index(kind="scann", target=None, reorder=100)
+    scann = config.IndexSettings(kind="scann", target=None, reorder=100)
     vectors = np.random.default_rng(0).normal(size=(3000, 8)).astype(np.float32)
     live = LiveIndex.create(tmp_path / "live", write_embeddings(tmp_path / "e", names(3000), vectors), index=scann)
     query = vectors[:1]
@@ -685,7 +687,7 @@ def test_an_altered_index_file_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_pickle_in_a_generation_is_refused(tmp_path: Path) -> None:
-    live, _ = make_live(tmp_path, index=config.Index(kind="scann"))
+    live, _ = make_live(tmp_path, index=config.IndexSettings(kind="scann"))
     live.close()
     (live.folder / "generation-000001/index/shard-00000/index/scann_docids.pkl").write_bytes(b"")
     with pytest.raises(ArtifactError, match=r"generation-000001/.*scann_docids\.pkl: not loaded"):

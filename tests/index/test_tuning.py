@@ -11,7 +11,7 @@ import pytest
 from embeddings import write_embeddings
 
 from two_tower.artifacts import content_hash, open_artifact, read_manifest
-from two_tower.config import Index, IndexTarget
+from two_tower.config import IndexSettings, IndexTargetSettings
 from two_tower.errors import ArtifactError, ConfigError
 from two_tower.index import ExactIndex, build_index, load_index, share_found
 
@@ -44,7 +44,7 @@ def test_the_target_is_kept_on_other_queries(large: tuple[Path, np.ndarray], tmp
     found = {}
     for target in (0.8, 0.99):
         out = tmp_path / str(target)
-        settings = Index(target=IndexTarget(recall=target, p99_ms=1000))
+        settings = IndexSettings(target=IndexTargetSettings(recall=target, p99_ms=1000))
         build_index(embeddings, out, index=settings, queries=vectors_of(400, seed=2))
         measured = read_manifest(out, "index").measured
         assert measured["unmet"] == [] and measured["queries"] == 400 and measured["k"] == 100
@@ -63,7 +63,7 @@ def test_memory_chooses_the_storage(large: tuple[Path, np.ndarray], tmp_path: Pa
     embeddings, vectors = large
     raw = vectors.nbytes / 1e9
     for share, storage in ((2.0, "float32"), (0.8, "bfloat16"), (0.5, "int8")):
-        settings = Index(target=IndexTarget(recall=0.9, memory_gb=share * raw))
+        settings = IndexSettings(target=IndexTargetSettings(recall=0.9, memory_gb=share * raw))
         build_index(embeddings, tmp_path / storage, index=settings, queries=vectors_of(100, seed=2))
         shard = open_artifact(tmp_path / storage, "index").json("settings.json")["shards"][0]
         assert shard["parameters"]["storage"] == storage
@@ -71,14 +71,14 @@ def test_memory_chooses_the_storage(large: tuple[Path, np.ndarray], tmp_path: Pa
         files = sum(path.stat().st_size for path in (tmp_path / storage / "shard-00000/index").iterdir())
         assert files < share * vectors.nbytes
     with pytest.raises(ConfigError, match=r"index\.target\.memory_gb: 101,000 vectors of width 16 need at least"):
-        settings = Index(target=IndexTarget(memory_gb=0.1 * raw))
+        settings = IndexSettings(target=IndexTargetSettings(memory_gb=0.1 * raw))
         build_index(embeddings, tmp_path / "none", index=settings, queries=vectors_of(10, seed=2))
     assert not (tmp_path / "none").exists()
 
 
 def test_a_target_that_cannot_be_kept_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     embeddings = write_embeddings(tmp_path / "embeddings", vectors_of(3000, seed=1))
-    settings = Index(target=IndexTarget(p99_ms=1e-6))
+    settings = IndexSettings(target=IndexTargetSettings(p99_ms=1e-6))
     with caplog.at_level("WARNING", logger="two_tower"):
         build_index(embeddings, tmp_path / "index", index=settings, queries=vectors_of(50, seed=2))
     (unmet,) = read_manifest(tmp_path / "index", "index").measured["unmet"]
@@ -88,7 +88,7 @@ def test_a_target_that_cannot_be_kept_is_said(tmp_path: Path, caplog: pytest.Log
 
 def test_exact_search_alone_has_a_recall_of_one(tmp_path: Path) -> None:
     embeddings = write_embeddings(tmp_path / "embeddings", vectors_of(500, seed=1))
-    build_index(embeddings, tmp_path / "index", index=Index(), queries=vectors_of(50, seed=2))
+    build_index(embeddings, tmp_path / "index", index=IndexSettings(), queries=vectors_of(50, seed=2))
     measured = read_manifest(tmp_path / "index", "index").measured
     assert measured["chosen"]["recall"] == 1 and measured["chosen"]["effort"] is None
 
@@ -98,7 +98,7 @@ def test_tuning_on_next_to_nothing(items: int, tmp_path: Path) -> None:
     embeddings = write_embeddings(tmp_path / "embeddings", vectors_of(items, seed=1))
     for queries in (None, np.zeros((0, DIM), np.float32), vectors_of(3, seed=2)):
         for kind in ("auto", "scann"):
-            build_index(embeddings, tmp_path / "index", index=Index(kind=kind, shards=3), queries=queries)
+            build_index(embeddings, tmp_path / "index", index=IndexSettings(kind=kind, shards=3), queries=queries)
             rows, _ = load_index(tmp_path / "index").search(vectors_of(2, seed=3), 5)
             assert (rows >= 0).sum(axis=1).tolist() == [min(items, 5)] * 2
 
@@ -106,7 +106,7 @@ def test_tuning_on_next_to_nothing(items: int, tmp_path: Path) -> None:
 def test_what_is_measured_is_no_content(tmp_path: Path) -> None:
     embeddings = write_embeddings(tmp_path / "embeddings", vectors_of(500, seed=1))
     for name in ("a", "b"):
-        build_index(embeddings, tmp_path / name, index=Index(), queries=vectors_of(50, seed=2))
+        build_index(embeddings, tmp_path / name, index=IndexSettings(), queries=vectors_of(50, seed=2))
     first, second = (read_manifest(tmp_path / name, "index") for name in ("a", "b"))
     assert first.measured != second.measured
     assert content_hash(tmp_path / "a") == content_hash(tmp_path / "b")
@@ -120,7 +120,7 @@ def test_shards_give_what_one_index_gives(kind: str, tmp_path: Path) -> None:
     asked = np.vstack([vectors[4900:4901], vectors_of(40, seed=2)])
     found = {}
     for shards in (1, 4):
-        build_index(embeddings, tmp_path / str(shards), index=Index(kind=kind, shards=shards))
+        build_index(embeddings, tmp_path / str(shards), index=IndexSettings(kind=kind, shards=shards))
         found[shards] = load_index(tmp_path / str(shards)).search(asked, 100)
     if kind == "exact":
         np.testing.assert_array_equal(found[4][0], found[1][0])
@@ -133,7 +133,7 @@ def test_shards_give_what_one_index_gives(kind: str, tmp_path: Path) -> None:
 def test_a_shard_is_loaded_alone(tmp_path: Path) -> None:
     vectors = vectors_of(3000, seed=1)
     embeddings = write_embeddings(tmp_path / "embeddings", vectors)
-    build_index(embeddings, tmp_path / "index", index=Index(kind="scann", shards=3))
+    build_index(embeddings, tmp_path / "index", index=IndexSettings(kind="scann", shards=3))
     whole = load_index(tmp_path / "index")
     for number in (0, 2):
         shutil.rmtree(tmp_path / "index" / f"shard-0000{number}")
@@ -153,7 +153,7 @@ def test_a_shard_is_loaded_alone(tmp_path: Path) -> None:
 
 def test_the_manifest_holds_the_points_that_were_tried(tmp_path: Path) -> None:
     embeddings = write_embeddings(tmp_path / "embeddings", vectors_of(3000, seed=1))
-    build_index(embeddings, tmp_path / "index", index=Index(kind="scann"), queries=vectors_of(60, seed=2))
+    build_index(embeddings, tmp_path / "index", index=IndexSettings(kind="scann"), queries=vectors_of(60, seed=2))
     measured = json.loads((tmp_path / "index/manifest.json").read_text())["measured"]
     assert len(measured["points"]) > 3
     for point in [*measured["points"], measured["chosen"]]:

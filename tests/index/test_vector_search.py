@@ -108,7 +108,7 @@ def written(
     file_bytes: int = vector_search.FILE_BYTES,
     **settings: Any,
 ) -> dict[str, Record]:
-    item_ids, wanted = pa.array(ids, pa.string()), config.VectorSearch(**settings)
+    item_ids, wanted = pa.array(ids, pa.string()), config.VectorSearchSettings(**settings)
     write_vector_search_input(folder, item_ids, vectors, attributes, wanted, file_bytes=file_bytes)
     records, deletes = read_batch(folder / "data", dim=vectors.shape[1])
     assert not deletes and list(records) == ids
@@ -194,7 +194,7 @@ def test_slices_and_chunks_of_columns(tmp_path: Path) -> None:
     tags = pa.chunked_array([[["no"]] * 3 + [["a"], None, ["b", "c"]], [["d"]]])[3:]
     attributes = pa.table({"tags": tags, "brand": pa.array(["no", "p", None, "q", "r"])[1:]})
     ids = pa.array(["no", "0", "1", "2", "3"])[1:]
-    write_vector_search_input(tmp_path, ids, vectors_of(4), attributes, config.VectorSearch())
+    write_vector_search_input(tmp_path, ids, vectors_of(4), attributes, config.VectorSearchSettings())
     records, _ = read_batch(tmp_path / "data", dim=3)
     found = {item: [restrict["allow"] for restrict in record.get("restricts", [])] for item, record in records.items()}
     assert found == {"0": [["a"], ["p"]], "1": [], "2": [["b", "c"], ["q"]], "3": [["d"], ["r"]]}
@@ -240,7 +240,10 @@ def test_the_sdk_takes_the_parameters(
 
     made: dict[str, Any] = {}
     monkeypatch.setattr(sdk.MatchingEngineIndex, "_create", classmethod(lambda cls, **given: made.update(given)))
-    ids, settings = pa.array(map(str, range(items)), pa.string()), config.VectorSearch(approximate_neighbors_count=150)
+    ids, settings = (
+        pa.array(map(str, range(items)), pa.string()),
+        config.VectorSearchSettings(approximate_neighbors_count=150),
+    )
     write_vector_search_input(tmp_path, ids, vectors_of(items, 2), None, settings, algorithm=algorithm)
     facts = index_of(tmp_path)
     create = getattr(sdk.MatchingEngineIndex, facts["method"])
@@ -282,7 +285,7 @@ INVALID = pa.array([b"\xff", b"b"]).view(pa.string())
 )
 def test_ids_that_an_index_cannot_hold_are_refused(tmp_path: Path, ids: pa.Array, message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
-        write_vector_search_input(tmp_path, ids, vectors_of(2), None, config.VectorSearch())
+        write_vector_search_input(tmp_path, ids, vectors_of(2), None, config.VectorSearchSettings())
     assert not list(tmp_path.iterdir())
 
 
@@ -329,7 +332,7 @@ def updated(
     folder: Path, previous: CandidateEmbeddings, current: CandidateEmbeddings, file_bytes: int = 1000
 ) -> dict[str, Any]:
     """What `update.json` says, after the update has been shown to turn the previous index into the current one."""
-    settings = config.VectorSearch()
+    settings = config.VectorSearchSettings()
     write_vector_search_update(folder / "update", previous, current, settings, file_bytes=file_bytes)
     states = []
     for name, at in (("before", previous), ("after", current)):
@@ -394,7 +397,7 @@ def test_from_nothing_and_to_nothing(tmp_path: Path) -> None:
 def test_a_new_namespace_or_another_type_of_number_is_a_change(tmp_path: Path) -> None:
     vectors = vectors_of(2)
     bare, sized = state(["a", "b"], vectors), state(["a", "b"], vectors, size=[1, None])
-    settings = config.VectorSearch(restricts=[], numeric_restricts=["size"])
+    settings = config.VectorSearchSettings(restricts=[], numeric_restricts=["size"])
     write_vector_search_update(tmp_path / "new", bare, sized, settings)
     assert list(read_batch(tmp_path / "new/data", dim=3)[0]) == ["a"]
     assert updated(tmp_path / "type", sized, state(["a", "b"], vectors, size=[1.0, None]))["upserts"] == 1
@@ -410,7 +413,7 @@ def test_a_new_namespace_or_another_type_of_number_is_a_change(tmp_path: Path) -
 )
 def test_two_towers_are_not_mixed(tmp_path: Path, previous: CandidateEmbeddings, current: CandidateEmbeddings) -> None:
     with pytest.raises(ArtifactError, match="mix vectors of two towers") as error:
-        write_vector_search_update(tmp_path, previous, current, config.VectorSearch())
+        write_vector_search_update(tmp_path, previous, current, config.VectorSearchSettings())
     for at in (previous, current):
         assert f"{at.made_from.get('candidate_tower', 'unknown')} ({at.vectors.shape[1]} wide)" in str(error.value)
     assert not list(tmp_path.iterdir())
@@ -420,5 +423,5 @@ def test_two_towers_are_not_mixed(tmp_path: Path, previous: CandidateEmbeddings,
 def test_an_id_that_a_line_cannot_hold_is_not_deleted(tmp_path: Path, item: str) -> None:
     with pytest.raises(ArtifactError, match=re.escape(repr(item))):
         write_vector_search_update(
-            tmp_path, state([item], vectors_of(1)), state([], vectors_of(0)), config.VectorSearch()
+            tmp_path, state([item], vectors_of(1)), state([], vectors_of(0)), config.VectorSearchSettings()
         )

@@ -10,10 +10,10 @@ from plain_settings import plain_model, plain_training
 from tiny_towers import write_tiny
 
 from two_tower.artifacts import open_artifact
-from two_tower.config import Evaluation, Transformer
+from two_tower.config import EvaluationSettings, Transformer
 from two_tower.model import measure_before_refit, train
 
-EVALUATION = Evaluation(ks=[10], bootstrap_samples=200)
+EVALUATION = EvaluationSettings(ks=[10], bootstrap_samples=200)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from two_tower.artifacts import ArtifactReader, open_artifact, write_artifact
 from two_tower.errors import TrainingError
 from two_tower.features import FittedFeature
 from two_tower.features.categorical import Categorical
-from two_tower.model.examples import Batch, Examples, UnorderedExamples, load_examples
+from two_tower.model.examples import Examples, TrainingBatch, UnorderedExamples, load_examples
 
 SHOP = {"shop": FittedFeature("shop", Categorical(), {"vocabulary": ["a", "b"]})}
 KINDS = {
@@ -97,7 +97,7 @@ def load(
     )
 
 
-def everything(examples: Any, *, whole_user: bool = False) -> Batch:
+def everything(examples: Any, *, whole_user: bool = False) -> TrainingBatch:
     """All queries, each with its own history, in their order."""
     if isinstance(examples, Examples):
         return examples._batch(np.arange(len(examples.first)), None, whole_user=whole_user)
@@ -105,7 +105,7 @@ def everything(examples: Any, *, whole_user: bool = False) -> Batch:
     return batch
 
 
-def histories(batch: Batch) -> list[list[int]]:
+def histories(batch: TrainingBatch) -> list[list[int]]:
     """The past of each query, without the padding."""
     if batch.places is None:
         return [[item for item in row if item >= 0] for row in batch.history.tolist()]
@@ -114,7 +114,7 @@ def histories(batch: Batch) -> list[list[int]]:
     return found
 
 
-def known_of(batch: Batch) -> list[set[int]]:
+def known_of(batch: TrainingBatch) -> list[set[int]]:
     return [set(batch.known[batch.known_rows == query].tolist()) for query in range(len(batch.keys))]
 
 

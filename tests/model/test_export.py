@@ -17,7 +17,7 @@ from plain_settings import plain_model, plain_training
 from tiny_towers import COLD, HISTORY, ITEMS, write_tiny
 
 from two_tower.artifacts import open_artifact
-from two_tower.config import Beam, Embedding, Gru, MeanPool, Model, Transformer
+from two_tower.config import BeamSettings, EmbeddingSettings, Gru, MeanPool, ModelSettings, Transformer
 from two_tower.contracts import Float32
 from two_tower.embedding import embed
 from two_tower.errors import ArtifactError
@@ -100,12 +100,18 @@ def exports(variants: Variants) -> Exports:
     return variants["main"]
 
 
-def run(folder: Path, model: Model, **data: Any) -> Exports:
+def run(folder: Path, model: ModelSettings, **data: Any) -> Exports:
     made = Exports(folder)
     write_tiny(folder / "prepared", **data)
     train(made.prepared, made.trained, model=model, training=TRAINING)
     export_candidate_tower(made.trained, made.candidate_tower)
-    embed(made.candidate_tower, made.prepared, made.embeddings, embedding=Embedding(batch_size=7), beam=Beam())
+    embed(
+        made.candidate_tower,
+        made.prepared,
+        made.embeddings,
+        embedding=EmbeddingSettings(batch_size=7),
+        beam=BeamSettings(),
+    )
     export_query_tower(made.trained, made.embeddings, made.query_tower)
     return made
 

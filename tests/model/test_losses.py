@@ -10,11 +10,11 @@ import pytest
 import tensorflow as tf
 from pydantic import ValidationError
 
-from two_tower.config import Training
+from two_tower.config import TrainingSettings
 from two_tower.contracts import LossBatch, LossContext
 from two_tower.model.losses import full_softmax
 from two_tower.model.losses.auto import Auto
-from two_tower.model.losses.bpr import Bpr
+from two_tower.model.losses.bpr import BprLoss
 from two_tower.model.losses.cosine_contrastive import CosineContrastive
 from two_tower.model.losses.full_softmax import FullSoftmax
 from two_tower.model.losses.in_batch import InBatch
@@ -35,7 +35,7 @@ EVERY = [
     InBatch(hard_negatives=1, memory=3, logq="standard"),
     SampledSoftmax(negatives=50),
     SampledSoftmax(negatives=50, logq="standard"),
-    Bpr(negatives=50),
+    BprLoss(negatives=50),
     CosineContrastive(negatives=50, margin=0),
 ]
 
@@ -77,8 +77,8 @@ def softplus(value: Any) -> Any:
 
 
 def test_the_configuration_finds_the_losses_by_type() -> None:
-    for kind in (FullSoftmax, InBatch, SampledSoftmax, Bpr, CosineContrastive):
-        assert isinstance(Training(loss={"type": kind.model_fields["type"].default}).loss, kind)
+    for kind in (FullSoftmax, InBatch, SampledSoftmax, BprLoss, CosineContrastive):
+        assert isinstance(TrainingSettings(loss={"type": kind.model_fields["type"].default}).loss, kind)
 
 
 def test_a_factor_of_no_correction_is_refused() -> None:
@@ -358,7 +358,7 @@ def test_a_factor_of_log_q_below_1_favours_less_popular_items(kind) -> None:
 def test_bpr_is_the_mean_over_the_negatives() -> None:
     gaps = (SCORES[0, [1, 2]] - SCORES[0, 0], SCORES[1, [0, 2, 3]] - SCORES[1, 1])
     expected = [softplus(gap).mean() for gap in gaps]
-    loss = Bpr(negatives=ALL_DRAWN)
+    loss = BprLoss(negatives=ALL_DRAWN)
     assert value(loss, [0, 1], [0, 1], [3, 1], known=[(0, 3)]) == pytest.approx(
         (3 * expected[0] + expected[1]) / 4, abs=1e-5
     )

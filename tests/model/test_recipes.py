@@ -11,7 +11,7 @@ from project import ROOT
 from tiny_towers import write_tiny
 
 from two_tower.artifacts import open_artifact
-from two_tower.config import Model, Training, load_config
+from two_tower.config import ModelSettings, TrainingSettings, load_config
 from two_tower.errors import ConfigError
 from two_tower.model import train
 from two_tower.model.recipes import Facts, choose
@@ -68,7 +68,7 @@ def test_the_facts_are_those_of_the_training_positives(prepared: Path) -> None:
     ],
 )
 def test_the_data_decides(facts: Facts, recipe: str, history: str | None, by_user: bool) -> None:
-    choice = choose(Model(), Training(), facts)
+    choice = choose(ModelSettings(), TrainingSettings(), facts)
     assert choice.recipe == recipe
     assert (choice.model.history and choice.model.history.type) == history
     assert choice.model.query.use_id == by_user
@@ -85,15 +85,15 @@ def test_the_data_decides(facts: Facts, recipe: str, history: str | None, by_use
     ],
 )
 def test_a_history_in_the_configuration_decides_before_the_data(model: dict[str, Any], recipe: str) -> None:
-    choice = choose(Model(**model), Training(), REVIEWS)
+    choice = choose(ModelSettings(**model), TrainingSettings(), REVIEWS)
     assert choice.recipe == recipe
     assert "model.history" not in choice.chosen
-    assert choice.model.history == Model(**model).history
+    assert choice.model.history == ModelSettings(**model).history
 
 
 def test_what_the_configuration_says_stays() -> None:
-    model = Model(dim=24, query={"use_id": True}, temperature=0.5)
-    choice = choose(model, Training(epochs=7, loss={"type": "bpr"}, half_life="3d"), GROCERIES)
+    model = ModelSettings(dim=24, query={"use_id": True}, temperature=0.5)
+    choice = choose(model, TrainingSettings(epochs=7, loss={"type": "bpr"}, half_life="3d"), GROCERIES)
     assert (choice.model.dim, choice.model.query.use_id, choice.model.temperature) == (24, True, 0.5)
     assert (choice.training.epochs, choice.training.patience, choice.training.loss.type) == (7, 3, "bpr")
     assert str(choice.training.half_life) == "3 days, 0:00:00"
@@ -101,8 +101,8 @@ def test_what_the_configuration_says_stays() -> None:
 
 
 def test_events_without_times_have_no_half_life() -> None:
-    assert choose(Model(), Training(), GROCERIES).training.half_life
-    assert choose(Model(), Training(), replace(GROCERIES, timed=False)).training.half_life is None
+    assert choose(ModelSettings(), TrainingSettings(), GROCERIES).training.half_life
+    assert choose(ModelSettings(), TrainingSettings(), replace(GROCERIES, timed=False)).training.half_life is None
 
 
 @pytest.mark.parametrize(
@@ -117,18 +117,21 @@ def test_events_without_times_have_no_half_life() -> None:
     ],
 )
 def test_the_whole_catalogue_is_scored_where_that_costs_little(facts: Facts, loss: str) -> None:
-    assert choose(Model(), Training(), facts).training.loss.type == loss
+    assert choose(ModelSettings(), TrainingSettings(), facts).training.loss.type == loss
 
 
 def test_more_events_take_fewer_epochs_and_the_patience_goes_with_them() -> None:
-    epochs = [choose(Model(), Training(), replace(REVIEWS, events=10**n)).training.epochs for n in (4, 5, 6, 7)]
+    epochs = [
+        choose(ModelSettings(), TrainingSettings(), replace(REVIEWS, events=10**n)).training.epochs
+        for n in (4, 5, 6, 7)
+    ]
     assert epochs == sorted(epochs, reverse=True) and epochs[0] > epochs[-1] >= 3
-    assert choose(Model(), Training(epochs=30), REVIEWS).training.patience == 10
+    assert choose(ModelSettings(), TrainingSettings(epochs=30), REVIEWS).training.patience == 10
 
 
 def test_settings_that_do_not_fit_together_are_named() -> None:
     with pytest.raises(ConfigError, match=r"model: .*3 heads do not divide dim 128.*write both"):
-        choose(Model(history={"type": "transformer", "heads": 3}), Training(), REVIEWS)
+        choose(ModelSettings(history={"type": "transformer", "heads": 3}), TrainingSettings(), REVIEWS)
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
@@ -142,13 +145,14 @@ def test_the_examples_leave_nothing_to_auto(config: Path) -> None:
 
 def test_the_artefact_holds_what_was_chosen_and_why(prepared: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    train(str(prepared), str(out), model=Model(dim=4), training=Training(epochs=1, refit=False))
+    train(str(prepared), str(out), model=ModelSettings(dim=4), training=TrainingSettings(epochs=1, refit=False))
     reader = open_artifact(out, "trained_towers")
     chosen = reader.json("history.json")["chosen"]
     assert chosen["recipe"] in chosen["why"] or chosen["why"]
     assert "model.temperature" in chosen["settings"] and "model.dim" not in chosen["settings"]
     model, training = (
-        kind.model_validate(reader.manifest.config[name]) for kind, name in ((Model, "model"), (Training, "training"))
+        kind.model_validate(reader.manifest.config[name])
+        for kind, name in ((ModelSettings, "model"), (TrainingSettings, "training"))
     )
     assert not autos(model) | autos(training)
     assert model.temperature == chosen["settings"]["model.temperature"]

@@ -15,16 +15,16 @@ from plain_settings import plain_model, plain_training
 from tiny_towers import write_tiny
 
 from two_tower.artifacts import open_artifact
-from two_tower.config import Gru, MeanPool, Model, Tower, Training, Transformer
+from two_tower.config import Gru, MeanPool, ModelSettings, TowerSettings, TrainingSettings, Transformer
 from two_tower.contracts import Float32
 from two_tower.errors import TrainingError
 from two_tower.features import OOV
 from two_tower.model.inputs import TrainingData
 from two_tower.model.network import Network
 from two_tower.model.towers import (
-    CandidateTower,
+    CandidateTowerLayers,
     ItemEncoder,
-    QueryTower,
+    QueryTowerLayers,
     apply_output,
     hide_ids,
     output_layers,
@@ -41,7 +41,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny(tmp_path_factory.mktemp("plain") / "prepared", features=False)
 
 
-def trainer(prepared: Path, model: Model, training: Training = TRAINING) -> Trainer:
+def trainer(prepared: Path, model: ModelSettings, training: TrainingSettings = TRAINING) -> Trainer:
     reader = open_artifact(prepared, "prepared_data")
     return Trainer(TrainingData.load(reader, model=model, training=training), training)
 
@@ -65,20 +65,20 @@ def test_ids_alone_without_layers_are_a_matrix_factorisation() -> None:
     model = plain_model(dim=3, normalize=False, candidate={"linear": False})
     items = ItemEncoder(model, {}, vocabulary_size=4)
     vectors = items(tf.constant([2, 5]), {})
-    tower = CandidateTower(model)
+    tower = CandidateTowerLayers(model)
     np.testing.assert_array_equal(tower.embed(vectors), tf.gather(items.layers["id"].embeddings, [2, 5]))
     assert list(items.named_weights()) == ["id/0"] and not tower.named_weights()
 
 
 def test_the_linear_map_starts_as_if_it_were_not_there() -> None:
-    tower, vectors = CandidateTower(plain_model(dim=3, normalize=False)), tf.random.normal([2, 3])
+    tower, vectors = CandidateTowerLayers(plain_model(dim=3, normalize=False)), tf.random.normal([2, 3])
     np.testing.assert_array_equal(tower.embed(vectors), vectors)
     np.testing.assert_array_equal(tower.layers["output"].kernel, np.eye(3))
 
 
 def test_normalised_means_a_length_of_one() -> None:
     vectors = tf.random.normal([3, 4])
-    lengths = np.linalg.norm(CandidateTower(plain_model(dim=4)).embed(vectors), axis=1)
+    lengths = np.linalg.norm(CandidateTowerLayers(plain_model(dim=4)).embed(vectors), axis=1)
     np.testing.assert_allclose(lengths, 1, rtol=1e-6)
 
 
@@ -86,12 +86,12 @@ def test_normalised_means_a_length_of_one() -> None:
 def test_an_item_bias_is_added_to_the_product_of_the_other_coordinates(normalize: bool) -> None:
     model = plain_model(dim=4, normalize=normalize, item_bias=True, query={"use_id": True, "id_dropout": 0})
     items = np.array([[0.5, 3, 0, 4], [-2, 0, 1, 0]], dtype=np.float32)
-    tower = QueryTower(model, {}, vocabulary_size=1, history_length=0)
+    tower = QueryTowerLayers(model, {}, vocabulary_size=1, history_length=0)
     tower.layers["id"].build(None)
     tower.layers["id"].set_weights([np.array([[0] * 4, [0] * 4, [9, 0, 0, 2]])])
     for training in (True, False):
         query = tower.embed(None, tf.constant([2]), {}, training=training).numpy()
-        scores = query @ CandidateTower(model).embed(tf.constant(items), training=training).numpy().T
+        scores = query @ CandidateTowerLayers(model).embed(tf.constant(items), training=training).numpy().T
         np.testing.assert_allclose(scores, [[0.5 + (0.8 if normalize else 8), -2]], rtol=1e-6)
 
 
@@ -103,12 +103,12 @@ def test_a_bias_is_spread_over_all_coordinates() -> None:
 
 
 def test_layers_start_as_if_they_were_not_there() -> None:
-    tower, vectors = Tower(cross=2, hidden=[5, 7]), tf.random.normal([3, 4])
+    tower, vectors = TowerSettings(cross=2, hidden=[5, 7]), tf.random.normal([3, 4])
     np.testing.assert_allclose(apply_output(output_layers(tower, dim=4), tower, vectors, training=False), vectors)
 
 
 def test_a_cross_layer_multiplies_its_input_with_a_linear_map_of_it() -> None:
-    tower, vectors = Tower(cross=2), np.array([[1.0, 2.0]], dtype=np.float32)
+    tower, vectors = TowerSettings(cross=2), np.array([[1.0, 2.0]], dtype=np.float32)
     layers = output_layers(tower, dim=2)
     apply_output(layers, tower, tf.constant(vectors), training=False)
     layers["cross.0"].set_weights([np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([1.0, 0.0])])
@@ -118,7 +118,13 @@ def test_a_cross_layer_multiplies_its_input_with_a_linear_map_of_it() -> None:
 
 
 def test_the_query_tower_takes_nothing_of_the_scored_candidate() -> None:
-    assert list(inspect.signature(QueryTower.embed).parameters) == ["self", "state", "ids", "features", "training"]
+    assert list(inspect.signature(QueryTowerLayers.embed).parameters) == [
+        "self",
+        "state",
+        "ids",
+        "features",
+        "training",
+    ]
 
 
 @pytest.mark.parametrize("history", KINDS, ids=lambda kind: kind.type)

@@ -16,7 +16,7 @@ from plain_settings import plain_model, plain_training
 from tiny_towers import BASKETS, COLD, DAY, ITEMS, USERS, write_tiny
 
 from two_tower.artifacts import content_hash, open_artifact, write_artifact
-from two_tower.config import Gru, MeanPool, Mining, Model, Training, Transformer
+from two_tower.config import Gru, MeanPool, MiningSettings, ModelSettings, TrainingSettings, Transformer
 from two_tower.errors import ArtifactError, TrainingError
 from two_tower.index import ExactIndex
 from two_tower.model import train
@@ -58,19 +58,19 @@ def champion(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def settings(loss: dict[str, Any] | None = None, **values: Any) -> Training:
+def settings(loss: dict[str, Any] | None = None, **values: Any) -> TrainingSettings:
     defaults = {"epochs": 8, "batch_size": 64, "learning_rate": 0.02, "monitor_k": 10, "patience": 8}
     return plain_training(loss=loss or LOSSES[0], **{**defaults, **values})
 
 
-def run(prepared: Path, out: Path, model: Model, training: Training, **others: Any) -> dict[str, Any]:
+def run(prepared: Path, out: Path, model: ModelSettings, training: TrainingSettings, **others: Any) -> dict[str, Any]:
     """The history.json of a training."""
     train(str(prepared), str(out), model=model, training=training, **others)
     history: dict[str, Any] = open_artifact(out, "trained_towers").json("history.json")
     return history
 
 
-def trainer(prepared: Path, model: Model, training: Training) -> Trainer:
+def trainer(prepared: Path, model: ModelSettings, training: TrainingSettings) -> Trainer:
     reader = open_artifact(prepared, "prepared_data")
     return Trainer(TrainingData.load(reader, model=model, training=training), training)
 
@@ -101,7 +101,7 @@ def test_recall_rises_with_every_loss(plain: Path, tmp_path: Path, loss: dict[st
 def test_every_encoder_learns_with_mined_negatives_and_few_retracings(
     plain: Path, tmp_path: Path, history: Any
 ) -> None:
-    mining = Mining(after=2, every=2, top=10, skip=1, per_query=3)
+    mining = MiningSettings(after=2, every=2, top=10, skip=1, per_query=3)
     made = trainer(plain, plain_model(dim=8, history=history), settings(SAMPLED, mining=mining, epochs=14))
     made.fit(tmp_path / "curves")
     assert max(recall or 0.0 for recall in made.history.validation_recall) > 0.85
@@ -117,7 +117,7 @@ def test_every_encoder_learns_with_mined_negatives_and_few_retracings(
 
 def test_unordered_events_are_learned_from_the_other_groups(tmp_path: Path) -> None:
     prepared = write_tiny(tmp_path / "prepared", features=False, ordered=False)
-    mining = Mining(after=1, top=10, per_query=2)
+    mining = MiningSettings(after=1, top=10, per_query=2)
     training = settings(SAMPLED, mining=mining, known_positives="user", refit=True, epochs=4)
     history = run(prepared, tmp_path / "out", plain_model(dim=8), training)
     assert max(history["validation_recall"]) > 0.85
@@ -156,11 +156,13 @@ def test_ids_alone_are_a_matrix_factorisation(plain: Path, tmp_path: Path) -> No
 def deterministic() -> Any:
     from tensorflow.python.framework.config import disable_op_determinism
 
-    yield settings(SAMPLED, epochs=2, deterministic=True, mining=Mining(after=1, top=10, per_query=2))
+    yield settings(SAMPLED, epochs=2, deterministic=True, mining=MiningSettings(after=1, top=10, per_query=2))
     disable_op_determinism()
 
 
-def test_deterministic_runs_are_equal_to_the_last_bit(plain: Path, tmp_path: Path, deterministic: Training) -> None:
+def test_deterministic_runs_are_equal_to_the_last_bit(
+    plain: Path, tmp_path: Path, deterministic: TrainingSettings
+) -> None:
     histories = [
         run(plain, tmp_path / name, plain_model(dim=4, query={"dropout": 0.1}), deterministic) for name in ("a", "b")
     ]
@@ -239,7 +241,7 @@ def test_a_loss_that_is_not_finite_names_step_learning_rate_and_items(plain: Pat
 
 
 def test_mining_names_embeddings_that_are_not_finite(plain: Path) -> None:
-    made = trainer(plain, plain_model(dim=4), settings(SAMPLED, mining=Mining(after=1)))
+    made = trainer(plain, plain_model(dim=4), settings(SAMPLED, mining=MiningSettings(after=1)))
     table = made.network.weights()["items/id/0"]
     table.assign(tf.fill(table.shape, np.nan))
     with pytest.raises(TrainingError, match=r"an embedding is not finite .*lower training\.learning_rate"):
@@ -521,7 +523,7 @@ def on_a_line(items: int) -> ExactIndex:
 
 def test_mined_negatives_are_the_best_but_the_very_best() -> None:
     index = on_a_line(6)
-    mined = Mined(Mining(top=2, skip=1, per_query=50), keys=4)
+    mined = Mined(MiningSettings(top=2, skip=1, per_query=50), keys=4)
     rng = np.random.default_rng(0)
     assert (mined.draw(np.array([1, 3]), rng=rng) == -1).all()
     mined.look_up(np.array([3, 0]), np.array([[1.0], [-1.0]], dtype=np.float32), index)
@@ -531,7 +533,7 @@ def test_mined_negatives_are_the_best_but_the_very_best() -> None:
 
 
 def test_mining_more_than_there_is_leaves_places_empty() -> None:
-    mined = Mined(Mining(top=5, skip=1, per_query=100), keys=1)
+    mined = Mined(MiningSettings(top=5, skip=1, per_query=100), keys=1)
     mined.look_up(np.array([0]), np.ones((1, 1), np.float32), on_a_line(3))
     assert set(mined.draw(np.array([0]), rng=np.random.default_rng(0))[0].tolist()) == {-1, 0, 1}
 

@@ -20,7 +20,7 @@ from registry_parts import (
 )
 
 from two_tower.artifacts import below, write_artifact
-from two_tower.config import Retention
+from two_tower.config import RetentionSettings
 from two_tower.errors import ArtifactError, RegistryError
 from two_tower.registry import Registry, Version, list_registries, version_id
 
@@ -512,10 +512,10 @@ def test_a_version_that_cannot_be_removed_spoils_no_decision(
     with pytest.raises(RegistryError, match="a file of somebody else: cannot change the registry"):
         local.prune(keep=1)
     monkeypatch.undo()
-    local.keep_to(Retention(keep=1))
+    local.keep_to(RetentionSettings(keep=1))
     assert stored(local) == set(ids[1:])
     (local.folder / "champion.json").unlink()
-    local.keep_to(Retention(keep=1))
+    local.keep_to(RetentionSettings(keep=1))
     assert "no old version was removed, see to it" in caplog.text
     assert stored(local) == set(ids[1:])
 

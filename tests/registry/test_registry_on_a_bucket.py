@@ -21,7 +21,7 @@ from registry_programs import RACER, start
 from strict_bucket import BUCKET, StrictBucket
 
 from two_tower.artifacts import below, bucket as access, describe_objects, list_objects, read_object
-from two_tower.config import Retention
+from two_tower.config import RetentionSettings
 from two_tower.errors import ArtifactError, RegistryError
 from two_tower.registry import Registry, on_bucket as storage_on_bucket
 
@@ -359,10 +359,10 @@ def test_leftovers_go_once_they_are_a_day_old(
 ) -> None:
     a = promote(on_bucket, tmp_path, "a")
     write_file(on_bucket, "versions/0123456789abcdef/index/ids.parquet", b"half an upload")
-    on_bucket.keep_to(Retention(keep=1))
+    on_bucket.keep_to(RetentionSettings(keep=1))
     assert "0123456789abcdef/index/ids.parquet" in list_objects(below(on_bucket.place, "versions"))
     monkeypatch.setattr(storage_on_bucket, "LEFTOVERS_STAY", timedelta(0))
-    on_bucket.keep_to(Retention(keep=1))
+    on_bucket.keep_to(RetentionSettings(keep=1))
     assert_nothing_left_over(on_bucket)
     assert on_bucket.champion().id == a  # type: ignore[union-attr]
     assert json.loads(read_file(on_bucket, "champion.json"))["removing"] == {}

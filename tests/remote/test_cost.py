@@ -14,7 +14,7 @@ from pipelines.remote.cost import Estimate, StepCost, estimate, estimate_table, 
 from pipelines.remote.runs import RemoteRun
 from pipelines.remote.submission import Submission, make_submission
 from pipelines.runs import StepRecord
-from two_tower.config import STEPS, Beam, Environment
+from two_tower.config import STEPS, BeamSettings, Environment
 
 ROOT = Path(__file__).parents[2]
 PRICES = {
@@ -45,7 +45,7 @@ def submission(plain: Submission, *, beam: dict[str, Any] | None = None, **chang
     environment = Environment.model_validate(content)
     config = environment.overlaid(plain.config)
     if beam:
-        config = config.model_copy(update={"beam": Beam.model_validate(beam)})
+        config = config.model_copy(update={"beam": BeamSettings.model_validate(beam)})
     return replace(plain, environment=environment, config=config)
 
 
@@ -70,12 +70,12 @@ def test_without_prices_there_is_no_estimate(plain):
 
 
 def test_ten_minutes_of_every_step_on_the_default_machine(plain):
-    found = estimate(submission(plain, minutes=MINUTES), history=finished(leave_page=36.0))
+    found = estimate(submission(plain, minutes=MINUTES), history=finished(report_failure=36.0))
     # Of promote and keep_refused one runs: eleven steps of ten minutes, and the exit handler's 0.6.
     assert found.total == pytest.approx((110.6 / 60) * DEFAULT_HOUR + 0.03)
     assert not found.unknown and found.currency == "EUR" and found.fee == 0.03
     assert [one.step for one in found.steps] == [
-        *STEPS[:4], *STEPS[5:10], "promote or keep_refused", "write_report", "leave_page"  # without a refit
+        *STEPS[:4], *STEPS[5:10], "promote or keep_refused", "write_report", "report_failure"  # without a refit
     ]  # fmt: skip
     assert step(found, "build_index").machine == "4 CPU, 16 GB"
 
@@ -115,7 +115,7 @@ def test_what_is_not_known_is_said_and_not_taken_for_zero(plain):
         "the price of a Dataflow worker (prices.worker_hour)",
         "the price of NVIDIA_L4 (prices.accelerator_hour)",
         "the time of resolve_inputs, prepare_data, check_prepared, export_candidate_tower, embed_candidates, "
-        "build_index, export_query_tower, evaluate_recall, write_report, leave_page (minutes)",
+        "build_index, export_query_tower, evaluate_recall, write_report, report_failure (minutes)",
         "the fee for a run (prices.run)",
     )
     assert found.fee is None and step(found, "train_towers").cost is None
@@ -125,7 +125,9 @@ def test_what_is_not_known_is_said_and_not_taken_for_zero(plain):
 
 
 def test_a_fee_of_zero_that_is_written_is_known(plain):
-    found = estimate(submission(plain, prices={**PRICES, "run": 0}, minutes=MINUTES), history=finished(leave_page=1))
+    found = estimate(
+        submission(plain, prices={**PRICES, "run": 0}, minutes=MINUTES), history=finished(report_failure=1)
+    )
     assert found.fee == 0 and not found.unknown
 
 
@@ -164,7 +166,7 @@ def test_on_kubeflow_a_step_that_asks_for_nothing_has_no_known_machine(plain):
 
 
 def test_the_table_says_that_nothing_comes_from_the_cache(plain):
-    text = printed(estimate(submission(plain, minutes=MINUTES), history=finished(leave_page=36.0)))
+    text = printed(estimate(submission(plain, minutes=MINUTES), history=finished(report_failure=36.0)))
     assert "nothing from the cache" in text and "EUR" in text
     assert "0.69" in text and "at least" not in text  # 110.6 / 60 x 0.36 + 0.03
 

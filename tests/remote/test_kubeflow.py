@@ -25,7 +25,7 @@ from pipelines.remote.kubeflow_schedules import KubeflowSchedules, cron_of
 from pipelines.remote.schedules import PlannedSchedule, apply, find
 from pipelines.remote.submission import make_submission
 from two_tower.artifacts import bucket, write_object
-from two_tower.config import Environment, Schedule
+from two_tower.config import Environment, ScheduleSettings
 from two_tower.errors import ConfigError, UserError
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
@@ -89,7 +89,7 @@ def schedules(cloud, environment):
 
 
 def planned(submission, *, definition="job-1", timing="time-1", name="nightly", **when):
-    schedule = Schedule.model_validate({"config": "configs/tiny.yaml", "cron": "0 3 * * *", **when})
+    schedule = ScheduleSettings.model_validate({"config": "configs/tiny.yaml", "cron": "0 3 * * *", **when})
     return PlannedSchedule(name, "prod", schedule, submission, definition, timing)
 
 
@@ -235,7 +235,7 @@ def test_tasks_become_steps(cloud, backend, submission):
     assert (states["resolve_inputs"], run.step("resolve_inputs").seconds) == ("ran", 90)
     assert (states["prepare_data"], states["train_towers"]) == ("cached", "cached")
     assert (states["promote"], states["keep_refused"]) == ("skipped", "skipped")
-    assert states["leave_page"] == "ran"
+    assert states["report_failure"] == "ran"
     assert "executor" not in states
     assert run.state == "finished"
 
@@ -427,7 +427,7 @@ def test_a_schedule_becomes_a_recurring_run(cloud, schedules, submission):
     ],
 )
 def test_cron_has_seconds_and_no_seventh_day(cron, sent):
-    assert cron_of(Schedule(config="x", cron=cron)) == sent
+    assert cron_of(ScheduleSettings(config="x", cron=cron)) == sent
 
 
 @pytest.mark.parametrize(

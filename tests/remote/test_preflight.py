@@ -16,7 +16,7 @@ from cloud import Cloud, Fault, running_cloud
 from pipelines.remote import google
 from pipelines.remote.preflight import Problem, preflight
 from pipelines.remote.submission import Submission, make_submission
-from two_tower.config import Beam, BigQuery, Config, Environment, Resources
+from two_tower.config import BeamSettings, BigQuerySettings, Config, Environment, ResourcesSettings
 
 ROOT = Path(__file__).parents[2]
 STEPS_ACCOUNT = "pipelines@shop-project.iam.gserviceaccount.com"
@@ -230,7 +230,7 @@ def test_machines_that_there_are_not(good, key, asked, says):
 
 
 def test_a_wrong_default_machine_is_one_problem(good):
-    machine = Resources(accelerator="lots")
+    machine = ResourcesSettings(accelerator="lots")
     environment = good.environment.model_copy(update={"resources": {"default": machine}})
     wrong = replace(good, environment=environment, config=environment.overlaid(good.config))
     assert the_problem(preflight(wrong, backend="vertex", offline=True)).where == "resources.default.accelerator"
@@ -398,7 +398,7 @@ def dataflow(good: Submission, cloud: Cloud, **options: Any) -> Submission:
         "project": cloud.project, "region": cloud.region, "temp_location": f"gs://{cloud.bucket}/temp",
         "service_account_email": STEPS_ACCOUNT, "sdk_container_image": good.environment.images["prep"],
     }  # fmt: skip
-    beam = Beam(runner="DataflowRunner", work=f"gs://{cloud.bucket}/work", options={**needed, **options})
+    beam = BeamSettings(runner="DataflowRunner", work=f"gs://{cloud.bucket}/work", options={**needed, **options})
     return replace(good, config=good.config.model_copy(update={"beam": beam}))
 
 
@@ -515,7 +515,7 @@ def test_files_of_a_time_to_come_are_not_missed(cloud, good):
 
 
 def test_a_table_of_bigquery_is_not_exported_to_look_at_it(cloud, good):
-    source = BigQuery(table="shop-project.logs.items", export_to=f"gs://{cloud.bucket}/exports")
+    source = BigQuerySettings(table="shop-project.logs.items", export_to=f"gs://{cloud.bucket}/exports")
     items = good.config.data.items.model_copy(update={"path": None, "bigquery": source})
     data = good.config.data.model_copy(update={"items": items})
     found = preflight(replace(good, config=good.config.model_copy(update={"data": data})), backend="vertex")

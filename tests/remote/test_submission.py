@@ -8,10 +8,10 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from pipelines.dag import compile_pipeline
+from pipelines.dag.pipeline import compile_pipeline
 from pipelines.remote.submission import make_submission, shown
-from two_tower.config import Beam, Environment, load_config
-from two_tower.dataflow_options import check_options
+from two_tower.beam.dataflow_options import check_options
+from two_tower.config import BeamSettings, Environment, load_config
 from two_tower.errors import ConfigError
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
@@ -93,7 +93,7 @@ def test_dataflow_gets_what_the_environment_knows_and_each_step_its_own_image():
     assert check_options(found.config.beam) == []
     assert found.config.beam.options["max_num_workers"] == 3
     assert found.config.beam.options["sdk_container_image"] == IMAGES["prep"]
-    embedding = Beam.model_validate_json(found.parameters["embedding_beam"])
+    embedding = BeamSettings.model_validate_json(found.parameters["embedding_beam"])
     assert embedding.options == {**found.config.beam.options, "sdk_container_image": IMAGES["embed"]}
     assert "embedding_beam" not in make_submission(TINY, environment(), backend="vertex").parameters
 

@@ -12,9 +12,9 @@ import pytest
 from handmade import DAY, RECENT, TEST_FROM, VALIDATION_FROM, Log, random_log, write_prepared
 
 from two_tower.artifacts import open_artifact
-from two_tower.config import Evaluation
+from two_tower.config import EvaluationSettings
 from two_tower.contracts import Retrieved, Retriever
-from two_tower.lists import padded
+from two_tower.list_columns import padded
 
 ITEMS, USERS = 60, 30
 CUTOFF = {"validation": VALIDATION_FROM, "test": TEST_FROM}
@@ -33,7 +33,7 @@ def prepared(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def baseline(prepared: Path, split: Literal["validation", "test"], **settings: object) -> Retriever:
-    return Evaluation.model_validate({"baselines": [settings]}).baselines[0].build(str(prepared), split=split)
+    return EvaluationSettings.model_validate({"baselines": [settings]}).baselines[0].build(str(prepared), split=split)
 
 
 def queries(prepared: Path, split: str) -> pa.Table:
@@ -137,5 +137,5 @@ def test_no_query_gives_no_row(prepared: Path) -> None:
 
 def test_names_tell_half_lives_apart() -> None:
     settings = [{"type": "personal_frequency"}, {"type": "personal_frequency", "half_life": "28d"}]
-    names = [each.name for each in Evaluation.model_validate({"baselines": settings}).baselines]
+    names = [each.name for each in EvaluationSettings.model_validate({"baselines": settings}).baselines]
     assert names == ["personal_frequency", "personal_frequency_28d"]

@@ -16,10 +16,10 @@ import pytest
 from handmade import DAY, RECENT, TEST_FROM, VALIDATION_FROM, Log, random_log, write_prepared
 
 from two_tower.artifacts import open_artifact, write_artifact
-from two_tower.config import Evaluation
+from two_tower.config import EvaluationSettings
 from two_tower.contracts import Retrieved, RetrieverSettings
 from two_tower.errors import DataError, TrainingError
-from two_tower.lists import padded
+from two_tower.list_columns import padded
 from two_tower.retrievers import data_sizes
 from two_tower.retrievers.collaborative import CollaborativeRanking
 from two_tower.retrievers.ials import FoldedIn
@@ -54,7 +54,7 @@ def prepared(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(kind: str, **given: object) -> RetrieverSettings:
     section = {"type": kind, **SMALL.get(kind, {}), **given}
-    return Evaluation.model_validate({"baselines": [section]}).baselines[0]
+    return EvaluationSettings.model_validate({"baselines": [section]}).baselines[0]
 
 
 def built(prepared: Path, split: Split, kind: str, **given: object) -> CollaborativeRanking:

@@ -14,7 +14,7 @@ from two_tower import config
 from two_tower.artifacts import open_artifact
 from two_tower.errors import ArtifactError
 from two_tower.index import ExactIndex, Index, build_index, load_index
-from two_tower.lists import padded
+from two_tower.list_columns import padded
 from two_tower.retrievers import QueryTower, StoredVersion, TwoTowerRetriever, query_features, refuse_mix
 
 ITEMS = 60
@@ -33,7 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, vectors: np.ndarray) -> Path
     write_prepared(folder / "prepared", random_log(users=30, items=ITEMS, events=1500), items=ITEMS)
     embeddings = write_embeddings(folder / "embeddings", vectors, IDS, made_from=MADE_FROM)
     write_query_tower(folder / "query_tower", vectors, IDS, embeddings=embeddings)
-    build_index(embeddings, folder / "index", index=config.Index())
+    build_index(embeddings, folder / "index", index=config.IndexSettings())
     return folder
 
 

@@ -201,5 +201,5 @@ def write_version(
     made_from = {"candidate_tower": content_hash(folder / "candidate_tower")}
     embeddings = write_embeddings(folder / "embeddings", vectors, ids, made_from=made_from)
     write_query_tower(folder / "query_tower", vectors[:known], ids[:known], embeddings=embeddings)
-    build_index(embeddings, folder / "index", index=config.Index(kind="exact"))
+    build_index(embeddings, folder / "index", index=config.IndexSettings(kind="exact"))
     return folder

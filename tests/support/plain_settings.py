@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from two_tower.config import Model, Training
+from two_tower.config import ModelSettings, TrainingSettings
 
 
-def plain_model(**values: Any) -> Model:
+def plain_model(**values: Any) -> ModelSettings:
     """Small towers that read the history's mean; `values` replace settings, those of a tower one by one."""
     towers = {
         side: {"linear": True, "use_id": side == "candidate", "id_dropout": 0.1, **values.pop(side, {})}
         for side in ("candidate", "query")
     }
     plain = {"dim": 64, "history": {"type": "mean"}, "item_bias": False, "temperature": 0.05}
-    return Model(**{**plain, **towers, **values})
+    return ModelSettings(**{**plain, **towers, **values})
 
 
-def plain_training(**values: Any) -> Training:
+def plain_training(**values: Any) -> TrainingSettings:
     """A training without a schedule of weights; `values` replace settings."""
     plain = {
         "epochs": 5,
@@ -30,4 +30,4 @@ def plain_training(**values: Any) -> Training:
         "patience": 2,
         "refit": False,
     }
-    return Training(**{**plain, **values})
+    return TrainingSettings(**{**plain, **values})

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from two_tower.config import Beam, Data
+from two_tower.columns import share_hash
+from two_tower.config import BeamSettings, DataSettings
 from two_tower.contracts import ROLES
 from two_tower.data import Prepared, open_prepared, prepare, resolve_sources
-from two_tower.data.values import share_hash
 
 DAY = 86_400_000_000
 START = 1_600_000_000_000_000
@@ -59,7 +59,7 @@ def write_rows(path: Path, rows: list[Row]) -> Path:
     return path
 
 
-def settings(path: Path | str | list[str], **changes: Any) -> Data:
+def settings(path: Path | str | list[str], **changes: Any) -> DataSettings:
     """Settings for a log with the columns user, item and time; `log` updates its section."""
     log = {
         "path": path if isinstance(path, list) else str(path),
@@ -67,13 +67,13 @@ def settings(path: Path | str | list[str], **changes: Any) -> Data:
     }
     log |= changes.pop("log", {})
     split = {"type": "global_time", "test": "5d", "validation": "5d"}
-    return Data.model_validate({"interactions": log, "split": split, "shards": 3} | changes)
+    return DataSettings.model_validate({"interactions": log, "split": split, "shards": 3} | changes)
 
 
-def run(out: Path, data: Data, *, workers: int = 0) -> Prepared:
+def run(out: Path, data: DataSettings, *, workers: int = 0) -> Prepared:
     """The real step on the real files; on small ones, one worker is faster than several."""
     sources = resolve_sources(data, dataset="test", data_root=str(out.parent))
-    prepare(sources, out, data=data, beam=Beam(workers=workers))
+    prepare(sources, out, data=data, beam=BeamSettings(workers=workers))
     return open_prepared(out)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from cloud import Cloud
 
-from two_tower.config import Beam
+from two_tower.config import BeamSettings
 
 
-def on_dataflow(cloud: Cloud, **options: Any) -> Beam:
+def on_dataflow(cloud: Cloud, **options: Any) -> BeamSettings:
     """The `beam` section for a cloud's Dataflow."""
     given = {
         "project": cloud.project,
@@ -20,7 +20,7 @@ def on_dataflow(cloud: Cloud, **options: Any) -> Beam:
         "sdk_container_image": f"{cloud.image_repository}/prep@sha256:{'0' * 64}",
         "dataflow_endpoint": cloud.url.replace("127.0.0.1", "localhost"),
     }
-    return Beam(runner="DataflowRunner", work=f"gs://{cloud.bucket}/work", options=given | options)
+    return BeamSettings(runner="DataflowRunner", work=f"gs://{cloud.bucket}/work", options=given | options)
 
 
 def bucket(cloud: Cloud) -> Any:

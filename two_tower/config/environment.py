@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from two_tower.artifacts import normalised
 from two_tower.config.loading import load_settings
-from two_tower.config.models import STEPS, Beam, Config, Resources
+from two_tower.config.models import STEPS, BeamSettings, Config, ResourcesSettings
 from two_tower.config.times import filled, refuse_unknown_placeholders, texts_in
 from two_tower.errors import ConfigError
 from two_tower.settings import Duration, Settings, TimeZone
@@ -58,7 +58,7 @@ Bucket = Annotated[
 ]
 
 
-class Schedule(Settings):
+class ScheduleSettings(Settings):
     """When a configuration is trained anew, and what is different about it then."""
 
     config: str = Field(description="The data set's configuration file, as `two-tower run` takes it.")
@@ -121,7 +121,7 @@ class Schedule(Settings):
         return values
 
     @model_validator(mode="after")
-    def _start_before_end(self) -> Schedule:
+    def _start_before_end(self) -> ScheduleSettings:
         if self.first and self.last and self.first >= self.last:
             raise PydanticCustomError("start_end", "start must be before end")
         return self
@@ -192,7 +192,7 @@ def _as_overrides(settings: dict[str, Any]) -> list[str]:
     return [f"{key}={json.dumps(value, ensure_ascii=False, default=str)}" for key, value in settings.items()]
 
 
-class Vertex(Settings):
+class VertexSettings(Settings):
     """Where on Google Cloud the pipeline runs. Neither the project nor the bucket has a default."""
 
     project: str = Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$", description="The project's id.")
@@ -216,7 +216,7 @@ class Vertex(Settings):
     )
 
 
-class Kubeflow(Settings):
+class KubeflowSettings(Settings):
     """A Kubeflow Pipelines server."""
 
     host: str | None = Field(None, pattern=r"^https?://", description="Its address; `--host` replaces it.")
@@ -232,7 +232,7 @@ class Kubeflow(Settings):
     experiment: str = Field("two-tower", description="The experiment that the runs belong to.")
 
     @model_validator(mode="after")
-    def _has_a_registry(self) -> Kubeflow:
+    def _has_a_registry(self) -> KubeflowSettings:
         if self.registry is None and not self.root.startswith("gs://"):
             raise PydanticCustomError(
                 "registry", "registry: needed, since the root {root} is not on gs://", {"root": repr(self.root)}
@@ -240,7 +240,7 @@ class Kubeflow(Settings):
         return self
 
 
-class Prices(Settings):
+class PricesSettings(Settings):
     """What the machines cost, for an estimate before a run is submitted; from the provider's price list."""
 
     currency: str = Field(pattern=r"^[A-Z]{3}$")
@@ -256,8 +256,8 @@ class Prices(Settings):
 class Environment(Settings):
     """Where and when the pipeline runs; it overlays a data set's configuration."""
 
-    vertex: Vertex | None = Field(None, description="Vertex AI Pipelines.")
-    kubeflow: Kubeflow | None = Field(None, description="Kubeflow Pipelines.")
+    vertex: VertexSettings | None = Field(None, description="Vertex AI Pipelines.")
+    kubeflow: KubeflowSettings | None = Field(None, description="Kubeflow Pipelines.")
     data_root: str | None = Field(
         None,
         description="Where relative paths of a configuration are looked up, as DATA_ROOT/DATASET/PATH; `data` in the "
@@ -267,20 +267,22 @@ class Environment(Settings):
         {}, description="The container image of each target, by digest (NAME@sha256:…); `make images` writes them."
     )
     labels: dict[Label, Label] = Field({}, description="Put on every resource in the cloud.")
-    resources: dict[Literal[(*STEPS, "default")], Resources] = Field(  # type: ignore[valid-type]
+    resources: dict[Literal[(*STEPS, "default")], ResourcesSettings] = Field(  # type: ignore[valid-type]
         {}, description="The machine of each step; `default` for all that are not named."
     )
-    beam: Beam | None = Field(None, description="The runner of the Beam steps, in place of the configuration's.")
+    beam: BeamSettings | None = Field(
+        None, description="The runner of the Beam steps, in place of the configuration's."
+    )
     caching: dict[Literal[STEPS], bool] = Field(  # type: ignore[valid-type]
         {}, description="false: the step runs in every run, although its inputs are those of an earlier one."
     )
     promotion: Literal["registry"] = Field("registry", description="What becomes of a version that passes the gate.")
     set: dict[str, Any] = Field({}, description="Settings of the configuration that are replaced, by dotted key.")
-    prices: Prices | None = Field(None, description="For the estimate of a run's cost.")
+    prices: PricesSettings | None = Field(None, description="For the estimate of a run's cost.")
     minutes: dict[Literal[STEPS], Annotated[float, Field(ge=0, le=1e9)]] = Field(  # type: ignore[valid-type]
         {}, description="How long steps take, for the estimate; of the others it is taken from the latest run."
     )
-    schedules: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Schedule] = Field(
+    schedules: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], ScheduleSettings] = Field(
         {}, description="The retrainings by name."
     )
 

@@ -153,7 +153,8 @@ def parse_section(model: type[ModelT], text: str) -> ModelT:
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        raise ConfigError(f"{model.__name__} section: {error}") from error
+        section = model.__name__.removesuffix("Settings")
+        raise ConfigError(f"{section} section: {error}") from error
 
 
 def canonical_json(section: BaseModel | Sequence[Any] | dict[str, Any] | str | None) -> str:

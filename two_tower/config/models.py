@@ -38,7 +38,7 @@ else:
 Features = dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], AnyFeature]
 
 
-class BigQuery(Settings):
+class BigQuerySettings(Settings):
     """A BigQuery table or query, exported to Parquet files before it is read."""
 
     table: str | None = Field(None, description="PROJECT.DATASET.TABLE.")
@@ -48,7 +48,7 @@ class BigQuery(Settings):
     location: str | None = Field(None, description="The location of the data, such as EU.")
 
     @model_validator(mode="after")
-    def _table_or_query(self) -> BigQuery:
+    def _table_or_query(self) -> BigQuerySettings:
         if (self.table is None) == (self.query is None):
             raise PydanticCustomError("bigquery", "give either table or query")
         return self
@@ -68,7 +68,7 @@ def _known_encoding(name: str) -> str:
     return name
 
 
-class Csv(Settings):
+class CsvSettings(Settings):
     """How delimited text is written (format csv)."""
 
     delimiter: Annotated[str, BeforeValidator(_delimiter)] = Field(
@@ -108,7 +108,7 @@ class Csv(Settings):
         return {"double": '"', "single": "'", "none": None}[self.quoting]
 
     @model_validator(mode="after")
-    def _characters_differ(self) -> Csv:
+    def _characters_differ(self) -> CsvSettings:
         if self.delimiter != "auto" and (set(self.delimiter) & {"\n", "\r", self.quote, self.escape}):
             raise PydanticCustomError("delimiter", "delimiter: a line break, the quote or the escape cannot separate")
         if self.escape is not None and (not self.escape.isascii() or self.escape in {"\n", "\r", "\0", self.quote}):
@@ -119,7 +119,7 @@ class Csv(Settings):
         return self
 
     @model_validator(mode="after")
-    def _names_are_given(self) -> Csv:
+    def _names_are_given(self) -> CsvSettings:
         if not self.header and not self.names:
             raise PydanticCustomError("no_names", "names: a file without a header needs the names of its columns")
         for name in self.names:
@@ -128,7 +128,7 @@ class Csv(Settings):
         return self
 
 
-class Source(Settings):
+class SourceSettings(Settings):
     """Files of one table."""
 
     path: str | list[str] | None = Field(
@@ -137,11 +137,11 @@ class Source(Settings):
         "data/NAME, then in $TWO_TOWER_DATA/NAME, NAME being the configuration's name (or `dataset`). Folders named "
         "KEY=VALUE below it are columns.",
     )
-    bigquery: BigQuery | None = Field(None, description="Where the rows come from, instead of `path`.")
+    bigquery: BigQuerySettings | None = Field(None, description="Where the rows come from, instead of `path`.")
     format: Literal["auto", "parquet", "csv", "jsonl"] = Field(
         "auto", description="`auto` goes by the file name's ending."
     )
-    csv: Csv = Field(Csv(), description="How the files are written, where they are delimited text.")
+    csv: CsvSettings = Field(CsvSettings(), description="How the files are written, where they are delimited text.")
 
     @model_validator(mode="after")
     def _path_or_bigquery(self) -> Self:
@@ -150,7 +150,7 @@ class Source(Settings):
         return self
 
 
-class Columns(Settings):
+class ColumnSettings(Settings):
     """Which column of the logs holds what."""
 
     user: str | None = Field(None, description="The user's id. Without it every row is a query of its own.")
@@ -189,7 +189,7 @@ Scalar = str | float | bool
 """What may stand in a file where the text as written counts."""
 
 
-class Filter(Settings):
+class FilterSettings(Settings):
     """A condition that a row has to meet to be used; rows that do not are counted, not set aside."""
 
     column: str
@@ -204,7 +204,7 @@ class Filter(Settings):
     )
 
     @model_validator(mode="after")
-    def _value_fits_op(self) -> Filter:
+    def _value_fits_op(self) -> FilterSettings:
         takes_list = self.op in ("in", "not_in")
         if takes_list and not isinstance(self.value, list):
             raise PydanticCustomError("filter_value", "value must be a list for the operators in and not_in")
@@ -223,7 +223,7 @@ class Filter(Settings):
 EventWeight = Annotated[float, Field(ge=0, le=1e18)]
 
 
-class Event(Settings):
+class EventSettings(Settings):
     """What one kind of event means. Only positive events are targets and counted as popularity."""
 
     role: Role = "positive"
@@ -266,12 +266,14 @@ def _event(value: Any) -> Any:
     return {"weight": value} if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
-class Interactions(Source):
+class InteractionsSettings(SourceSettings):
     """The interaction logs."""
 
-    columns: Columns
-    filters: list[Filter] = []
-    events: dict[str, Annotated[Event, BeforeValidator(_event, json_schema_input_type=Event | EventWeight)]] = Field(
+    columns: ColumnSettings
+    filters: list[FilterSettings] = []
+    events: dict[
+        str, Annotated[EventSettings, BeforeValidator(_event, json_schema_input_type=EventSettings | EventWeight)]
+    ] = Field(
         {},
         description="What each value of the event column means: {role: ..., weight: ...}, or just the weight of a "
         "positive event. Rows of other events are filtered out.",
@@ -302,7 +304,7 @@ class Interactions(Source):
     )
 
     @model_validator(mode="after")
-    def _needed_columns(self) -> Interactions:
+    def _needed_columns(self) -> InteractionsSettings:
         needed = (("events", "event"), ("max_rate", "user"), ("max_rate", "time"), ("repeats", "user"))
         for setting, column in (*needed, ("time_format", "time")):
             wanted = getattr(self, setting) not in (None, {}, "keep", "auto")
@@ -322,7 +324,7 @@ class Interactions(Source):
 Unknown = Literal["keep", "set_aside"]
 
 
-class ItemTable(Source):
+class ItemTableSettings(SourceSettings):
     """The item table; several rows of one item are merged, the first value that is not missing winning."""
 
     id: str = Field(description="The column with the item's id.")
@@ -333,7 +335,7 @@ class ItemTable(Source):
         description="Columns kept with the candidates for filters at query time and for the restricts of Vector "
         "Search: text, lists of text, numbers; true and false become text.",
     )
-    available: list[Filter] = Field(
+    available: list[FilterSettings] = Field(
         [],
         description="Conditions on the table's columns. Items that do not meet them are learned from and may stand in "
         "histories, but are never retrieved.",
@@ -341,7 +343,7 @@ class ItemTable(Source):
     unknown: Unknown = Field("keep", description="What becomes of log rows whose item the table lacks.")
 
 
-class UserTable(Source):
+class UserTableSettings(SourceSettings):
     """The user table; several rows of one user are merged, the first value that is not missing winning."""
 
     id: str = Field(description="The column with the user's id.")
@@ -349,7 +351,7 @@ class UserTable(Source):
     unknown: Unknown = Field("keep", description="What becomes of log rows whose user the table lacks.")
 
 
-class Query(Settings):
+class QuerySettings(Settings):
     """What a query consists of, beside the user's features."""
 
     history_length: int = Field(
@@ -419,7 +421,7 @@ class Given(Settings):
     )
 
 
-class Examples(Settings):
+class ExamplesSettings(Settings):
     """The shape of the training examples."""
 
     shape: Literal["sequences", "pairs"] = Field(
@@ -438,14 +440,14 @@ class Examples(Settings):
 AnySplit = Annotated[GlobalTime | LeaveLastOut | LeaveLastK | Given, Field(discriminator="type")]
 
 
-class Data(Settings):
+class DataSettings(Settings):
     """Where the logs and tables are and how they become examples and queries."""
 
-    interactions: Interactions
-    items: ItemTable | None = Field(None, description="Without it the candidates are the items of the logs.")
-    users: UserTable | None = None
-    query: Query = Query()
-    examples: Examples = Examples()
+    interactions: InteractionsSettings
+    items: ItemTableSettings | None = Field(None, description="Without it the candidates are the items of the logs.")
+    users: UserTableSettings | None = None
+    query: QuerySettings = QuerySettings()
+    examples: ExamplesSettings = ExamplesSettings()
     split: AnySplit
     recent: Duration = Field(
         "28d",  # type: ignore[assignment]
@@ -461,7 +463,7 @@ class Data(Settings):
     )
 
     @model_validator(mode="after")
-    def _columns_that_others_need(self) -> Data:
+    def _columns_that_others_need(self) -> DataSettings:
         columns = self.interactions.columns
         if columns.user is None:
             by_user = not isinstance(self.split, GlobalTime)
@@ -483,7 +485,7 @@ class Data(Settings):
         return self
 
 
-class Tower(Settings):
+class TowerSettings(Settings):
     """One tower: what enters it beside its features, and its layers."""
 
     hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(
@@ -543,14 +545,14 @@ class Transformer(Settings):
 AnyHistory = Annotated[MeanPool | Gru | Transformer, Field(discriminator="type")]
 
 
-class Model(Settings):
+class ModelSettings(Settings):
     """The two towers. What is `auto` is chosen by the training events, together (docs/training.md)."""
 
     dim: Auto[Annotated[int, Field(ge=2, le=1024)]] = Field(
         AUTO, description="Width of the embeddings that meet in the dot product."
     )
-    candidate: Tower = Tower()
-    query: Tower = Tower()
+    candidate: TowerSettings = TowerSettings()
+    query: TowerSettings = TowerSettings()
     history: Auto[AnyHistory | None] = Field(
         AUTO, description="What makes one vector of the history; null leaves the history out of the query tower."
     )
@@ -571,7 +573,7 @@ class Model(Settings):
     learn_temperature: bool = Field(False, description="Whether the temperature is trained, from `temperature` on.")
 
     @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> Model:
+    def _heads_divide_the_width(self) -> ModelSettings:
         if isinstance(self.history, Transformer) and self.dim != AUTO and self.dim % self.history.heads:
             raise PydanticCustomError(
                 "heads",
@@ -581,7 +583,7 @@ class Model(Settings):
         return self
 
 
-class Mining(Settings):
+class MiningSettings(Settings):
     """Hard negatives: what the current model ranks high for a query, without being right.
 
     Xiong et al., "Approximate Nearest Neighbor Negative Contrastive Learning for Dense Text Retrieval", 2021.
@@ -598,7 +600,7 @@ class Mining(Settings):
     per_query: int = Field(8, ge=1, le=10_000, description="How many are drawn for a query in a step.")
 
 
-class Training(Settings):
+class TrainingSettings(Settings):
     """How the towers are trained. What is `auto` is chosen by the training events, together (docs/training.md)."""
 
     loss: AnyLoss = Field({"type": "auto"}, validate_default=True)
@@ -641,7 +643,7 @@ class Training(Settings):
         description="Which items are no negatives for a query: its own positives, or all that its user took in "
         "training.",
     )
-    mining: Mining | None = None
+    mining: MiningSettings | None = None
     patience: Auto[Annotated[int, Field(ge=1, le=MANY)]] = Field(
         AUTO,
         description="Epochs without a better validation recall before training stops. `auto`: a third of `epochs`, "
@@ -669,7 +671,7 @@ class Training(Settings):
     seed: Seed = 42
 
 
-class Embedding(Settings):
+class EmbeddingSettings(Settings):
     """Batch embedding of the candidates."""
 
     batch_size: int = Field(16384, ge=1, le=1 << 24, description="Candidates of one call of the tower.")
@@ -680,7 +682,7 @@ class Embedding(Settings):
     )
 
 
-class IndexTarget(Settings):
+class IndexTargetSettings(Settings):
     """What the index has to give; kind and parameters are chosen from it, on validation queries."""
 
     recall: float = Field(
@@ -693,7 +695,7 @@ class IndexTarget(Settings):
     memory_gb: float | None = Field(None, gt=0, le=1e9, description="Most memory for codes and vectors, in 10^9 bytes.")
 
 
-class VectorSearch(Settings):
+class VectorSearchSettings(Settings):
     """What the input of Vertex AI Vector Search says beside the vectors."""
 
     restricts: list[str] | None = Field(
@@ -719,7 +721,7 @@ class VectorSearch(Settings):
     )
 
     @model_validator(mode="after")
-    def _restricts_by_an_attribute_once(self) -> VectorSearch:
+    def _restricts_by_an_attribute_once(self) -> VectorSearchSettings:
         names = [*(self.restricts or []), *(self.numeric_restricts or [])]
         for name in names:
             if names.count(name) > 1:
@@ -729,14 +731,14 @@ class VectorSearch(Settings):
         return self
 
 
-class Index(Settings):
+class IndexSettings(Settings):
     """The index of the candidates."""
 
     kind: Literal["auto", "exact", "scann"] = Field(
         "auto", description="`auto`: exact below 20,000 items, ScaNN above (with a tree from 100,000)."
     )
-    target: IndexTarget | None = Field(
-        default_factory=IndexTarget,
+    target: IndexTargetSettings | None = Field(
+        default_factory=IndexTargetSettings,
         description="What `reorder`, `leaves_to_search` and `storage` are chosen for; null: as given.",
     )
     storage: Literal["auto", "float32", "bfloat16", "int8"] = Field(
@@ -759,13 +761,13 @@ class Index(Settings):
         le=10_000,
         description="Parts that are searched in parallel and merged, each of which can be loaded alone.",
     )
-    vector_search: VectorSearch = Field(
-        default_factory=VectorSearch,
+    vector_search: VectorSearchSettings = Field(
+        default_factory=VectorSearchSettings,
         description="The input of Vertex AI Vector Search, which is written beside the index.",
     )
 
 
-class Evaluation(Settings):
+class EvaluationSettings(Settings):
     """What is measured on the test queries, and what a version has to reach to be promoted."""
 
     ks: list[Annotated[int, Field(ge=1, le=1_000_000)]] = Field([10, 100, 1000], min_length=1)
@@ -832,14 +834,14 @@ class Evaluation(Settings):
             [*checks, *({**advice, "baseline": baseline.name} for baseline in self.baselines)]
         )
 
-    def figures_alone(self) -> Evaluation:
+    def figures_alone(self) -> EvaluationSettings:
         """The settings that the figures of a single system depend on; the others as they are by default."""
         names = {"ks", "exclude_seen", "repeats", "bootstrap_samples", "confidence", "seed"}
         own = self.model_dump(mode="json", include=names)
-        return Evaluation.model_validate({**own, "gate": []})
+        return EvaluationSettings.model_validate({**own, "gate": []})
 
     @model_validator(mode="after")
-    def _shown_is_measured(self) -> Evaluation:
+    def _shown_is_measured(self) -> EvaluationSettings:
         for metric in self.shown or ():
             if int(metric.split("@")[1]) not in self.ks:
                 raise PydanticCustomError(
@@ -850,7 +852,7 @@ class Evaluation(Settings):
         return self
 
     @model_validator(mode="after")
-    def _gate_asks_for_what_is_measured(self) -> Evaluation:
+    def _gate_asks_for_what_is_measured(self) -> EvaluationSettings:
         baselines = [baseline.name for baseline in self.baselines]
         for name in baselines:
             if baselines.count(name) > 1:
@@ -872,7 +874,7 @@ class Evaluation(Settings):
         return self
 
 
-def _asked_for(check: GateCheck, evaluation: Evaluation) -> Iterator[tuple[str, str, str, list[str]]]:
+def _asked_for(check: GateCheck, evaluation: EvaluationSettings) -> Iterator[tuple[str, str, str, list[str]]]:
     """What a gate check needs to be measured: how it asks, the name looked for, the key that lists such, the list."""
     baselines = [baseline.name for baseline in evaluation.baselines]
     if (metric := getattr(check, "metric", None)) is not None:
@@ -886,7 +888,7 @@ def _asked_for(check: GateCheck, evaluation: Evaluation) -> Iterator[tuple[str, 
         yield part, column, "slices", evaluation.slices if equals else list(SLICES)
 
 
-class Retention(Settings):
+class RetentionSettings(Settings):
     """Which versions the registry keeps beside the champion and the one before it."""
 
     keep: int | None = Field(
@@ -903,7 +905,7 @@ class Retention(Settings):
     )
 
 
-class Beam(Settings):
+class BeamSettings(Settings):
     """The runner of the Beam steps."""
 
     runner: str = Field(
@@ -925,7 +927,7 @@ class Beam(Settings):
     options: dict[str, Any] = Field({}, description="Pipeline options, by their Beam names.")
 
 
-class Resources(Settings):
+class ResourcesSettings(Settings):
     """What a step asks of the machine it runs on; the local runner takes what there is."""
 
     cpu: str | None = Field(
@@ -962,15 +964,15 @@ class Config(Settings):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Names the pipeline, its registry and its data folder.")
     dataset: str | None = Field(None, description="The data folder's name, where it is not `name`.")
     description: str = ""
-    data: Data
-    model: Model = Model()
-    training: Training = Training()
-    embedding: Embedding = Embedding()
-    index: Index = Index()
-    evaluation: Evaluation = Evaluation()
-    retention: Retention = Retention()
-    beam: Beam = Beam()
-    resources: dict[Literal[STEPS], Resources] = {}  # type: ignore[valid-type]
+    data: DataSettings
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    index: IndexSettings = IndexSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    retention: RetentionSettings = RetentionSettings()
+    beam: BeamSettings = BeamSettings()
+    resources: dict[Literal[STEPS], ResourcesSettings] = {}  # type: ignore[valid-type]
     tune: dict[str, Searched] = Field(
         {},
         description="What `two-tower tune` searches, by dotted key below model or training: a list of choices, or a "

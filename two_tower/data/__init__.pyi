@@ -1,8 +1,6 @@
-from .days import incomplete_days as incomplete_days
-from .drift import compare_profiles as compare_profiles
 from .incremental import choose_earlier as choose_earlier
 from .inputs import resolve_run as resolve_run
-from .news import news_in_words as news_in_words, news_since as news_since
+from .new_data import new_data_in_words as new_data_in_words, new_data_since as new_data_since
 from .notes import filtered_in_words as filtered_in_words, in_sentences as in_sentences
 from .prepare import prepare as prepare
 from .prepared import (
@@ -11,7 +9,6 @@ from .prepared import (
     open_prepared as open_prepared,
     read_profile as read_profile,
 )
-from .profile import in_words as in_words, moment_text as moment_text
 from .refusals import NothingKept as NothingKept
 from .rows import EXAMPLES as EXAMPLES, examples_of as examples_of
 from .sources import resolve_sources as resolve_sources

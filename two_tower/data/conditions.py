@@ -16,9 +16,10 @@ from typing import Literal
 
 import polars as pl
 
-from two_tower.config import Filter, Range
+from two_tower.columns import is_missing
+from two_tower.config import FilterSettings, Range
 from two_tower.data.notes import Noted, key as note, parts_of
-from two_tower.data.values import SPELLED, id_text, is_missing, microseconds
+from two_tower.data.values import SPELLED, id_text, microseconds
 from two_tower.errors import DataError
 
 Reading = Literal["number", "time", "boolean", "text"]
@@ -38,7 +39,7 @@ _EPOCH = r"-?[0-9]{9,}(?:\.[0-9]+)?"
 
 
 def meets(
-    column: pl.Series, condition: Filter, *, key: str, timezone: str, is_time: bool = False
+    column: pl.Series, condition: FilterSettings, *, key: str, timezone: str, is_time: bool = False
 ) -> tuple[pl.Series, Noted]:
     """True where the value meets the condition, and what there is to note of it.
 
@@ -101,7 +102,7 @@ def refuse_unfit(noted: Noted) -> None:
             raise DataError(f"{said}: {UNFIT[kind]}")
 
 
-def in_words(condition: Filter) -> str:
+def in_words(condition: FilterSettings) -> str:
     """The condition as it is written."""
     if condition.op == "not_null":
         return f"{condition.column} not_null"

@@ -10,7 +10,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from two_tower.config import Data
+from two_tower.columns import share_hash
+from two_tower.config import DataSettings
 from two_tower.contracts import ROLES, Bool, Int32, Int64
 from two_tower.data.shards import DAY, Job
 from two_tower.data.splits import (
@@ -28,7 +29,6 @@ from two_tower.data.splits import (
     visible_counts,
 )
 from two_tower.data.tables import numbers_of
-from two_tower.data.values import share_hash
 
 POSITIVE, IMPRESSION = ROLES.index("positive"), ROLES.index("impression")
 
@@ -221,7 +221,7 @@ def _sequences(trained: Shard, targets: Bool, visible: Int64) -> pa.Table:
     )
 
 
-def _pairs(trained: Shard, targets: Bool, visible: Int64, data: Data, windows: Windows) -> pa.Table:
+def _pairs(trained: Shard, targets: Bool, visible: Int64, data: DataSettings, windows: Windows) -> pa.Table:
     """One row a target, with the history that a query for it may show."""
     rows = np.flatnonzero(targets)
     group = np.searchsorted(trained.starts, rows, side="right") - 1
@@ -255,7 +255,7 @@ def _pairs(trained: Shard, targets: Bool, visible: Int64, data: Data, windows: W
     )
 
 
-def _in_history(events: Shard, data: Data) -> Bool:
+def _in_history(events: Shard, data: DataSettings) -> Bool:
     """Which events `[rows]` have a role that histories show."""
     return np.isin(events.role, [ROLES.index(role) for role in data.query.history_roles])
 
@@ -264,7 +264,7 @@ def _context_names(table: pa.Table) -> list[str]:
     return [name for name in table.column_names if name.startswith("context.")]
 
 
-def _queries(events: Shard, split: int, data: Data, windows: Windows, users: pa.Table) -> pa.Table:
+def _queries(events: Shard, split: int, data: DataSettings, windows: Windows, users: pa.Table) -> pa.Table:
     """The shard's queries of the split.
 
     The context is that of the query's first target in the window.
@@ -298,7 +298,7 @@ def _queries(events: Shard, split: int, data: Data, windows: Windows, users: pa.
     )
 
 
-def _tied(events: Shard, split: int, data: Data) -> int:
+def _tied(events: Shard, split: int, data: DataSettings) -> int:
     """How many queries of the split see events of their own first target's moment."""
     rows = query_rows(events.part, events.target, events.starts, split=split)
     visible = _in_history(events, data) | (events.role != IMPRESSION)

@@ -13,13 +13,13 @@ import polars as pl
 import pyarrow as pa
 
 from two_tower.artifacts import ArtifactReader, open_artifact
-from two_tower.config import Data
+from two_tower.config import DataSettings
 from two_tower.data.prepared import KIND
-from two_tower.data.profile import Sketch
 from two_tower.data.shards import Earlier
 from two_tower.data.sources import SourceFile
 from two_tower.data.work import Work
 from two_tower.errors import ArtifactError
+from two_tower.profile import Sketch
 from two_tower.progress import log
 
 STATE = "state.json"
@@ -87,7 +87,9 @@ def state_of(
     }
 
 
-def find_earlier(previous: str | Path | None, sources: dict[str, list[SourceFile]], data: Data) -> EarlierRun | None:
+def find_earlier(
+    previous: str | Path | None, sources: dict[str, list[SourceFile]], data: DataSettings
+) -> EarlierRun | None:
     """The earlier preparation in the folder `previous`, or None where everything has to be read; the log says why."""
     if previous is None or not data.incremental:
         return None
@@ -119,7 +121,7 @@ class _Unusable(Exception):
     """Why an earlier preparation cannot be gone on from."""
 
 
-def _usable(reader: ArtifactReader, sources: dict[str, list[SourceFile]], data: Data) -> EarlierRun:
+def _usable(reader: ArtifactReader, sources: dict[str, list[SourceFile]], data: DataSettings) -> EarlierRun:
     """The earlier preparation, checked."""
     state = reader.json(STATE)
     if reader.manifest.config != data.model_dump(mode="json"):

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from two_tower.config import Config, ItemTable, VectorSearch, at_time
+from two_tower.config import Config, ItemTableSettings, VectorSearchSettings, at_time
 from two_tower.data.sources import SourceFile, resolve_sources
 from two_tower.data.tables import available, load_entities
 from two_tower.errors import ArtifactError, ConfigError, DataError
@@ -44,7 +44,9 @@ def resolve_run(
     return config, sources
 
 
-def _try_restricts(files: list[SourceFile], items: ItemTable, search: VectorSearch, *, timezone: str) -> pa.Schema:
+def _try_restricts(
+    files: list[SourceFile], items: ItemTableSettings, search: VectorSearchSettings, *, timezone: str
+) -> pa.Schema:
     """Makes the restricts of the items that will be candidates, as the index will; the types of the attributes."""
     table = load_entities(
         files, items.model_copy(update={"features": {}, "display": []}), key="data.items", timezone=timezone

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import get_args
 
-from two_tower.config import Filter
+from two_tower.config import FilterSettings
 from two_tower.data.time_formats import FORMS
 
 Noted = Counter[str]
 """How often each thing was seen, by `key`; a count of 0 is kept, since for some things it is what matters."""
-_CONDITION = rf" (?:{'|'.join(get_args(Filter.model_fields['op'].annotation))})(?: |$)"
+_CONDITION = rf" (?:{'|'.join(get_args(FilterSettings.model_fields['op'].annotation))})(?: |$)"
 
 
 def key(kind: str, subject: str = "") -> str:

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from two_tower.config import Interactions
+from two_tower.config import InteractionsSettings
 from two_tower.contracts import FeatureType
 from two_tower.data.notes import Noted, facts, key
 from two_tower.data.splits import describe
@@ -93,7 +93,12 @@ def cut_values(table: EntityTable, features: Mapping[str, FeatureType], name: st
 
 
 def odd_times(
-    log: Interactions, sampled: Iterable[pl.Series], set_aside: Mapping[str, int], *, span: tuple[int, int], newest: int
+    log: InteractionsSettings,
+    sampled: Iterable[pl.Series],
+    set_aside: Mapping[str, int],
+    *,
+    span: tuple[int, int],
+    newest: int,
 ) -> Noted:
     """What is odd about the times of the logs.
 
@@ -123,7 +128,7 @@ def odd_times(
     return noted
 
 
-def _suggested(log: Interactions, sampled: list[pl.Series]) -> list[str]:
+def _suggested(log: InteractionsSettings, sampled: list[pl.Series]) -> list[str]:
     """The formats that read the sample better than the one that is set."""
 
     def read(values: pl.Series, time_format: str) -> pl.Series:

@@ -16,21 +16,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from two_tower.artifacts import ArtifactWriter, write_artifact
-from two_tower.config import Beam, Data
+from two_tower.columns import column_hashes, row_digests, row_keys
+from two_tower.config import BeamSettings, DataSettings
 from two_tower.data import encode, notes, oddities, shards, splits
 from two_tower.data.conditions import refuse_unfit
 from two_tower.data.incremental import STATE, EarlierRun, display_names, find_earlier, state_of
 from two_tower.data.prepared import KIND, PROFILE, PROFILE_KIND
-from two_tower.data.profile import Sketch, describe, merge, sketch
 from two_tower.data.reading import Unit, plan_units, require_columns
 from two_tower.data.refusals import NothingKept, refuse_too_many_bad
 from two_tower.data.rows import BAD_ROWS, REASONS, expected_of, source_columns
 from two_tower.data.sources import SourceFile
 from two_tower.data.tables import EntityTable, Numbering, available, load_entities, number
-from two_tower.data.values import column_hashes, row_digests, row_keys
 from two_tower.data.work import Work, work_of
 from two_tower.errors import DataError
 from two_tower.features import fit_features
+from two_tower.profile import Sketch, describe, merge, sketch
 from two_tower.progress import Progress, human_seconds, log, watched
 
 DAY = shards.DAY
@@ -46,8 +46,8 @@ def prepare(
     sources: dict[str, list[SourceFile]],
     out: str | Path,
     *,
-    data: Data,
-    beam: Beam,
+    data: DataSettings,
+    beam: BeamSettings,
     profile: str | Path | None = None,
     previous: str | Path | None = None,
 ) -> list[str]:
@@ -83,7 +83,7 @@ def prepare(
         return _Preparation(sources, writer, about, work, data, beam, earlier).run()
 
 
-def _refuse_unreachable(logs: list[SourceFile], beam: Beam) -> None:
+def _refuse_unreachable(logs: list[SourceFile], beam: BeamSettings) -> None:
     """Checks that other machines, where there are some, can read the logs."""
     from two_tower.beam import is_remote
 
@@ -114,8 +114,8 @@ class _Preparation:
         writer: ArtifactWriter,
         about: ArtifactWriter | None,
         work: Work,
-        data: Data,
-        beam: Beam,
+        data: DataSettings,
+        beam: BeamSettings,
         earlier: EarlierRun | None,
     ) -> None:
         self.sources, self.writer, self.about, self.work = sources, writer, about, work

@@ -17,11 +17,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from two_tower.config import Csv
+from two_tower.columns import parquet_batches, plain
+from two_tower.config import CsvSettings
 from two_tower.contracts import Int64
 from two_tower.data.delimited import HEAD_BYTES, QUOTING_HINT, line_blocks, parse_text, pieces_of, read_header
 from two_tower.data.headers import data_hint, header_hint
-from two_tower.data.plain import parquet_batches, plain
 from two_tower.data.records import Syntax
 from two_tower.data.sources import COMPRESSIONS, SourceFile, denied
 from two_tower.data.swallowed import Expected, Swallowed
@@ -45,12 +45,12 @@ class Unit:
     """The columns that folders named KEY=VALUE give."""
     row_group: int | None = None
     first_row: int = 0
-    csv: Csv = field(default_factory=Csv)
+    csv: CsvSettings = field(default_factory=CsvSettings)
     expected: Expected = field(default_factory=Expected)
 
 
 @dataclass(frozen=True)
-class Batch:
+class LogBatch:
     """Consecutive rows of a file, and what in between did not parse."""
 
     table: pa.Table
@@ -64,7 +64,7 @@ class Batch:
     """How many more lines than rows there are, because values have line breaks."""
 
 
-def plan_units(files: list[SourceFile], csv: Csv | None = None, expected: Expected | None = None) -> list[Unit]:
+def plan_units(files: list[SourceFile], csv: CsvSettings | None = None, expected: Expected | None = None) -> list[Unit]:
     """The units of the files, in the order of the files and the rows.
 
     Args:
@@ -79,7 +79,7 @@ def plan_units(files: list[SourceFile], csv: Csv | None = None, expected: Expect
     for number, file in enumerate(files):
         facts = {"file": number} | {key: file[key] for key in ("path", "format", "name")}
         folders = tuple(folder_columns(file["path"]).items())
-        facts |= {"folders": folders, "csv": csv or Csv(), "expected": expected or Expected()}
+        facts |= {"folders": folders, "csv": csv or CsvSettings(), "expected": expected or Expected()}
         if file["format"] != "parquet":
             units.append(Unit(number=len(units), **facts))
             continue
@@ -92,7 +92,7 @@ def plan_units(files: list[SourceFile], csv: Csv | None = None, expected: Expect
     return units
 
 
-def require_columns(files: list[SourceFile], columns: dict[str, str], csv: Csv | None = None) -> None:
+def require_columns(files: list[SourceFile], columns: dict[str, str], csv: CsvSettings | None = None) -> None:
     """Checks that every file has the columns, given as {column: the config key that names it}.
 
     Of a JSON Lines file only the first block is looked at: a key may be left out where it has no value.
@@ -100,11 +100,11 @@ def require_columns(files: list[SourceFile], columns: dict[str, str], csv: Csv |
     Raises:
         DataError: One is missing; the message names the file, the columns that are there and the nearest one.
     """
-    csv = csv or Csv()
+    csv = csv or CsvSettings()
     section = ".".join(next(iter(columns.values())).split(".")[:2])
     columns = columns | {name: f"{section}.csv.types" for name in csv.types if name not in columns}
     for file in files:
-        if csv != Csv() and file["format"] != "csv":
+        if csv != CsvSettings() and file["format"] != "csv":
             raise DataError(f"{file['path']}: csv says how delimited text is written, but this is {file['format']}")
         present = _columns_of(file, csv)
         _distinct([name for name in present if name in columns], "schema", file["path"])
@@ -129,7 +129,7 @@ def folder_columns(path: str) -> dict[str, str | None]:
     return found
 
 
-def read_batches(unit: Unit) -> Iterator[Batch]:
+def read_batches(unit: Unit) -> Iterator[LogBatch]:
     """The unit's rows in order.
 
     CSV columns come as strings (the empty string as null), so that an id like 007 stays what it is; JSON Lines
@@ -144,9 +144,9 @@ def read_batches(unit: Unit) -> Iterator[Batch]:
 
 
 def read_table(
-    files: list[SourceFile], columns: list[str], csv: Csv | None = None, expected: Expected | None = None
+    files: list[SourceFile], columns: list[str], csv: CsvSettings | None = None, expected: Expected | None = None
 ) -> tuple[pa.Table, int]:
-    """The columns of all the files as one table, for the item and user tables, and their `Batch.extra_lines`.
+    """The columns of all the files as one table, for the item and user tables, and their `LogBatch.extra_lines`.
 
     Raises:
         DataError: A file cannot be read, or a row does not parse: a table, unlike a log, must be whole.
@@ -173,7 +173,7 @@ def read_table(
         raise DataError(f"{files[0]['path']} and its sisters disagree about a column's type: {error}") from error
 
 
-def _refuse_swallowed(batch: Batch, unit: Unit) -> None:
+def _refuse_swallowed(batch: LogBatch, unit: Unit) -> None:
     """Raises a DataError where a stray quote has joined lines of a table."""
     if batch.swallowed:
         one = batch.swallowed[0]
@@ -183,7 +183,7 @@ def _refuse_swallowed(batch: Batch, unit: Unit) -> None:
         )
 
 
-def _columns_of(file: SourceFile, csv: Csv) -> list[str]:
+def _columns_of(file: SourceFile, csv: CsvSettings) -> list[str]:
     """The names of the file's columns."""
     with _readable(file["path"], file["format"]):
         if file["format"] == "parquet":
@@ -258,12 +258,12 @@ def _open(path: str) -> Any:
     return pa.CompressedInputStream(source, compression) if compression else source
 
 
-def _read_parquet(unit: Unit) -> Iterator[Batch]:
+def _read_parquet(unit: Unit) -> Iterator[LogBatch]:
     assert unit.row_group is not None
     row = unit.first_row
     with _open(unit.path) as source:
         for batch in parquet_batches(source, row_group=unit.row_group, rows=BATCH_ROWS):
-            yield Batch(pa.Table.from_batches([batch]), np.arange(row, row + batch.num_rows), [])
+            yield LogBatch(pa.Table.from_batches([batch]), np.arange(row, row + batch.num_rows), [])
             row += batch.num_rows
 
 
@@ -275,7 +275,7 @@ def _distinct(names: list[str], where: str, path: str) -> list[str]:
     return names
 
 
-def _csv_names(path: str, csv: Csv) -> list[str] | None:
+def _csv_names(path: str, csv: CsvSettings) -> list[str] | None:
     """The columns of a delimited file, None where it is empty."""
     with _open(path) as source:
         names = read_header(source, Syntax.of(csv, path))
@@ -285,7 +285,7 @@ def _csv_names(path: str, csv: Csv) -> list[str] | None:
         raise DataError(f"{error}{data_hint(names or [])}") from error
 
 
-def _header_hint(file: SourceFile, csv: Csv, wanted: list[str], *, key: str) -> str:
+def _header_hint(file: SourceFile, csv: CsvSettings, wanted: list[str], *, key: str) -> str:
     """What to set so that a delimited file has the columns that are wanted; empty where nothing helps."""
     if file["format"] != "csv":
         return ""
@@ -293,15 +293,15 @@ def _header_hint(file: SourceFile, csv: Csv, wanted: list[str], *, key: str) -> 
         return header_hint(source.read(HEAD_BYTES), Syntax.of(csv, file["path"]), wanted, key=key)
 
 
-def _read_csv(unit: Unit) -> Iterator[Batch]:
+def _read_csv(unit: Unit) -> Iterator[LogBatch]:
     if (names := _csv_names(unit.path, unit.csv)) is None:
         return
     with _open(unit.path) as source:
         for parsed in parse_text(source, names, Syntax.of(unit.csv, unit.path), unit.expected):
-            yield Batch(parsed.table, parsed.rows, parsed.malformed, parsed.swallowed, parsed.extra_lines)
+            yield LogBatch(parsed.table, parsed.rows, parsed.malformed, parsed.swallowed, parsed.extra_lines)
 
 
-def _read_jsonl(unit: Unit) -> Iterator[Batch]:
+def _read_jsonl(unit: Unit) -> Iterator[LogBatch]:
     row = 0
     with _open(unit.path) as source:
         for block in line_blocks(pieces_of(source)):
@@ -310,7 +310,7 @@ def _read_jsonl(unit: Unit) -> Iterator[Batch]:
             row += lines
 
 
-def _parse_lines(block: bytes, *, first_row: int, lines: int) -> Batch:
+def _parse_lines(block: bytes, *, first_row: int, lines: int) -> LogBatch:
     """The rows of a block of lines; where the fast parser objects, line by line."""
     block.decode()  # the fast parser's own message names no byte
     malformed: list[tuple[int, str]] = []
@@ -318,7 +318,7 @@ def _parse_lines(block: bytes, *, first_row: int, lines: int) -> Batch:
         frame = pl.read_ndjson(io.BytesIO(block), infer_schema_length=None)
         if frame.height == lines:
             table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-            return Batch(table, np.arange(first_row, first_row + lines), malformed)
+            return LogBatch(table, np.arange(first_row, first_row + lines), malformed)
     records, rows = [], []
     for row, line in enumerate(block.decode().split("\n"), first_row):
         if not line.strip():
@@ -336,7 +336,7 @@ def _parse_lines(block: bytes, *, first_row: int, lines: int) -> Batch:
             malformed.append((row, line.rstrip("\r")))
     names = list(dict.fromkeys(name for record in records for name in record))
     batch = pa.record_batch({name: _column(record.get(name) for record in records) for name in names})
-    return Batch(pa.Table.from_batches([plain(batch)]), np.array(rows, dtype=np.int64), malformed)
+    return LogBatch(pa.Table.from_batches([plain(batch)]), np.array(rows, dtype=np.int64), malformed)
 
 
 def _column(values: Iterable[Any]) -> pa.Array:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from two_tower.config import Csv
+from two_tower.config import CsvSettings
 from two_tower.contracts import Bool, Int64
 
 STAND_IN = "\x1f"
@@ -26,12 +26,12 @@ _Bytes = npt.NDArray[np.uint8]
 class Syntax:
     """How a file is written."""
 
-    settings: Csv
+    settings: CsvSettings
     written: str
     """The delimiter as it stands in the file."""
 
     @classmethod
-    def of(cls, settings: Csv, path: str) -> Syntax:
+    def of(cls, settings: CsvSettings, path: str) -> Syntax:
         """That of a file; the delimiter `auto` goes by the ending of its name."""
         by_name = "\t" if ".tsv" in PurePath(path).name.lower() else ","
         return cls(settings, by_name if settings.delimiter == "auto" else settings.delimiter)

@@ -12,27 +12,16 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from two_tower.config import Data, Given, Interactions
+from two_tower.columns import UInt64, column_hashes, is_missing, readable, row_digests, row_keys, share_hash
+from two_tower.config import DataSettings, Given, InteractionsSettings
 from two_tower.contracts import ROLES, FeatureType, Float32, Int64
 from two_tower.data import notes
 from two_tower.data.conditions import in_words, meets, within
 from two_tower.data.notes import Noted
-from two_tower.data.plain import readable
-from two_tower.data.reading import Batch, Unit
+from two_tower.data.reading import LogBatch, Unit
 from two_tower.data.splits import TEST, TRAIN, VALIDATION, Int8
 from two_tower.data.swallowed import Expected
-from two_tower.data.values import (
-    UInt64,
-    column_hashes,
-    id_text,
-    is_missing,
-    microseconds,
-    row_digests,
-    row_keys,
-    share_hash,
-    weights_of,
-    whole_numbers,
-)
+from two_tower.data.values import id_text, microseconds, weights_of, whole_numbers
 from two_tower.errors import DataError
 
 REASONS = (
@@ -79,7 +68,7 @@ class CheckedRows:
     """A number for each row of `used` that looks random and is the same in every run."""
 
 
-def source_columns(data: Data) -> dict[str, str]:
+def source_columns(data: DataSettings) -> dict[str, str]:
     """The log's columns that the configuration names, each with the key that does."""
     log = data.interactions
     found: dict[str, str] = {}
@@ -97,7 +86,7 @@ def source_columns(data: Data) -> dict[str, str]:
     return found
 
 
-def expected_of(data: Data) -> Expected:
+def expected_of(data: DataSettings) -> Expected:
     """The log's columns by which a row can be told from other text."""
     log = data.interactions
     measured = [log.columns.order, log.columns.weight, *(name for name in log.ranges if name != log.columns.time)]
@@ -106,7 +95,7 @@ def expected_of(data: Data) -> Expected:
 
 
 def check_rows(
-    batch: Batch, unit: Unit, *, data: Data, newest: int, known: Mapping[str, pa.Array] | None = None
+    batch: LogBatch, unit: Unit, *, data: DataSettings, newest: int, known: Mapping[str, pa.Array] | None = None
 ) -> CheckedRows:
     """The batch's rows: kept, set aside with a reason, or filtered out.
 
@@ -197,7 +186,7 @@ def check_rows(
     )
 
 
-def _noted_lines(batch: Batch, unit: Unit) -> Noted:
+def _noted_lines(batch: LogBatch, unit: Unit) -> Noted:
     """What is odd about the lines of delimited text."""
     noted = Noted()
     if batch.extra_lines:
@@ -223,7 +212,7 @@ def examples_of(bad: pa.Table) -> list[dict[str, Any]]:
     return pl.DataFrame(bad).group_by("reason", maintain_order=True).head(EXAMPLES).to_dicts() if bad.num_rows else []
 
 
-def _frame(batch: Batch, needed: dict[str, str], unit: Unit) -> pl.DataFrame:
+def _frame(batch: LogBatch, needed: dict[str, str], unit: Unit) -> pl.DataFrame:
     """The batch in polars, with columns from the file's folders, and nulls for what a JSON Lines block lacks."""
     frame = pl.DataFrame(batch.table)
     given = [(name, value) for name, value in unit.folders if name in needed and name not in frame.columns]
@@ -231,7 +220,7 @@ def _frame(batch: Batch, needed: dict[str, str], unit: Unit) -> pl.DataFrame:
     return frame.with_columns(pl.lit(None).alias(name) for name in needed if name not in frame.columns)
 
 
-def _filter(frame: pl.DataFrame, log: Interactions) -> tuple[pl.Series, dict[str, int], Noted]:
+def _filter(frame: pl.DataFrame, log: InteractionsSettings) -> tuple[pl.Series, dict[str, int], Noted]:
     """Which rows to use, how many each filter took out of what the ones before it had left, and the filters' notes."""
     wanted = pl.Series([True]).new_from_index(0, frame.height)
     filtered: dict[str, int] = {}
@@ -258,14 +247,14 @@ def _filter(frame: pl.DataFrame, log: Interactions) -> tuple[pl.Series, dict[str
     return wanted, filtered, noted
 
 
-def _compared(frame: pl.DataFrame, name: str, log: Interactions) -> pl.Series:
+def _compared(frame: pl.DataFrame, name: str, log: InteractionsSettings) -> pl.Series:
     """The column as conditions see it: times of a form that does not tell itself as timestamps."""
     if name != log.columns.time or log.time_format == "auto":
         return frame[name]
     return _times(frame, log).cast(pl.Datetime("us", "UTC")).alias(name)
 
 
-def _times(frame: pl.DataFrame, log: Interactions) -> pl.Series:
+def _times(frame: pl.DataFrame, log: InteractionsSettings) -> pl.Series:
     """Microseconds; without times the order's number; without an order 0."""
     if log.columns.time:
         return microseconds(frame[log.columns.time], timezone=log.timezone, time_format=log.time_format)
@@ -274,7 +263,7 @@ def _times(frame: pl.DataFrame, log: Interactions) -> pl.Series:
     return pl.Series([0]).new_from_index(0, frame.height)
 
 
-def _weights(frame: pl.DataFrame, log: Interactions) -> Float32:
+def _weights(frame: pl.DataFrame, log: InteractionsSettings) -> Float32:
     """The event's weight times the weight column's; NaN where that is no number from 0 up."""
     weight = np.ones(frame.height, dtype=np.float32)
     if log.columns.event and log.events:
@@ -286,7 +275,7 @@ def _weights(frame: pl.DataFrame, log: Interactions) -> Float32:
     return weight
 
 
-def _roles(kept: pl.DataFrame, log: Interactions) -> Int8:
+def _roles(kept: pl.DataFrame, log: InteractionsSettings) -> Int8:
     """The number of each row's role."""
     if not (log.columns.event and log.events):
         return np.zeros(kept.height, dtype=np.int8)
@@ -297,7 +286,7 @@ def _roles(kept: pl.DataFrame, log: Interactions) -> Int8:
     return numbers
 
 
-def _out_of_range(frame: pl.DataFrame, log: Interactions) -> tuple[pl.Series, Noted]:
+def _out_of_range(frame: pl.DataFrame, log: InteractionsSettings) -> tuple[pl.Series, Noted]:
     """Which rows have a value that its column's range does not allow, and the ranges' notes."""
     outside, noted = pl.Series([False]).new_from_index(0, frame.height), Noted()
     for column, bounds in log.ranges.items():

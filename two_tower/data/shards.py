@@ -17,16 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from two_tower.config import Data, Interactions
+from two_tower.columns import stable_hash, stable_order
+from two_tower.config import DataSettings, InteractionsSettings
 from two_tower.contracts import ROLES, Bool, Int32, Int64
 from two_tower.data.notes import Noted
-from two_tower.data.profile import Sketcher
-from two_tower.data.reading import Batch, Unit, read_batches
+from two_tower.data.reading import LogBatch, Unit, read_batches
 from two_tower.data.rows import BAD_ROWS, bad_rows, check_rows, examples_of
 from two_tower.data.splits import SPLITS, span
-from two_tower.data.values import stable_hash, stable_order
 from two_tower.data.work import Work
 from two_tower.errors import DataError
+from two_tower.profile import Sketcher
 
 DAY = 86_400_000_000
 
@@ -45,7 +45,7 @@ class Earlier:
 class Job:
     """What every worker needs to know."""
 
-    data: Data
+    data: DataSettings
     work: Work
     newest: int
     """The latest time, in microseconds, that is not in the future."""
@@ -170,7 +170,7 @@ def _write_pieces(table: pa.Table, job: Job, name: str) -> list[tuple[int, str]]
     return pieces
 
 
-def _first_row(batch: Batch, unit: Unit) -> dict[str, Any]:
+def _first_row(batch: LogBatch, unit: Unit) -> dict[str, Any]:
     """The batch's first row as one of `BAD_ROWS`, for the message that the filters leave nothing."""
     first = bad_rows(pl.DataFrame(batch.table.slice(0, 1)), batch.rows[:1], ["filtered"], file=unit.file)
     return dict(first.to_pylist()[0])
@@ -212,7 +212,7 @@ def _codes(table: pa.Table, name: str) -> Int32:
     return codes
 
 
-def _coded(table: pa.Table, name: str, log: Interactions) -> tuple[pa.Table, pa.Array]:
+def _coded(table: pa.Table, name: str, log: InteractionsSettings) -> tuple[pa.Table, pa.Array]:
     """The ids of a dictionary column that occur, when each was first seen and in how many rows; the rows' codes."""
     codes, time = _codes(table, name), table["time"].to_numpy()
     seen = pl.DataFrame({"code": codes, "time": time if log.columns.time else np.zeros_like(time)})
@@ -231,7 +231,7 @@ def _listed(table: pa.Table, chosen: Bool, reason: str) -> pa.Table:
     return rows.append_column("reason", pa.array([reason] * rows.num_rows, pa.string()))
 
 
-def _first_of_duplicates(table: pa.Table, log: Interactions) -> Bool:
+def _first_of_duplicates(table: pa.Table, log: InteractionsSettings) -> Bool:
     """Which of the events `[rows]`, in the order of the source, are not to be set aside as duplicates."""
     if log.duplicates == "keep":
         return np.ones(table.num_rows, dtype=bool)
@@ -239,7 +239,7 @@ def _first_of_duplicates(table: pa.Table, log: Interactions) -> Bool:
     return first
 
 
-def _within_rate(table: pa.Table, log: Interactions) -> Bool:
+def _within_rate(table: pa.Table, log: InteractionsSettings) -> Bool:
     """Which of the sorted events `[rows]` are not beyond the rate limit.
 
     An event is beyond it when `events` other ones of its user lie within the time `per` before it, whatever became of
@@ -257,7 +257,7 @@ def _within_rate(table: pa.Table, log: Interactions) -> Bool:
     return within
 
 
-def _first_of_repeats(table: pa.Table, allowed: Bool, log: Interactions) -> Bool:
+def _first_of_repeats(table: pa.Table, allowed: Bool, log: InteractionsSettings) -> Bool:
     """Which of the sorted events are their user's first with the item in the role, if only those are wanted."""
     first = np.ones(table.num_rows, dtype=bool)
     if log.repeats == "first":

@@ -10,7 +10,7 @@ from glob import escape, glob, has_magic
 from pathlib import Path, PurePath
 from typing import Any
 
-from two_tower.config import Data, Source
+from two_tower.config import DataSettings, SourceSettings
 from two_tower.data.bigquery import export_table
 from two_tower.errors import DataError
 from two_tower.progress import log
@@ -33,7 +33,9 @@ SourceFile = dict[str, Any]
 may have) and `modified` (microseconds)."""
 
 
-def resolve_sources(config_data: Data, *, dataset: str, data_root: str | None = None) -> dict[str, list[SourceFile]]:
+def resolve_sources(
+    config_data: DataSettings, *, dataset: str, data_root: str | None = None
+) -> dict[str, list[SourceFile]]:
     """Every input file by table (`interactions`, `items`, `users`), each list in the order of the paths.
 
     Args:
@@ -54,7 +56,7 @@ def resolve_sources(config_data: Data, *, dataset: str, data_root: str | None = 
     }
 
 
-def _resolve(source: Source, *, key: str, roots: list[str], dataset: str) -> list[SourceFile]:
+def _resolve(source: SourceSettings, *, key: str, roots: list[str], dataset: str) -> list[SourceFile]:
     """The files of one table."""
     if source.bigquery is not None:
         exported = export_table(**source.bigquery.model_dump(), key=f"{key}.bigquery")
@@ -90,7 +92,7 @@ def _each_once(files: list[SourceFile], key: str) -> list[SourceFile]:
     return sorted(kept, key=lambda file: str(file["path"]))
 
 
-def _find(pattern: str, source: Source, *, key: str, roots: list[str], dataset: str) -> Iterable[SourceFile]:
+def _find(pattern: str, source: SourceSettings, *, key: str, roots: list[str], dataset: str) -> Iterable[SourceFile]:
     """The files of one path of the configuration."""
     pattern = _normalised(pattern)
     is_whole = "://" in pattern or Path(pattern).is_absolute()

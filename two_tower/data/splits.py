@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from two_tower.config import Data, Given, GlobalTime
+from two_tower.config import DataSettings, Given, GlobalTime
 from two_tower.contracts import Bool, Float64, Int64
 from two_tower.errors import DataError
 
@@ -42,7 +42,7 @@ class Windows:
     """Whether the events of a group have no order at all."""
 
     @classmethod
-    def of(cls, data: Data, *, end: int) -> Windows:
+    def of(cls, data: DataSettings, *, end: int) -> Windows:
         """The windows of a log whose newest event is at `end`: test is (end - test, end], validation lies before."""
         columns, split = data.interactions.columns, data.split
         recent = span(data.recent) if columns.time else EVER

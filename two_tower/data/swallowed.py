@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from two_tower.columns import is_missing
 from two_tower.contracts import Bool
 from two_tower.data.records import Records, Syntax, is_regular
-from two_tower.data.values import is_missing, microseconds, numbers, with_points
+from two_tower.data.values import microseconds, numbers, with_points
 
 SAMPLE, ENOUGH = 200, 5
 """So many records are looked at for what columns hold where nobody has said it, and so few say nothing."""

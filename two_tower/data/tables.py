@@ -10,15 +10,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from two_tower.config import Filter, ItemTable, UserTable
+from two_tower.columns import is_missing, readable
+from two_tower.config import FilterSettings, ItemTableSettings, UserTableSettings
 from two_tower.contracts import FeatureType
 from two_tower.data.conditions import meets, refuse_unfit
 from two_tower.data.notes import Noted, key as note
-from two_tower.data.plain import readable
 from two_tower.data.reading import read_table, require_columns
 from two_tower.data.sources import SourceFile
 from two_tower.data.swallowed import Expected
-from two_tower.data.values import id_text, is_missing
+from two_tower.data.values import id_text
 from two_tower.errors import DataError
 
 
@@ -44,7 +44,7 @@ class EntityTable:
 
 
 def load_entities(
-    files: list[SourceFile], settings: ItemTable | UserTable | None, *, key: str, timezone: str
+    files: list[SourceFile], settings: ItemTableSettings | UserTableSettings | None, *, key: str, timezone: str
 ) -> EntityTable:
     """The merged table of `data.items` or `data.users` (`key`); an empty one without settings.
 
@@ -56,16 +56,16 @@ def load_entities(
     """
     if settings is None:
         return EntityTable(pa.array([], pa.string()))
-    display = settings.display if isinstance(settings, ItemTable) else []
+    display = settings.display if isinstance(settings, ItemTableSettings) else []
     wanted = {settings.id: f"{key}.id"}
     for name, feature in settings.features.items():
         wanted.setdefault(feature.column or name, f"{key}.features.{name}")
     for column in display:
         wanted.setdefault(column, f"{key}.display")
-    attributes = settings.attributes if isinstance(settings, ItemTable) else []
+    attributes = settings.attributes if isinstance(settings, ItemTableSettings) else []
     for column in attributes:
         wanted.setdefault(column, f"{key}.attributes")
-    filters = settings.available if isinstance(settings, ItemTable) else []
+    filters = settings.available if isinstance(settings, ItemTableSettings) else []
     for condition in filters:
         wanted.setdefault(condition.column, f"{key}.available")
     require_columns(files, wanted, settings.csv)
@@ -89,14 +89,14 @@ def load_entities(
     return replace(_merge(ids, columns), noted=noted)
 
 
-def _expected(settings: ItemTable | UserTable) -> Expected:
+def _expected(settings: ItemTableSettings | UserTableSettings) -> Expected:
     """The table's columns by which a row can be told from other text."""
     columns = [(feature.holds, feature.column or name) for name, feature in settings.features.items()]
     times, numbers = (tuple(name for holds, name in columns if holds == kind) for kind in ("times", "numbers"))
     return Expected(times, numbers)
 
 
-def available(table: EntityTable, ids: pa.Array, settings: ItemTable | None, *, timezone: str) -> pa.Array:
+def available(table: EntityTable, ids: pa.Array, settings: ItemTableSettings | None, *, timezone: str) -> pa.Array:
     """Which of the items `ids` meet the conditions `data.items.available`; what the table lacks counts as missing."""
     kept = pl.Series([True]).new_from_index(0, len(ids))
     raw = table.rows_of(ids, "raw.")
@@ -105,7 +105,7 @@ def available(table: EntityTable, ids: pa.Array, settings: ItemTable | None, *, 
     return pa.array(kept.to_numpy())
 
 
-def _met(column: pa.ChunkedArray, condition: Filter, *, timezone: str) -> tuple[pl.Series, Noted]:
+def _met(column: pa.ChunkedArray, condition: FilterSettings, *, timezone: str) -> tuple[pl.Series, Noted]:
     return meets(pl.Series(condition.column, column), condition, key="data.items.available", timezone=timezone)
 
 

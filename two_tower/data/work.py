@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 
 from two_tower.artifacts import Lineage
-from two_tower.config import Beam
+from two_tower.config import BeamSettings
 
 
-def work_of(beam: Beam, out: Path) -> Work:
+def work_of(beam: BeamSettings, out: Path) -> Work:
     """The work folder of the step that writes the artefact `out`: in `beam.work`, or else a hidden one beside it.
 
     In a `beam.work` that runs share, each has one of its own, and a retry has that of the try that it repeats: it is

@@ -20,7 +20,7 @@ from apache_beam.utils.shared import Shared
 
 from two_tower.artifacts import ArtifactReader, ArtifactWriter, content_hash, open_artifact, write_artifact
 from two_tower.beam import is_remote, naming_a_full_disk, pipeline, spread
-from two_tower.config import Beam, Embedding
+from two_tower.config import BeamSettings, EmbeddingSettings
 from two_tower.data import located, work_of
 from two_tower.embedding.fingerprints import METHOD, as_binary, fingerprints
 from two_tower.embedding.model_handler import PREVIOUS, TowerHandler, Vectors
@@ -32,7 +32,7 @@ ROWS_PER_SHARD = 65536
 """Candidates of one output file, one element of the Beam pipeline."""
 
 
-def embed(candidate_tower: str, prepared: str, out: str, *, embedding: Embedding, beam: Beam) -> None:
+def embed(candidate_tower: str, prepared: str, out: str, *, embedding: EmbeddingSettings, beam: BeamSettings) -> None:
     """Embeds every candidate of the prepared data and writes the `candidate_embeddings` artefact to `out`.
 
     A worker holds one shard at a time: it reads the row groups of the candidate table that the shard lies in, runs the
@@ -98,7 +98,11 @@ class _Places:
 
 @contextlib.contextmanager
 def _places(
-    tower: ArtifactReader, data: ArtifactReader, writer: ArtifactWriter, previous: PreviousVectors | None, beam: Beam
+    tower: ArtifactReader,
+    data: ArtifactReader,
+    writer: ArtifactWriter,
+    previous: PreviousVectors | None,
+    beam: BeamSettings,
 ) -> Iterator[_Places]:
     """The artefacts' own folders; for workers on other machines, copies in the work folder, removed at the end."""
     model, features, items = tower.path("saved_model"), data.path("features.json"), data.path("items.parquet")
@@ -161,7 +165,7 @@ def _without_beams_complaint() -> Iterator[None]:
         logger.removeFilter(other)
 
 
-def _previous(embedding: Embedding, out: str, version: str) -> PreviousVectors | None:
+def _previous(embedding: EmbeddingSettings, out: str, version: str) -> PreviousVectors | None:
     if embedding.previous is None:
         return None
     if Path(embedding.previous).resolve() == Path(out).resolve():

@@ -29,7 +29,7 @@ from two_tower.artifacts import (
     write_json,
 )
 from two_tower.beam import is_remote, naming_a_full_disk, pipeline, spread
-from two_tower.config import Beam
+from two_tower.config import BeamSettings
 from two_tower.embedding.queries import QuerySource, query_schema
 from two_tower.errors import ArtifactError, ConfigError, DataError
 from two_tower.progress import Progress, log, watched
@@ -76,7 +76,7 @@ def recommend_all(
     *,
     k: int,
     exclude_seen: bool = False,
-    beam: Beam,
+    beam: BeamSettings,
     shard_rows: int = ROWS_PER_SHARD,
 ) -> Recommendations:
     """Writes the `k` best items of every query as the `recommendations` artefact of docs/artefacts.md.
@@ -124,7 +124,7 @@ def recommend_all(
     )
 
 
-def _score_under_lock(version: Path, queries: QuerySource, out: Path, plan: dict[str, Any], beam: Beam) -> int:
+def _score_under_lock(version: Path, queries: QuerySource, out: Path, plan: dict[str, Any], beam: BeamSettings) -> int:
     """Makes the artefact, or waits for the process that does; how many queries were answered here."""
     work = out / UNFINISHED
     work.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,9 @@ def _score_under_lock(version: Path, queries: QuerySource, out: Path, plan: dict
 class _Scoring:
     """One run of `recommend_all`, which has the folder to itself."""
 
-    def __init__(self, version: Path, queries: QuerySource, out: Path, plan: dict[str, Any], beam: Beam) -> None:
+    def __init__(
+        self, version: Path, queries: QuerySource, out: Path, plan: dict[str, Any], beam: BeamSettings
+    ) -> None:
         self.version, self.source, self.out, self.plan, self.beam = version, queries, out, plan, beam
         self.queries = out / UNFINISHED / QUERIES
 

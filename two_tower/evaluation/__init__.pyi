@@ -9,11 +9,11 @@ from .metrics import (
     with_ties_against as with_ties_against,
 )
 from .queries import Queries as Queries
-from .report import write_failure_page as write_failure_page, write_report as write_report
 from .sets import ItemSets as ItemSets
 from .shown import (
     main_k as main_k,
     repeats_in_words as repeats_in_words,
+    sample_in_words as sample_in_words,
     shown_metrics as shown_metrics,
     table_rows as table_rows,
 )

@@ -16,7 +16,7 @@ from two_tower import config
 from two_tower.artifacts import ArtifactReader, content_hash
 from two_tower.contracts import Float32, Int64, Retriever
 from two_tower.errors import ArtifactError, UserError
-from two_tower.evaluation import space
+from two_tower.evaluation import embedding_space as space
 from two_tower.evaluation.confidence import interval, paired_difference, resampled_means
 from two_tower.evaluation.examples import example_queries
 from two_tower.evaluation.index_quality import index_quality
@@ -58,7 +58,7 @@ class Comparison:
         data: ArtifactReader,
         items: pa.Table,
         queries: Queries,
-        evaluation: config.Evaluation,
+        evaluation: config.EvaluationSettings,
         *,
         prepared: str | Path,
     ) -> None:

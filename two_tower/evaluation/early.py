@@ -19,9 +19,9 @@ from two_tower.retrievers import data_sizes
 def check_prepared(
     prepared: str | Path,
     *,
-    model: config.Model,
-    index: config.Index,
-    evaluation: config.Evaluation,
+    model: config.ModelSettings,
+    index: config.IndexSettings,
+    evaluation: config.EvaluationSettings,
     split: Split = "test",
 ) -> dict[str, str]:
     """The baselines that the evaluation will have to leave out, with the reason, by name.
@@ -53,7 +53,7 @@ def check_prepared(
     return left_out
 
 
-def _left_out(data: ArtifactReader, evaluation: config.Evaluation, *, split: Split) -> dict[str, str]:
+def _left_out(data: ArtifactReader, evaluation: config.EvaluationSettings, *, split: Split) -> dict[str, str]:
     if not evaluation.baselines:
         return {}
     sizes = data_sizes(data, split=split)
@@ -61,7 +61,7 @@ def _left_out(data: ArtifactReader, evaluation: config.Evaluation, *, split: Spl
     return {name: why for name, why in reasons.items() if why}
 
 
-def _refuse_checks_of(left_out: dict[str, str], evaluation: config.Evaluation) -> None:
+def _refuse_checks_of(left_out: dict[str, str], evaluation: config.EvaluationSettings) -> None:
     """Refuses blocking checks of baselines that do not fit."""
     for number, check in enumerate(evaluation.checks):
         name = getattr(check, "baseline", None) or getattr(check, "system", None)
@@ -73,7 +73,7 @@ def _refuse_checks_of(left_out: dict[str, str], evaluation: config.Evaluation) -
             )
 
 
-def _refuse_checks_on_others_than(slices: list[str], evaluation: config.Evaluation) -> None:
+def _refuse_checks_on_others_than(slices: list[str], evaluation: config.EvaluationSettings) -> None:
     """Refuses blocking checks on slices that are not there."""
     for number, check in enumerate(evaluation.checks):
         name = getattr(check, "slice", None)

@@ -13,14 +13,15 @@ import pyarrow.parquet as pq
 
 from two_tower import config
 from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, read_manifest, write_artifact
-from two_tower.data import PROFILE, compare_profiles, incomplete_days, read_profile
+from two_tower.data import PROFILE, read_profile
 from two_tower.errors import NoQueries
-from two_tower.evaluation import space
+from two_tower.evaluation import embedding_space as space
 from two_tower.evaluation.comparison import CHALLENGER, CHAMPION, Comparison
 from two_tower.evaluation.gate import run_gate
 from two_tower.evaluation.queries import Queries, Split
 from two_tower.evaluation.shown import default_shown
 from two_tower.evaluation.window import window_of
+from two_tower.profile import compare_profiles, incomplete_days
 
 log = logging.getLogger("two_tower")
 
@@ -42,7 +43,7 @@ def evaluate(
     embeddings: str | Path | None,
     out: str | Path,
     *,
-    evaluation: config.Evaluation,
+    evaluation: config.EvaluationSettings,
     version: str,
     champion: str | Path | None = None,
     profile: str | Path | None = None,

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from two_tower.artifacts import ArtifactReader, read_manifest
-from two_tower.data import moment_text
 from two_tower.errors import ArtifactError
 from two_tower.evaluation.queries import Split
+from two_tower.progress import moment_text
 
 MICROSECONDS = 1_000_000
 

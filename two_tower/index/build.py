@@ -22,7 +22,7 @@ from two_tower.index.embeddings import PREFIX, CandidateEmbeddings, attributes_i
 from two_tower.index.exact import EXACT_BELOW, ExactIndex
 from two_tower.index.quantized import ScannIndex
 from two_tower.index.sharded import ShardedIndex
-from two_tower.index.tuning import Measured, tune
+from two_tower.index.tuning import MeasuredSetting, tune
 from two_tower.index.vector_search import write_vector_search_input
 
 log = logging.getLogger("two_tower")
@@ -34,7 +34,7 @@ KINDS: dict[str, type[IndexKind]] = {kind.kind: kind for kind in (ExactIndex, Sc
 
 
 def build_index(
-    embeddings: str | Path, out: str | Path, *, index: config.Index, queries: Float32 | None = None
+    embeddings: str | Path, out: str | Path, *, index: config.IndexSettings, queries: Float32 | None = None
 ) -> None:
     """Writes the `index` artefact of the candidates, and the input of Vertex Vector Search beside it.
 
@@ -64,7 +64,7 @@ def build_index(
         )
 
 
-def require_memory(items: int, dim: int, *, index: config.Index) -> None:
+def require_memory(items: int, dim: int, *, index: config.IndexSettings) -> None:
     """Checks that an index of so many vectors of this width fits into the memory that its target allows.
 
     Raises:
@@ -112,7 +112,7 @@ class Built:
 
 
 def _write_index(
-    artifact: ArtifactWriter, candidates: CandidateEmbeddings, settings: config.Index, queries: Float32 | None
+    artifact: ArtifactWriter, candidates: CandidateEmbeddings, settings: config.IndexSettings, queries: Float32 | None
 ) -> None:
     """Builds, tunes and saves the shards; the manifest gets what was measured."""
     plans = _plans(settings, *candidates.vectors.shape)
@@ -137,12 +137,12 @@ def _write_index(
 def _choose(
     plans: Sequence[tuple[str, Layout]],
     candidates: CandidateEmbeddings,
-    settings: config.Index,
+    settings: config.IndexSettings,
     queries: Float32,
-    target: config.IndexTarget,
-) -> tuple[Built, Measured]:
+    target: config.IndexTargetSettings,
+) -> tuple[Built, MeasuredSetting]:
     """The first of the plans that keeps the target; else the one that comes closest."""
-    best: tuple[Built, Measured] | None = None
+    best: tuple[Built, MeasuredSetting] | None = None
     for kind, layout in plans:
         built = _build(kind, layout, candidates, settings)
         measured = tune(built.index, candidates.vectors, queries, target)
@@ -155,7 +155,7 @@ def _choose(
     return best
 
 
-def _plans(settings: config.Index, items: int, dim: int) -> list[tuple[str, Layout]]:
+def _plans(settings: config.IndexSettings, items: int, dim: int) -> list[tuple[str, Layout]]:
     """What may be built, the first choice first.
 
     Raises:
@@ -183,7 +183,7 @@ def _plans(settings: config.Index, items: int, dim: int) -> list[tuple[str, Layo
     return fitting
 
 
-def _build(kind: str, layout: Layout, candidates: CandidateEmbeddings, settings: config.Index) -> Built:
+def _build(kind: str, layout: Layout, candidates: CandidateEmbeddings, settings: config.IndexSettings) -> Built:
     items, dim = candidates.vectors.shape
     log.info("building the %s index of %s candidates, %s wide, as %s", kind, f"{items:,}", dim, layout.storage)
     effort = Effort(reorder=settings.reorder, leaves_to_search=settings.leaves_to_search)
@@ -196,7 +196,7 @@ def _build(kind: str, layout: Layout, candidates: CandidateEmbeddings, settings:
     return Built(kind, shards, time.monotonic() - started)
 
 
-def _tell(measured: Measured) -> None:
+def _tell(measured: MeasuredSetting) -> None:
     """Logs what was chosen, and warns where it is not what was asked for."""
     if measured.chosen is None:
         return

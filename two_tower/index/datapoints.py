@@ -65,7 +65,7 @@ class Datapoints:
 
 
 def datapoints_of(
-    item_ids: pa.StringArray, vectors: Float32, attributes: pa.Table | None, settings: config.VectorSearch
+    item_ids: pa.StringArray, vectors: Float32, attributes: pa.Table | None, settings: config.VectorSearchSettings
 ) -> Datapoints:
     """The checked records; `write_vector_search_input` says what is refused."""
     if vectors.ndim != 2 or not vectors.shape[1] or len(item_ids) != len(vectors):

@@ -52,7 +52,7 @@ class LiveIndex:
         folder: str | Path,
         embeddings: str | Path,
         *,
-        index: config.Index,
+        index: config.IndexSettings,
         rebuild_share: float = 0.05,
         queries: Float32 | None = None,
     ) -> LiveIndex:
@@ -320,7 +320,7 @@ class LiveIndex:
         embeddings = load_embeddings(self.folder / head.generation / "embeddings")
         facts = {"made_from": head.made_from, "data_seen_until": embeddings.manifest.data_seen_until}
         vectors = np.concatenate([embeddings.vectors[~view.dead], view.delta_vectors()])
-        index = config.Index.model_validate(head.index)
+        index = config.IndexSettings.model_validate(head.index)
         _write_generation(self.folder / name, view.items(), vectors, facts, index=index, queries=queries)
 
     def _move_to(self, name: str, *, holding: int) -> None:
@@ -402,7 +402,7 @@ def _write_generation(
     vectors: Float32,
     facts: dict[str, Any],
     *,
-    index: config.Index,
+    index: config.IndexSettings,
     queries: Float32 | None,
 ) -> None:
     """Writes the embeddings and the index of the items in `table`, durably.

@@ -16,7 +16,7 @@ from two_tower.index.measure import latency, share_found
 from two_tower.progress import Progress
 
 if TYPE_CHECKING:
-    from two_tower.config import IndexTarget
+    from two_tower.config import IndexTargetSettings
 
 log = logging.getLogger("two_tower")
 
@@ -50,10 +50,10 @@ class Point:
 
 
 @dataclass
-class Measured:
+class MeasuredSetting:
     """What `tune` found, for the manifest, the report and the log."""
 
-    target: IndexTarget
+    target: IndexTargetSettings
     queries: int
     k: int
     """The target's, or as many as there are items."""
@@ -91,7 +91,7 @@ class Measured:
         }
 
 
-def tune(index: Index, vectors: Float32, queries: Float32, target: IndexTarget) -> Measured:
+def tune(index: Index, vectors: Float32, queries: Float32, target: IndexTargetSettings) -> MeasuredSetting:
     """Sets the index to the fastest search that has the target's recall, else to the one with the highest recall.
 
     Args:
@@ -101,7 +101,7 @@ def tune(index: Index, vectors: Float32, queries: Float32, target: IndexTarget) 
         target: What is asked for.
     """
     k = min(target.k, len(index))
-    measured = Measured(target, len(queries), k)
+    measured = MeasuredSetting(target, len(queries), k)
     if not k:
         return measured
     best = search_among(vectors, queries, k)[1]
@@ -147,7 +147,7 @@ def _measure(
     )
 
 
-def _choice(points: list[Point], target: IndexTarget) -> Point:
+def _choice(points: list[Point], target: IndexTargetSettings) -> Point:
     good = [point for point in points if point.reaches(target.recall)]
     if good:
         return min(good, key=lambda point: point.latency_ms["p50"])

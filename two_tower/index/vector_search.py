@@ -40,7 +40,7 @@ def write_vector_search_input(
     item_ids: pa.StringArray,
     vectors: Float32,
     attributes: pa.Table | None,
-    settings: config.VectorSearch,
+    settings: config.VectorSearchSettings,
     *,
     algorithm: Algorithm = "auto",
     file_bytes: int = FILE_BYTES,
@@ -99,7 +99,7 @@ def write_vector_search_update(
     folder: str | Path,
     previous: CandidateEmbeddings,
     current: CandidateEmbeddings,
-    settings: config.VectorSearch,
+    settings: config.VectorSearchSettings,
     *,
     file_bytes: int = FILE_BYTES,
 ) -> None:
@@ -156,7 +156,7 @@ def _check_same_tower(previous: CandidateEmbeddings, current: CandidateEmbedding
         )
 
 
-def _within(settings: config.VectorSearch, attributes: pa.Table) -> config.VectorSearch:
+def _within(settings: config.VectorSearchSettings, attributes: pa.Table) -> config.VectorSearchSettings:
     """The settings, less the columns that these attributes lack."""
     there = attributes.column_names
     restricts, numeric = (

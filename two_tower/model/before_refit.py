@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, write_artifact
-from two_tower.config import Evaluation
+from two_tower.config import EvaluationSettings
 from two_tower.contracts import Float32, Int32
 from two_tower.errors import NoQueries
 from two_tower.evaluation import Queries, interval, measure, resampled_means
 from two_tower.features import MISSING, FittedFeature
 from two_tower.index import ExactIndex
-from two_tower.lists import padded
+from two_tower.list_columns import padded
 from two_tower.model.embedder import Embedder
 from two_tower.model.network import BEFORE_REFIT, KIND, encoded_ids, load_network
 from two_tower.retrievers import QueryTower, TwoTowerRetriever
@@ -28,7 +28,7 @@ from two_tower.retrievers import QueryTower, TwoTowerRetriever
 log = logging.getLogger("two_tower")
 
 
-def measure_before_refit(prepared: str, trained: str, out: str, *, evaluation: Evaluation) -> None:
+def measure_before_refit(prepared: str, trained: str, out: str, *, evaluation: EvaluationSettings) -> None:
     """Writes the `before_refit` artefact: the metrics of the weights before the refit on the test queries.
 
     Its figures.json holds `queries` and by metric `value`, `low` and `high`, by exact search; null where there was no
@@ -51,7 +51,7 @@ def measure_before_refit(prepared: str, trained: str, out: str, *, evaluation: E
         writer.write_json("figures.json", _figures(data, trained, evaluation) if refitted else None)
 
 
-def _figures(data: ArtifactReader, trained: str, evaluation: Evaluation) -> dict[str, Any] | None:
+def _figures(data: ArtifactReader, trained: str, evaluation: EvaluationSettings) -> dict[str, Any] | None:
     try:
         queries = Queries.load(data, exclude_seen=evaluation.exclude_seen, repeats=evaluation.repeats)
     except NoQueries as error:

@@ -16,7 +16,7 @@ from two_tower.artifacts import ArtifactReader
 from two_tower.contracts import ROLES, Float32, Int32, Int64
 from two_tower.errors import TrainingError
 from two_tower.features import FittedFeature
-from two_tower.lists import list_lengths, list_values, padded_ranges, ranges
+from two_tower.list_columns import list_lengths, list_values, padded_ranges, ranges
 
 ALIKE = 8192
 """Among how many queries or sequences, drawn at random, those of like length are put together."""
@@ -26,7 +26,7 @@ Encoded = dict[str, Int32 | Float32]
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """A batch of positives and of the queries that they belong to; a basket's items share one query."""
 
     history: Int32
@@ -84,12 +84,12 @@ class Examples:
 
     @property
     def keys(self) -> int:
-        """How many different `Batch.keys` there are."""
+        """How many different `TrainingBatch.keys` there are."""
         return len(self.first)
 
     def batches(
         self, batch_size: int, *, rng: np.random.Generator, sequences: bool, whole_user: bool = False
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TrainingBatch]:
         """The queries in random order, cut so that a batch has about `batch_size` positives.
 
         Args:
@@ -116,7 +116,7 @@ class Examples:
         """The query and the event of every positive."""
         return ranges(self.first, self.last)
 
-    def _batch(self, queries: Int64, pieces: Pieces | None, *, whole_user: bool) -> Batch:
+    def _batch(self, queries: Int64, pieces: Pieces | None, *, whole_user: bool) -> TrainingBatch:
         rows, events = ranges(self.first[queries], self.last[queries])
         if pieces is None:
             history, places = padded_ranges(self.shown, self.seen_from[queries], self.seen_to[queries]), None
@@ -125,7 +125,7 @@ class Examples:
             position = self.seen_to[queries] - pieces.begin[pieces.of_query] - 1
             places = np.stack([pieces.of_query, position], axis=1).astype(np.int32)
         known_rows, known = (rows, events) if not whole_user else self._of_user(queries)
-        return Batch(
+        return TrainingBatch(
             history=history,
             places=places,
             user=self.user[queries],
@@ -214,12 +214,12 @@ class UnorderedExamples:
 
     @property
     def keys(self) -> int:
-        """How many different `Batch.keys` there are."""
+        """How many different `TrainingBatch.keys` there are."""
         return len(self.ends)
 
     def batches(
         self, batch_size: int, *, rng: np.random.Generator, sequences: bool, whole_user: bool = False
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TrainingBatch]:
         """As `Examples.batches`; a query always has a history of its own."""
         starts = np.append(0, self.ends[:-1])
         lengths = self.ends - starts
@@ -233,7 +233,7 @@ class UnorderedExamples:
         """The sequence and the event of every positive."""
         return ranges(np.append(0, self.ends[:-1]), self.ends)
 
-    def _batch(self, chosen: Int64, starts: Int64, deal: Int64, group: Int64, *, whole_user: bool) -> Batch:
+    def _batch(self, chosen: Int64, starts: Int64, deal: Int64, group: Int64, *, whole_user: bool) -> TrainingBatch:
         of, places = ranges(starts, self.ends[chosen])
         used = np.minimum(self.ends[chosen] - starts, self.groups)  # as many queries as there are groups with items
         offset = np.cumsum(used) - used
@@ -247,7 +247,7 @@ class UnorderedExamples:
         stop = np.cumsum(counts)
         matrix = padded_ranges(history, np.maximum(stop - counts, stop - self.history_length), stop)
         known_rows, known = (row.astype(np.int32), history) if whole_user else (rows[:0], history[:0])
-        return Batch(
+        return TrainingBatch(
             history=matrix,
             places=None,
             user=self.user[chosen][sequence],

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from two_tower.artifacts import ArtifactReader
-from two_tower.config import Model, Training
+from two_tower.config import ModelSettings, TrainingSettings
 from two_tower.contracts import Float32, Int32
 from two_tower.errors import DataError
 from two_tower.evaluation import Queries
 from two_tower.features import MISSING, load_features
-from two_tower.lists import padded
+from two_tower.list_columns import padded
 from two_tower.model.examples import Encoded, Examples, UnorderedExamples, load_examples
 from two_tower.model.network import Network, encoded_ids, null_row, query_features, start_from_popularity
 
@@ -59,7 +59,9 @@ class TrainingData:
     """The newest event that training saw, microseconds; None for events without times."""
 
     @classmethod
-    def load(cls, reader: ArtifactReader, *, model: Model, training: Training, refit: bool = False) -> TrainingData:
+    def load(
+        cls, reader: ArtifactReader, *, model: ModelSettings, training: TrainingSettings, refit: bool = False
+    ) -> TrainingData:
         """The training data of the prepared data; a `refit` trains on the validation queries' items as well."""
         content = reader.json("features.json")
         features = query_features(content)
@@ -116,7 +118,7 @@ class TrainingData:
 
 
 def load_validation(
-    reader: ArtifactReader, network: Network, user_ids: Int32, training: Training
+    reader: ArtifactReader, network: Network, user_ids: Int32, training: TrainingSettings
 ) -> ValidationQueries | None:
     """The validation queries that count, spread evenly; None where there is none.
 

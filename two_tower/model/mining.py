@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from two_tower.config import Mining
+from two_tower.config import MiningSettings
 from two_tower.contracts import Float32, Int32, Int64
 from two_tower.index import Index
 
@@ -12,7 +12,7 @@ from two_tower.index import Index
 class Mined:
     """What the model ranked high for each training query when it was last asked; nothing before the first mining."""
 
-    def __init__(self, settings: Mining, *, keys: int) -> None:
+    def __init__(self, settings: MiningSettings, *, keys: int) -> None:
         self._settings = settings
         self._best: Int32 = np.full((keys, settings.top), -1, dtype=np.int32)
 

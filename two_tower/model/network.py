@@ -11,11 +11,11 @@ import pyarrow as pa
 import tensorflow as tf
 
 from two_tower.artifacts import ArtifactReader, open_artifact
-from two_tower.config import MeanPool, Model
+from two_tower.config import MeanPool, ModelSettings
 from two_tower.contracts import Float32, Int32, Int64
 from two_tower.errors import ArtifactError, TrainingError
 from two_tower.features import FIRST, OOV, FittedFeature, load_features
-from two_tower.model.towers import CandidateTower, ItemEncoder, QueryTower
+from two_tower.model.towers import CandidateTowerLayers, ItemEncoder, QueryTowerLayers
 
 KIND = "trained_towers"
 BEFORE_REFIT = "before_refit"
@@ -28,7 +28,7 @@ POPULARITY = 0.3
 class Network:
     """The candidate and the query tower, their fitted features and their id vocabularies."""
 
-    model: Model
+    model: ModelSettings
     item_features: dict[str, FittedFeature]
     query_features: dict[str, FittedFeature]
     """By `user.NAME` and `context.NAME`."""
@@ -42,8 +42,8 @@ class Network:
     """What makes the candidates' item vectors."""
     past_items: ItemEncoder = field(init=False)
     """What makes the history's item vectors: the same, or one of its own (`model.shared_items`)."""
-    candidate: CandidateTower = field(init=False)
-    query: QueryTower = field(init=False)
+    candidate: CandidateTowerLayers = field(init=False)
+    query: QueryTowerLayers = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.model.candidate.use_id and not self.item_features:
@@ -53,7 +53,7 @@ class Network:
         items = ItemEncoder(self.model, self.item_features, vocabulary_size=len(self.item_ids))
         shared = self.model.shared_items or not self.reads_history
         past = items if shared else ItemEncoder(self.model, self.item_features, vocabulary_size=len(self.item_ids))
-        query = QueryTower(
+        query = QueryTowerLayers(
             self.model,
             self.query_features,
             vocabulary_size=len(self.user_ids),
@@ -61,7 +61,7 @@ class Network:
         )
         object.__setattr__(self, "items", items)
         object.__setattr__(self, "past_items", past)
-        object.__setattr__(self, "candidate", CandidateTower(self.model))
+        object.__setattr__(self, "candidate", CandidateTowerLayers(self.model))
         object.__setattr__(self, "query", query)
         self._build()
 
@@ -191,7 +191,7 @@ def load_network(trained: str, *, before_refit: bool = False) -> tuple[Network, 
     folder = f"{BEFORE_REFIT}/" if before_refit else ""
     content, vocabulary = reader.json("features.json"), reader.table(f"{folder}vocabulary.parquet")
     network = Network(
-        model=Model.model_validate(reader.manifest.config["model"]),
+        model=ModelSettings.model_validate(reader.manifest.config["model"]),
         item_features=load_features(content["item"]),
         query_features=query_features(content),
         item_ids=vocabulary["item_id"].drop_null().to_pylist(),

@@ -15,9 +15,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from two_tower.artifacts import ArtifactReader, open_artifact
-from two_tower.config import MeanPool, Model, Training, value_at, with_values
+from two_tower.config import MeanPool, ModelSettings, TrainingSettings, value_at, with_values
 from two_tower.errors import ConfigError
-from two_tower.lists import list_lengths, list_values
+from two_tower.list_columns import list_lengths, list_values
 from two_tower.settings import AUTO
 
 Values = dict[str, Any]
@@ -77,8 +77,8 @@ class Facts:
 class Choice:
     """Both sections with a value in every place, and how they came by it."""
 
-    model: Model
-    training: Training
+    model: ModelSettings
+    training: TrainingSettings
     recipe: str
     why: str
     """What of the data, or of the configuration, decided for the recipe."""
@@ -95,17 +95,17 @@ class Choice:
         return f"auto follows the recipe `{self.recipe}`, since {self.why}: {settings}"
 
 
-def settled(prepared: str, *, model: Model, training: Training | None = None) -> Choice:
+def settled(prepared: str, *, model: ModelSettings, training: TrainingSettings | None = None) -> Choice:
     """`choose` for the `prepared_data` artefact in the folder `prepared`.
 
     Raises:
         ArtifactError: The folder is no complete artefact.
         ConfigError: What the configuration says does not fit what the recipe adds.
     """
-    return choose(model, training or Training(), Facts.of(open_artifact(prepared, "prepared_data")))
+    return choose(model, training or TrainingSettings(), Facts.of(open_artifact(prepared, "prepared_data")))
 
 
-def choose(model: Model, training: Training, facts: Facts) -> Choice:
+def choose(model: ModelSettings, training: TrainingSettings, facts: Facts) -> Choice:
     """The settings with a value where `auto` stands; whatever the configuration says itself stays.
 
     Raises:
@@ -152,7 +152,7 @@ def _without_unused(choice: Choice) -> Choice:
     return replace(choice, chosen={key: value for key, value in choice.chosen.items() if key not in unused})
 
 
-def _recipe(model: Model, facts: Facts) -> tuple[str, str]:
+def _recipe(model: ModelSettings, facts: Facts) -> tuple[str, str]:
     """The recipe's name and why; a history that the configuration names decides before the data does."""
     if isinstance(model.history, MeanPool):
         return "mean", "model.history is a mean"

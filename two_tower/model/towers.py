@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from two_tower.config import Model, Tower
+from two_tower.config import ModelSettings, TowerSettings
 from two_tower.contracts import Float32
 from two_tower.features import FIRST, OOV, FittedFeature
 from two_tower.model.encoders import history_encoder
@@ -40,7 +40,7 @@ class Layers(tf.Module):  # type: ignore[misc]
 class ItemEncoder(Layers):
     """Items to item vectors: the id's embedding plus a linear map of all features side by side."""
 
-    def __init__(self, model: Model, features: Mapping[str, FittedFeature], *, vocabulary_size: int) -> None:
+    def __init__(self, model: ModelSettings, features: Mapping[str, FittedFeature], *, vocabulary_size: int) -> None:
         super().__init__()
         self.settings, self.features = model.candidate, features
         self.layers = feature_layers(features, dim=model.dim)
@@ -60,14 +60,14 @@ class ItemEncoder(Layers):
         return vectors
 
 
-class CandidateTower(Layers):
+class CandidateTowerLayers(Layers):
     """Item vectors to embeddings: cross and hidden layers, a linear map, L2 normalisation.
 
     Without features and layers an item's vector is its id's embedding, and a query tower of user ids alone makes the
     model a matrix factorisation.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: ModelSettings) -> None:
         super().__init__()
         self.settings, self.model = model.candidate, model
         self.layers = output_layers(self.settings, dim=model.dim)
@@ -78,14 +78,14 @@ class CandidateTower(Layers):
         return embedding(vectors, self.model, bias=vectors[:, :1], training=training)
 
 
-class QueryTower(Layers):
+class QueryTowerLayers(Layers):
     """Queries to embeddings: the history's state, user and context features and the user id, and so on.
 
     A user or context feature is known here as `user.NAME` or `context.NAME`.
     """
 
     def __init__(
-        self, model: Model, features: Mapping[str, FittedFeature], *, vocabulary_size: int, history_length: int
+        self, model: ModelSettings, features: Mapping[str, FittedFeature], *, vocabulary_size: int, history_length: int
     ) -> None:
         super().__init__()
         self.settings, self.model, self.features = model.query, model, features
@@ -142,7 +142,7 @@ def id_embedding(vocabulary_size: int, *, dim: int) -> Any:
     return keras.layers.Embedding(vocabulary_size + FIRST, dim, embeddings_initializer=initializer)
 
 
-def output_layers(tower: Tower, *, dim: int) -> dict[str, Any]:
+def output_layers(tower: TowerSettings, *, dim: int) -> dict[str, Any]:
     """The layers from a tower's input vector to its output: cross and relu layers back to `dim`, and a linear map.
 
     All start as if they were not there: what cross and relu layers add is zero, the linear map is the identity.
@@ -156,7 +156,7 @@ def output_layers(tower: Tower, *, dim: int) -> dict[str, Any]:
     return layers
 
 
-def apply_output(layers: Mapping[str, Any], tower: Tower, vectors: tf.Tensor, *, training: bool) -> tf.Tensor:
+def apply_output(layers: Mapping[str, Any], tower: TowerSettings, vectors: tf.Tensor, *, training: bool) -> tf.Tensor:
     """`[n, dim]`: the linear map of `vectors`, crossed with themselves, plus what the relu layers make of them.
 
     A linear map of its own for each tower changes nothing that could be learned without it, but much in how fast:
@@ -181,7 +181,7 @@ def apply_output(layers: Mapping[str, Any], tower: Tower, vectors: tf.Tensor, *,
     return layers["output"](vectors) if tower.linear else vectors
 
 
-def embedding(vectors: tf.Tensor, model: Model, *, bias: tf.Tensor, training: bool) -> tf.Tensor:
+def embedding(vectors: tf.Tensor, model: ModelSettings, *, bias: tf.Tensor, training: bool) -> tf.Tensor:
     """The embeddings `[n, dim]` of a tower's output `[n, dim]`: normalised, if the model says so.
 
     With `item_bias` the first coordinate is `bias` `[n, 1]` and the others are normalised.  The dot product is then

@@ -15,12 +15,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 from two_tower.artifacts import content_hash, open_artifact, write_artifact
-from two_tower.config import Model, Training
+from two_tower.config import ModelSettings, TrainingSettings
 from two_tower.contracts import Float32, LossBatch, LossContext
 from two_tower.errors import TrainingError
 from two_tower.index import ExactIndex
 from two_tower.model.embedder import Embedder
-from two_tower.model.examples import Batch, Encoded
+from two_tower.model.examples import Encoded, TrainingBatch
 from two_tower.model.inputs import TrainingData
 from two_tower.model.mining import Mined
 from two_tower.model.network import BEFORE_REFIT, KIND
@@ -47,8 +47,8 @@ def train(
     prepared: str,
     out: str,
     *,
-    model: Model,
-    training: Training,
+    model: ModelSettings,
+    training: TrainingSettings,
     champion: str | None = None,
     epoch_end: EpochEnd | None = None,
 ) -> None:
@@ -149,7 +149,7 @@ class History:
 class Trainer:
     """Trains a network epoch by epoch and keeps the weights of the best."""
 
-    def __init__(self, data: TrainingData, training: Training) -> None:
+    def __init__(self, data: TrainingData, training: TrainingSettings) -> None:
         self.data, self.training, self.network = data, training, data.network
         self.history = History()
         self.best: dict[str, Float32] = {}
@@ -282,7 +282,7 @@ class Trainer:
             progress.advance(1, note=f"loss {loss:.4f}")
         return float(np.mean(losses))
 
-    def _not_finite(self, loss: float, batch: Batch, *, step: int, epoch: int) -> str:
+    def _not_finite(self, loss: float, batch: TrainingBatch, *, step: int, epoch: int) -> str:
         items = ", ".join(map(str, self.data.item_names.take(np.unique(batch.positives)[:5]).to_pylist()))
         users = ", ".join(map(str, np.unique(batch.user)[:5]))
         return (
@@ -291,7 +291,7 @@ class Trainer:
             f"number {users}, ...; {SMALLER_STEPS}"
         )
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[TrainingBatch]:
         return self.data.examples.batches(
             self.training.batch_size,
             rng=self._rng,
@@ -309,13 +309,13 @@ class Trainer:
             self._mined.look_up(batch.keys, _finite(queries), index)
             progress.advance(1)
 
-    def _query_inputs(self, batch: Batch) -> tuple[Any, ...]:
+    def _query_inputs(self, batch: TrainingBatch) -> tuple[Any, ...]:
         features = {name: values[batch.user] for name, values in self.data.user_features.items()}
         features.update({f"context.{name}": values for name, values in batch.context.items()})
         places = None if batch.places is None else tf.constant(batch.places)
         return tf.constant(batch.history), places, tf.constant(self.data.user_ids[batch.user]), _tensors(features)
 
-    def _loss_batch(self, batch: Batch) -> LossBatch:
+    def _loss_batch(self, batch: TrainingBatch) -> LossBatch:
         mined = np.zeros((len(batch.keys), 0), np.int32)
         if self._mined is not None:
             mined = self._mined.draw(batch.keys, rng=self._rng)
@@ -341,7 +341,7 @@ class Trainer:
         return loss
 
 
-def _optimizer(training: Training, *, steps: int) -> Any:
+def _optimizer(training: TrainingSettings, *, steps: int) -> Any:
     """Adam with decoupled weight decay; the learning rate rises, then falls along a cosine to none."""
     rising = int(training.warmup * steps)
     falling = keras.optimizers.schedules.CosineDecay(

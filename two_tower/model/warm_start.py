@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from two_tower.artifacts import ArtifactReader, read_manifest
-from two_tower.data import moment_text
 from two_tower.features import FIRST
 from two_tower.model.inputs import TrainingData
 from two_tower.model.network import KIND, Network, load_network
+from two_tower.progress import moment_text
 
 log = logging.getLogger("two_tower")
 

@@ -26,7 +26,7 @@ from two_tower.artifacts import (
     open_artifact,
     read_manifest,
 )
-from two_tower.config import Retention
+from two_tower.config import RetentionSettings
 from two_tower.errors import ArtifactError, RegistryError
 from two_tower.registry.local import LocalStorage
 from two_tower.registry.on_bucket import BucketStorage
@@ -308,7 +308,7 @@ class Registry:
                 log.info("%s: removed version %s: %s", self.place, fate.version.id, fate.reason)
         return fates
 
-    def keep_to(self, retention: Retention) -> None:
+    def keep_to(self, retention: RetentionSettings) -> None:
         """Prunes as the settings say; the decision before it stands also where that fails, and the log says why."""
         try:
             self.prune(keep=retention.keep, days=retention.days)

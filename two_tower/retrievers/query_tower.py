@@ -14,7 +14,7 @@ from two_tower.artifacts import open_artifact, plain_path
 from two_tower.contracts import Float32, Int32
 from two_tower.errors import ArtifactError
 from two_tower.features import FittedFeature, load_features
-from two_tower.lists import padded
+from two_tower.list_columns import padded
 
 if TYPE_CHECKING:
     import pyarrow as pa

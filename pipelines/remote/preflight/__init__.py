@@ -9,7 +9,7 @@ from __future__ import annotations
 from pipelines.remote.preflight.kubeflow import found_on_kubeflow
 from pipelines.remote.preflight.offline import found_here
 from pipelines.remote.preflight.problem import Problem
-from pipelines.remote.preflight.run import Run, at_the_runs_time
+from pipelines.remote.preflight.run import PlannedRun, at_the_runs_time
 from pipelines.remote.preflight.vertex import found_on_vertex
 from pipelines.remote.submission import Submission
 
@@ -30,7 +30,7 @@ def preflight(
             time may not be there yet.
     """
     config, found = at_the_runs_time(submission)
-    run = Run(submission, config, backend, schedules)
+    run = PlannedRun(submission, config, backend, schedules)
     found += found_here(run)
     if not offline:
         found += found_on_vertex(run) if backend == "vertex" else found_on_kubeflow(run, host)

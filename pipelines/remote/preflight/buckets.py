@@ -10,9 +10,9 @@ from typing import Any
 from pipelines.remote.google import short
 from pipelines.remote.preflight.client import PATIENCE, Google
 from pipelines.remote.preflight.problem import Problem, gcloud, grant, unknown
-from pipelines.remote.preflight.run import Run, paths, tables
+from pipelines.remote.preflight.run import PlannedRun, paths, tables
 from two_tower.artifacts import below, normalised
-from two_tower.config import BigQuery, Config, Source
+from two_tower.config import BigQuerySettings, Config, SourceSettings
 from two_tower.errors import DataError
 
 READING, WRITING = ("storage.objects.get", "storage.objects.list"), ("storage.objects.create", "storage.objects.delete")
@@ -48,7 +48,7 @@ class Use:
         return ", ".join(dict.fromkeys(self.keys))
 
 
-def buckets_of(run: Run) -> dict[str, Use]:
+def buckets_of(run: PlannedRun) -> dict[str, Use]:
     """The buckets on Cloud Storage that anything names."""
     submission, config, beam = run.submission, run.config, run.config.beam
     found: dict[str, Use] = {}
@@ -77,7 +77,7 @@ def buckets_of(run: Run) -> dict[str, Use]:
     return found
 
 
-def checked_buckets(google: Google, run: Run) -> tuple[list[Problem], set[str]]:
+def checked_buckets(google: Google, run: PlannedRun) -> tuple[list[Problem], set[str]]:
     """What is wrong with the buckets, and those in which nothing can be looked for."""
     from google.cloud.storage import Client
 
@@ -155,7 +155,7 @@ def _holds(bucket: Any, region: str) -> bool:
     return bool(location == region.upper())
 
 
-def missing_sources(run: Run, unreadable: set[str]) -> Iterator[Problem]:
+def missing_sources(run: PlannedRun, unreadable: set[str]) -> Iterator[Problem]:
     """The files that the run will read are there; those of a time that is still to come may not be."""
     config, root = run.config, normalised(run.submission.parameters.get("data_root") or "")
     written = tables(run.submission.config)
@@ -177,7 +177,7 @@ def missing_sources(run: Run, unreadable: set[str]) -> Iterator[Problem]:
         yield from _unresolved(key, source, urls, config)
 
 
-def _unresolved(key: str, source: Source, urls: list[str], config: Config) -> Iterator[Problem]:
+def _unresolved(key: str, source: SourceSettings, urls: list[str], config: Config) -> Iterator[Problem]:
     """The whole list first, and only if something is wrong each of it, so that all is named."""
     whole = _unresolved_url(key, source, urls, config) if urls else None
     if whole is None:
@@ -186,7 +186,7 @@ def _unresolved(key: str, source: Source, urls: list[str], config: Config) -> It
     yield from [problem for problem in single if problem] or [whole]
 
 
-def _unresolved_url(key: str, source: Source, url: str | list[str], config: Config) -> Problem | None:
+def _unresolved_url(key: str, source: SourceSettings, url: str | list[str], config: Config) -> Problem | None:
     from two_tower.data import resolve_sources
 
     only: dict[str, Any] = dict.fromkeys(("interactions", "items", "users"))
@@ -199,6 +199,6 @@ def _unresolved_url(key: str, source: Source, url: str | list[str], config: Conf
     return None
 
 
-def _bigquery(key: str, source: BigQuery) -> Problem:
+def _bigquery(key: str, source: BigQuerySettings) -> Problem:
     """To look at it takes a query, and to resolve it makes an export."""
     return unknown(f"{key}.bigquery", source.table or "the query", "the first step exports it", "look at it yourself")

@@ -8,11 +8,11 @@ from pipelines.remote.google import Busy
 from pipelines.remote.preflight.buckets import buckets_of, checked_buckets, missing_sources
 from pipelines.remote.preflight.client import PATIENCE, Google
 from pipelines.remote.preflight.problem import Problem, unknown
-from pipelines.remote.preflight.run import Run
+from pipelines.remote.preflight.run import PlannedRun
 from two_tower.errors import UserError
 
 
-def found_on_kubeflow(run: Run, host: str | None) -> Iterator[Problem]:
+def found_on_kubeflow(run: PlannedRun, host: str | None) -> Iterator[Problem]:
     settings = run.submission.environment.kubeflow
     assert settings is not None
     yield from _host(host or settings.host, "--host" if host else "kubeflow.host")

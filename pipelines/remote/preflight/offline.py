@@ -8,10 +8,10 @@ from pathlib import PurePosixPath
 
 from components.build import IMAGE_OF
 from pipelines.remote.preflight.problem import MAKE_IMAGES, Problem, gcloud
-from pipelines.remote.preflight.run import IMAGE_BY_DIGEST, Run, executors, paths, tables
+from pipelines.remote.preflight.run import IMAGE_BY_DIGEST, PlannedRun, executors, paths, tables
 from pipelines.remote.submission import Submission
 from two_tower.artifacts import normalised
-from two_tower.config import Beam
+from two_tower.config import BeamSettings
 
 RUN_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 
@@ -103,16 +103,16 @@ def _run_id(submission: Submission) -> Iterator[Problem]:
         yield Problem("name", f"{submission.run_id!r} is no id of a run", to_do)
 
 
-def _beam(beam: Beam) -> Iterator[Problem]:
+def _beam(beam: BeamSettings) -> Iterator[Problem]:
     """The runner of the Beam steps is one that there is, and has what it needs."""
-    from two_tower.dataflow_options import check_options
+    from two_tower.beam import check_options
 
     if beam.runner == "DataflowRunner":
         for text in check_options(beam):
             where, _, what = text.partition(": ")
             yield Problem(where, what, "mend it in the section `beam` of the environment file")
         return
-    if beam.runner == Beam().runner:
+    if beam.runner == BeamSettings().runner:
         return
     try:
         from two_tower.beam import LOCAL, REMOTE
@@ -140,7 +140,7 @@ def _places(submission: Submission, backend: str) -> Iterator[Problem]:
         )  # fmt: skip
 
 
-def _sources(run: Run) -> Iterator[Problem]:
+def _sources(run: PlannedRun) -> Iterator[Problem]:
     is_filled = run.config is not run.submission.config
     for key, source in tables(run.config).items():
         for path in paths(source):
@@ -161,7 +161,7 @@ def _only_here(key: str, path: str, backend: str) -> Problem:
     )
 
 
-def found_here(run: Run) -> list[Problem]:
+def found_here(run: PlannedRun) -> list[Problem]:
     """What is wrong with a run, as far as it can be seen without asking anybody."""
     submission = run.submission
     return [

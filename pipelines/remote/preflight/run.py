@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from pipelines.remote.preflight.problem import Problem
 from pipelines.remote.submission import Submission
 from two_tower.artifacts import normalised
-from two_tower.config import Config, Source, at_time, first_time
+from two_tower.config import Config, SourceSettings, at_time, first_time
 from two_tower.errors import ConfigError
 
 IMAGE_BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """What the services are asked about."""
 
     submission: Submission
@@ -58,13 +58,13 @@ def at_the_runs_time(submission: Submission) -> tuple[Config, list[Problem]]:
         return submission.config, [Problem("data", " ".join(str(error).split()), to_do)]
 
 
-def tables(config: Config) -> dict[str, Source]:
+def tables(config: Config) -> dict[str, SourceSettings]:
     """The sources by key."""
     tables = {"interactions": config.data.interactions, "items": config.data.items, "users": config.data.users}
     return {f"data.{name}": source for name, source in tables.items() if source is not None}
 
 
-def paths(source: Source) -> list[str]:
+def paths(source: SourceSettings) -> list[str]:
     paths = source.path if isinstance(source.path, list) else [source.path or ""]
     return [normalised(path) for path in paths if path]
 

@@ -10,9 +10,9 @@ from pipelines.remote.google import Busy
 from pipelines.remote.preflight.buckets import checked_buckets, missing_sources
 from pipelines.remote.preflight.client import Google, disabled, disabled_text, said
 from pipelines.remote.preflight.problem import MAKE_IMAGES, Problem, enable, gcloud, grant, unknown
-from pipelines.remote.preflight.run import IMAGE_BY_DIGEST, Run, executors, tables
+from pipelines.remote.preflight.run import IMAGE_BY_DIGEST, PlannedRun, executors, tables
 from pipelines.remote.submission import Submission
-from two_tower.config import Vertex
+from two_tower.config import VertexSettings
 from two_tower.errors import UserError
 
 RUN_PERMISSIONS = tuple(f"aiplatform.pipelineJobs.{verb}" for verb in ("create", "get", "list", "cancel"))
@@ -30,7 +30,7 @@ MANIFESTS = ", ".join(
 )  # fmt: skip
 
 
-def found_on_vertex(run: Run) -> list[Problem]:
+def found_on_vertex(run: PlannedRun) -> list[Problem]:
     settings = run.submission.environment.vertex
     assert settings is not None
     try:
@@ -47,7 +47,7 @@ def found_on_vertex(run: Run) -> list[Problem]:
     return [*found, *_registry_images(google, settings, run.submission)]
 
 
-def _project(google: Google, settings: Vertex, *, schedules: bool) -> Iterator[Problem]:
+def _project(google: Google, settings: VertexSettings, *, schedules: bool) -> Iterator[Problem]:
     """The project is there, and what has to be done in it may be done."""
     base = settings.endpoints.get("resource_manager", "https://cloudresourcemanager.googleapis.com").rstrip("/")
     url, project = f"{base}/v3/projects/{settings.project}", settings.project
@@ -82,7 +82,7 @@ def _project(google: Google, settings: Vertex, *, schedules: bool) -> Iterator[P
         yield unknown("vertex.project", "the permissions in the project", said)
 
 
-def _services(google: Google, settings: Vertex, run: Run) -> Iterator[Problem]:
+def _services(google: Google, settings: VertexSettings, run: PlannedRun) -> Iterator[Problem]:
     """The services that a run uses are enabled in the project."""
     base = settings.endpoints.get("service_usage", "https://serviceusage.googleapis.com").rstrip("/")
     reasons = {"aiplatform": "vertex", "storage": "vertex.bucket"}
@@ -110,7 +110,7 @@ def _services(google: Google, settings: Vertex, run: Run) -> Iterator[Problem]:
             )
 
 
-def _service_account(google: Google, settings: Vertex) -> Iterator[Problem]:
+def _service_account(google: Google, settings: VertexSettings) -> Iterator[Problem]:
     """The account of the steps is there, and steps may be started as it."""
     base = settings.endpoints.get("iam", "https://iam.googleapis.com").rstrip("/")
     email, key = settings.service_account, "vertex.service_account"
@@ -139,7 +139,7 @@ def _service_account(google: Google, settings: Vertex) -> Iterator[Problem]:
         )  # fmt: skip
 
 
-def _region(google: Google, settings: Vertex) -> Iterator[Problem]:
+def _region(google: Google, settings: VertexSettings) -> Iterator[Problem]:
     """Vertex AI answers for the region."""
     address = settings.endpoints.get("vertex", f"https://{settings.region}-aiplatform.googleapis.com").rstrip("/")
     url = f"{address}/v1/projects/{settings.project}/locations/{settings.region}/pipelineJobs?pageSize=1"
@@ -154,7 +154,7 @@ def _region(google: Google, settings: Vertex) -> Iterator[Problem]:
         yield Problem(key, f"Vertex AI knows no pipelines in {settings.region}: {said(content)}", to_do)
 
 
-def _registry_images(google: Google, settings: Vertex, submission: Submission) -> Iterator[Problem]:
+def _registry_images(google: Google, settings: VertexSettings, submission: Submission) -> Iterator[Problem]:
     """The images are in their registry.  None but Google's is shown these credentials."""
     answers: dict[str, Problem | None] = {}
     for key, image in _by_key(submission).items():
@@ -164,7 +164,7 @@ def _registry_images(google: Google, settings: Vertex, submission: Submission) -
                 yield problem
 
 
-def _registry_image(google: Google, settings: Vertex, key: str, image: str) -> Problem | None:
+def _registry_image(google: Google, settings: VertexSettings, key: str, image: str) -> Problem | None:
     name, _, digest = image.partition("@")
     host, _, path = name.partition("/")
     if not host.endswith((".pkg.dev", ".gcr.io")) and host != "gcr.io":

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class Bpr(SampledLoss):
+class BprLoss(SampledLoss):
     """-log sigmoid(positive - negative), averaged over the sampled and the mined negatives of the query.
 
     Scores are divided by the temperature.  Known positives of a query are no negatives for it.

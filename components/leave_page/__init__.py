@@ -1,1 +1,0 @@
-"""The step `leave_page`."""

@@ -1,0 +1,1 @@
+"""The step `report_failure`."""

@@ -1,0 +1,1 @@
+"""The DAG, the table of its steps, and the fingerprints of their code."""

@@ -1,0 +1,65 @@
+"""How a run or an evaluation went, on a console."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipelines.hints import shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.runs import Run
+    from two_tower.registry import Version
+
+
+def print_figures(record: Run, console: Console) -> None:
+    from pipelines.views.console import gate_table, metrics_table, print_left_out
+
+    metrics = record.metrics
+    if metrics is None:
+        return
+    console.print(metrics_table(metrics, width=console.width))
+    print_left_out(metrics, console)
+    console.print(gate_table(metrics["gate"]))
+
+
+def print_evaluation(metrics: dict[str, Any], version: Version, against: Version | None, console: Console) -> None:
+    """The figures of a version on a window, what the gate would say, and why."""
+    from pipelines.views.console import gate_table, headed, metrics_table, print_left_out
+    from pipelines.views.evaluation_tables import differences_table, named, slices_table, window_in_words
+
+    beside = f" against {against.id} ({against.status})" if against else ""
+    console.print(headed(f"\ntwo_tower is version {version.id}", f" ({version.status}){beside}"))
+    console.print(window_in_words(metrics["window"]), soft_wrap=True)
+    if metrics["champion_error"]:
+        console.print(
+            f"{metrics['champion']} cannot be measured: {metrics['champion_error']}", style="red", soft_wrap=True
+        )
+        against = None
+    console.print(metrics_table(named(metrics, against=against), width=console.width))
+    print_left_out(metrics, console)
+    if against and metrics["comparisons"]:
+        console.print(differences_table(metrics, against=against))
+    if metrics["slices"]:
+        console.print(slices_table(metrics, against=against))
+    console.print(gate_table(metrics["gate"]))
+    console.print(f"\n{metrics['gate']['reason']} Nothing has been promoted.", soft_wrap=True)
+
+
+def explain_failure(record: Run, console: Console) -> None:
+    """Names the failed step and what ended it; prints the last lines of its log where it did not say so itself."""
+    from components.runtime import cause_in, own_log
+    from pipelines.views.console import headed
+
+    failed = next((step.name for step in record.steps if step.state == "failed"), None)
+    file = record.folder / "logs" / f"{failed or 'runner'}.log"
+    log = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    cause = cause_in(log)
+    console.print(headed(f"{failed or 'the run'} failed:", f" {cause}", style="bold red"), soft_wrap=True)
+    if "Traceback" in log or not cause:
+        for line in own_log(log).splitlines()[-15:]:
+            console.print(f"  {line}", soft_wrap=True)
+    console.print(f"log: {shown(file)}", soft_wrap=True)
+    if record.report:
+        console.print(f"page: {shown(record.report)}", soft_wrap=True)

@@ -1,0 +1,223 @@
+"""Measuring a stored version on another window: which version is meant, what is left in the run, what is shown."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from handmade import DAY, item_ids, random_log, write_prepared, write_version
+from registry_parts import make_parts, version_of
+from rich.console import Console
+
+from pipelines.cli.registry import registry_promote
+from pipelines.local.evaluate import evaluate_version, find_stored, require_free
+from pipelines.runs import Run, list_runs
+from pipelines.views.evaluation_tables import (
+    differences_table,
+    named,
+    ordered_slices,
+    slices_table,
+    verdict_of,
+    window_in_words,
+)
+from two_tower.artifacts import open_artifact, write_artifact
+from two_tower.config import Config, load_config, with_values
+from two_tower.errors import ArtifactError, ConfigError, RegistryError
+from two_tower.evaluation import main_k
+from two_tower.registry import Registry, Version
+
+ITEMS = 40
+TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
+
+
+def shown(part: object) -> str:
+    console = Console(file=StringIO(), width=160)
+    console.print(part)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry `shop` with two versions, the second of them the champion, and a registry `museum` with one."""
+    folder = tmp_path_factory.mktemp("registry")
+    for name, seeds in (("shop", "ab"), ("museum", "c")):
+        champion = None
+        for seed in seeds:
+            champion = Registry(folder, name).promote(**make_parts(folder / "parts" / seed, seed, champion=champion))
+    return folder
+
+
+def test_a_version_is_found_by_its_id_its_beginning_and_as_the_champion(root: Path) -> None:
+    first, second = (version_of(make_parts(root / "parts" / seed, seed)) for seed in "ab")
+    assert find_stored(root, "shop", first).id == first
+    assert find_stored(root, "shop", first[:8]).id == first
+    assert find_stored(root, "shop", "champion").id == second
+    with pytest.raises(RegistryError, match=f"several versions start with '': .*{second}, {first}"):
+        find_stored(root, "shop", "")
+
+
+def test_an_empty_id_is_that_of_no_version_though_every_id_begins_so(root: Path) -> None:
+    with pytest.raises(RegistryError, match=r"museum: no version ''; there are: [0-9a-f]{16}$"):
+        find_stored(root, "museum", "")
+
+
+def test_an_empty_id_promotes_nothing(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "registry").symlink_to(root)
+    with pytest.raises(RegistryError, match="no stored version starts with ''"):
+        registry_promote("", workdir=tmp_path)
+
+
+def test_a_version_that_is_not_there_is_told_with_those_that_are(root: Path) -> None:
+    with pytest.raises(RegistryError, match=r"shop: no version 'nothing'; there are: [0-9a-f]{16}, [0-9a-f]{16}$"):
+        find_stored(root, "shop", "nothing")
+    with pytest.raises(RegistryError, match="there is no champion yet"):
+        find_stored(root, "nobody", "champion")
+
+
+def test_a_version_of_another_configuration_is_told_where_it_is(root: Path) -> None:
+    other = find_stored(root, "museum", "champion").id
+    with pytest.raises(RegistryError, match=r"museum has it, the configuration is called shop: .*--set name=museum"):
+        find_stored(root, "shop", other[:8])
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared data and two versions, of which one knows fewer items."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_prepared(folder / "prepared", random_log(users=60, items=ITEMS, events=2000), items=ITEMS)
+    for seed, known in enumerate((ITEMS, ITEMS // 2)):
+        vectors = np.random.default_rng(seed).normal(size=(ITEMS, 4)).astype(np.float32)
+        write_version(folder / "versions" / f"v{seed}", vectors[:known], item_ids(ITEMS)[:known])
+    return folder
+
+
+def version(workdir: Path, name: str) -> Version:
+    return Version(name, workdir / "versions" / name, "former")
+
+
+def prepared_run(workdir: Path) -> Run:
+    run = Run.start(workdir, name="tiny", config_file="tiny.yaml", config=config().model_dump(mode="json"))
+    run.steps, run.state = [run.step("resolve_inputs"), run.step("prepare_data")], "finished"
+    run.step("prepare_data").outputs["prepared"] = str(workdir / "prepared")
+    return run
+
+
+def config() -> Config:
+    gate = [{"type": "enough_queries", "at_least": 10}]
+    return with_values(load_config(TINY), {"evaluation.gate": gate, "evaluation.baselines": [{"type": "popularity"}]})
+
+
+def test_two_versions_of_other_vocabularies_are_measured_on_the_same_queries(workdir: Path, tmp_path: Path) -> None:
+    run = prepared_run(workdir)
+    ours, theirs = version(workdir, "v0"), version(workdir, "v1")
+    metrics = evaluate_version(run, config(), version=ours, against=theirs, out=tmp_path)
+    assert (metrics["version"], metrics["champion"], metrics["champion_error"]) == ("v0", "v1", None)
+    assert "two_tower_exact" not in metrics["systems"]
+    columns = open_artifact(tmp_path / "evaluation", "evaluation").table("per_query.parquet").column_names
+    assert {"two_tower/recall@10", "champion/recall@10"} <= set(columns)
+    assert not (tmp_path / "report.html").exists(), "the version has no trained towers"
+
+    (record,) = [found for found in list_runs(workdir) if found.run_id == run.run_id]
+    assert record.metrics == metrics
+    assert record.step("evaluate_recall").state == "ran"
+    assert record.version is None, "this run made no version"
+    assert "v1" in shown(differences_table(metrics, against=theirs))
+
+
+def test_a_version_that_cannot_be_measured_leaves_a_failed_run(workdir: Path, tmp_path: Path) -> None:
+    run = prepared_run(workdir)
+    gone = Version("gone", workdir / "versions" / "gone", "former")
+    with pytest.raises(ArtifactError, match="gone/query_tower"):
+        evaluate_version(run, config(), version=gone, against=None, out=tmp_path)
+    record = Run.load(run.folder)
+    assert (record.state, record.step("evaluate_recall").state) == ("failed", "failed")
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    require_free(tmp_path)
+    with write_artifact(tmp_path / "evaluation", "evaluation"):
+        pass
+    require_free(tmp_path)
+    (tmp_path / "mine" / "evaluation").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"mine/evaluation would be replaced, and is no evaluation"):
+        require_free(tmp_path / "mine")
+
+
+def paired(difference: float, low: float, high: float) -> dict[str, float]:
+    return {"difference": difference, "low": low, "high": high, "probability_better": 0.875}
+
+
+def measured(**values: float) -> dict[str, Any]:
+    return {
+        system: {"kind": "challenger", "metrics": {"recall@100": {"value": value, "low": 0.1, "high": 0.9}}}
+        for system, value in values.items()
+    }
+
+
+METRICS: dict[str, Any] = {
+    "version": "1111", "champion": "2222", "ks": [10, 100, 1000], "queries": 300, "candidates": 40, "confidence": 0.95,
+    "systems": measured(two_tower=0.5, champion=0.4),
+    "comparisons": {"champion": {"recall@100": paired(0.1, 0.05, 0.15)}},
+    "slices": {
+        "head": {"queries": 200, "group": "items", "label": "popular items", "too_small": False,
+                 "systems": measured(two_tower=0.6, champion=0.7),
+                 "comparisons": {"champion": {"recall@100": paired(-0.1, -0.2, -0.01)}}},
+        "tail": {"queries": 7, "group": "items", "label": "rare items", "too_small": True,
+                 "systems": measured(two_tower=0.2, champion=0.1), "comparisons": {}},
+    },
+}  # fmt: skip
+AGAINST = Version("2222", Path("nowhere"), "champion")
+
+
+def test_the_differences_are_shown_with_interval_and_probability() -> None:
+    text = shown(differences_table(METRICS, against=AGAINST))
+    assert "recall@100 │ 0.5000 │ 0.4000 │ +0.1000 [+0.0500, +0.1500] │" in text
+    assert "0.875" in text and "1111" in text and "2222" in text
+
+
+def test_a_slice_has_a_verdict_unless_it_is_too_small() -> None:
+    lines = shown(slices_table(METRICS, against=AGAINST)).splitlines()
+    (head,) = [line for line in lines if "popular items" in line]
+    (tail,) = [line for line in lines if "rare items" in line]
+    assert "items: popular items" in head and "worse" in head and "200" in head
+    assert "too few queries to judge" in tail and "0.2000" in tail and "0.875" not in tail
+    alone = shown(slices_table(METRICS, against=None))
+    assert "2222" not in alone and "0.6000" in alone and "too few queries to judge" in alone
+
+
+def test_slices_stand_in_a_readable_order_without_the_empty_ones() -> None:
+    groups = {"tail": "items", "history 21+": "history", "history 6-20": "history", "new_users": "users",
+              "user.country=FR": "user.country", "repeated": "items"}  # fmt: skip
+    slices = {name: {"queries": 0 if name == "repeated" else 9, "group": group} for name, group in groups.items()}
+    names = [name for name, _ in ordered_slices(slices)]
+    assert names == ["new_users", "history 6-20", "history 21+", "tail", "user.country=FR"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.01, 0.2, "better"), (-0.2, -0.01, "worse"), (-0.1, 0.1, "no clear difference")]
+)
+def test_the_verdict_of_a_difference_goes_by_its_interval(low: float, high: float, verdict: str) -> None:
+    assert verdict_of(paired(0.0, low, high)) == verdict
+
+
+def test_the_other_version_has_its_own_name_in_the_table() -> None:
+    assert list(named(METRICS, against=AGAINST)["systems"]) == ["two_tower", "2222"]
+    assert list(named(METRICS, against=None)["systems"]) == ["two_tower", "champion"]
+
+
+def test_the_window_is_said_in_words() -> None:
+    seconds = 100 * DAY / 1e6
+    assert window_in_words({"start": seconds, "seen_until": seconds - 60, "overlaps": False}) == (
+        "queries from 1970-04-11 00:00 UTC on; the version was trained on events until 1970-04-10 23:59 UTC"
+    )
+    assert "until an unknown time" in window_in_words({"start": seconds, "seen_until": None, "overlaps": False})
+    assert "not split by time" in window_in_words(None)
+
+
+def test_the_main_k_is_the_one_nearest_to_100() -> None:
+    assert main_k({"ks": [10, 100, 1000]}) == 100
+    assert main_k({"ks": [5, 50]}) == 50

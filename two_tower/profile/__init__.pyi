@@ -1,0 +1,10 @@
+from .days import incomplete_days as incomplete_days
+from .drift import compare_profiles as compare_profiles
+from .sketches import (
+    Sketch as Sketch,
+    Sketcher as Sketcher,
+    describe as describe,
+    in_words as in_words,
+    merge as merge,
+    sketch as sketch,
+)

@@ -1,0 +1,1 @@
+from .page import write_failure_page as write_failure_page, write_report as write_report
