@@ -121,14 +121,15 @@ def recall_of_towers(prepared: Path, towers: Path) -> dict[str, float]:
     from two_tower.artifacts import open_artifact
     from two_tower.data import open_prepared
     from two_tower.index import ExactIndex, load_embeddings
-    from two_tower.retrievers import QueryTower, TwoTowerRetriever, query_features
+    from two_tower.retrievers import TwoTowerRetriever
+    from two_tower.towers import QueryTower, query_features
 
     data = open_prepared(prepared)
     candidates = load_embeddings(towers / "embeddings")
     index = ExactIndex(candidates.vectors, candidates.item_ids)
     index.made_from = candidates.made_from
     retriever = TwoTowerRetriever(
-        QueryTower.load(towers / "query"),
+        QueryTower.open(towers / "query"),
         index,
         items=data.items(["item_id"])["item_id"].combine_chunks(),
         features=query_features(open_artifact(prepared, "prepared_data").json("features.json")),

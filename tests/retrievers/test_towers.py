@@ -15,7 +15,8 @@ from two_tower.artifacts import open_artifact
 from two_tower.errors import ArtifactError
 from two_tower.index import ExactIndex, Index, build_index, load_index
 from two_tower.list_columns import padded
-from two_tower.retrievers import QueryTower, StoredVersion, TwoTowerRetriever, query_features, refuse_mix
+from two_tower.retrievers import StoredVersion, TwoTowerRetriever, refuse_mix
+from two_tower.towers import QueryTower, query_features
 
 ITEMS = 60
 IDS = item_ids(ITEMS)
@@ -44,7 +45,7 @@ def queries(world: Path) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def tower(world: Path) -> QueryTower:
-    return QueryTower.load(world / "query_tower")
+    return QueryTower.open(world / "query_tower")
 
 
 def retriever(tower: QueryTower, index: Index, *, items: list[str] = IDS) -> TwoTowerRetriever:
@@ -74,7 +75,7 @@ def test_queries_are_fed_by_the_signature(
 def test_a_towers_folder_is_no_pattern(world: Path, tower: QueryTower, queries: pa.Table, tmp_path: Path) -> None:
     for part in ("query_tower", "index"):
         shutil.copytree(world / part, tmp_path / "[team] work" / part)
-    moved = QueryTower.load(tmp_path / "[team] work" / "query_tower")
+    moved = QueryTower.open(tmp_path / "[team] work" / "query_tower")
     index = load_index(tmp_path / "[team] work" / "index")
     expected = retriever(tower, load_index(world / "index")).embed(queries)
     np.testing.assert_array_equal(retriever(moved, index).embed(queries), expected)
@@ -152,7 +153,7 @@ def test_a_tower_that_gives_nan_is_refused(
     broken[3] = np.nan
     embeddings = write_embeddings(tmp_path / "embeddings", vectors, IDS, made_from={})
     index = ExactIndex(vectors, pa.array(IDS))
-    bad = QueryTower.load(write_query_tower(tmp_path / "tower", broken, IDS, embeddings=embeddings))
+    bad = QueryTower.open(write_query_tower(tmp_path / "tower", broken, IDS, embeddings=embeddings))
     index.made_from = bad.made_from
     with pytest.raises(ArtifactError, match="not finite"):
         retriever(bad, index).retrieve(queries, 3)

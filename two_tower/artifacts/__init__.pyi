@@ -1,3 +1,4 @@
+from .artifact import Artifact as Artifact
 from .bucket import (
     ABSENT as ABSENT,
     ObjectChanged as ObjectChanged,
@@ -34,4 +35,5 @@ from .folder import (
     write_artifact as write_artifact,
 )
 from .lineage import COMMIT as COMMIT, RUN_ID as RUN_ID, STEP as STEP, Lineage as Lineage
+from .local_copies import Place as Place, local_copy as local_copy, process_folder as process_folder
 from .staging import Staging as Staging, staging as staging

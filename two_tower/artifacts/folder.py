@@ -118,7 +118,7 @@ class ArtifactReader:
 
 
 @contextlib.contextmanager
-def write_artifact(folder: str | Path, kind: str, **facts: Any) -> Iterator[ArtifactWriter]:
+def write_artifact(folder: str | os.PathLike[str], kind: str, **facts: Any) -> Iterator[ArtifactWriter]:
     """Fills `folder` with an artefact of `kind`; its manifest is written when the context ends without an error.
 
     What the folder held before is removed, its manifest first.  After an error the unfinished content is removed
@@ -140,7 +140,7 @@ def write_artifact(folder: str | Path, kind: str, **facts: Any) -> Iterator[Arti
         raise
 
 
-def seal_artifact(folder: str | Path, kind: str, **facts: Any) -> None:
+def seal_artifact(folder: str | os.PathLike[str], kind: str, **facts: Any) -> None:
     """Makes an artefact of `kind` of a folder that was filled bit by bit, with all its files as they are.
 
     `facts` are the fields of `Manifest`.
@@ -157,7 +157,7 @@ def seal_artifact(folder: str | Path, kind: str, **facts: Any) -> None:
         ) from error
 
 
-def open_artifact(folder: str | Path, kind: str, *, part: str | None = None) -> ArtifactReader:
+def open_artifact(folder: str | os.PathLike[str], kind: str, *, part: str | None = None) -> ArtifactReader:
     """The artefact of `kind` in `folder`, its files checked by size and crc32c.
 
     With `part`, one of its folders, the other folders' files are not looked at.
@@ -179,7 +179,7 @@ def open_artifact(folder: str | Path, kind: str, *, part: str | None = None) -> 
     return ArtifactReader(folder, manifest)
 
 
-def read_manifest(folder: str | Path, kind: str) -> Manifest:
+def read_manifest(folder: str | os.PathLike[str], kind: str) -> Manifest:
     """The manifest of the artefact of `kind` in `folder`, whose files are not looked at.
 
     Raises:
@@ -202,7 +202,7 @@ def read_manifest(folder: str | Path, kind: str) -> Manifest:
     return manifest
 
 
-def content_hash(folder: str | Path) -> str:
+def content_hash(folder: str | os.PathLike[str]) -> str:
     """Sixteen hexadecimal digits that depend on the artefact's manifest, hence on the content of its files.
 
     What was measured does not count: equal content has an equal hash.

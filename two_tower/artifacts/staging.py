@@ -49,7 +49,7 @@ class Staging:
             return place
         if place not in self._read:
             target = self.folder / f"in-{len(self._read)}" / place.rstrip("/").rpartition("/")[2]
-            _bring(normalised(place), target)
+            bring(normalised(place), target)
             self._read[place] = target
         return str(self._read[place])
 
@@ -84,7 +84,7 @@ def staging() -> Iterator[Staging]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _bring(place: str, target: Path) -> None:
+def bring(place: str, target: Path) -> None:
     """Downloads an artefact's files, as its manifest lists them; of a place without a manifest, the single object."""
     found = read_object(below(place, MANIFEST))
     if found is not None:

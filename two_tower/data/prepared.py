@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from two_tower.artifacts import ArtifactReader, Manifest, open_artifact
+from two_tower.artifacts import Artifact, open_artifact
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,21 +15,13 @@ KIND = "prepared_data"
 PROFILE_KIND, PROFILE = "data_profile", "profile.json"
 
 
-class Prepared:
-    """The candidate table, the users, the training sequences and the queries of one prepared data set."""
+class Prepared(Artifact):
+    """The candidate table, the users, the training sequences and the queries of one prepared data set.
 
-    def __init__(self, reader: ArtifactReader) -> None:
-        self._reader = reader
+    `manifest.extra` holds `validation_from`, `test_from` and `end` in microseconds.
+    """
 
-    @property
-    def folder(self) -> Path:
-        """The artefact's folder."""
-        return self._reader.folder
-
-    @property
-    def manifest(self) -> Manifest:
-        """The artefact's manifest; `extra` holds `validation_from`, `test_from` and `end` in microseconds."""
-        return self._reader.manifest
+    kind = KIND
 
     def items(self, columns: list[str] | None = None) -> pa.Table:
         """The candidate table: the row number is the item number."""
@@ -80,4 +72,4 @@ def open_prepared(path: str | Path) -> Prepared:
     Raises:
         ArtifactError: The folder is no complete `prepared_data` artefact.
     """
-    return Prepared(open_artifact(path, KIND))
+    return Prepared.open(path)

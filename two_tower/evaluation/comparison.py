@@ -26,7 +26,8 @@ from two_tower.evaluation.queries import Queries
 from two_tower.evaluation.slices import Slices
 from two_tower.evaluation.window import refuse_overlap
 from two_tower.index import ExactIndex, load_embeddings, load_index
-from two_tower.retrievers import QueryTower, TwoTowerRetriever, query_features
+from two_tower.retrievers import TwoTowerRetriever
+from two_tower.towers import QueryTower, query_features
 
 log = logging.getLogger("two_tower")
 
@@ -174,7 +175,7 @@ class Comparison:
         """The retriever of a query tower and an index for the queries."""
         log.info("loading the query tower %s and the index %s", query_tower, index)
         return TwoTowerRetriever(
-            QueryTower.load(query_tower),
+            QueryTower.open(query_tower),
             load_index(index),
             items=self._items["item_id"].combine_chunks(),
             features=query_features(self._data.json("features.json")),

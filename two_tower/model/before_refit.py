@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, write_artifact
+from two_tower.artifacts import ArtifactReader, Place, content_hash, open_artifact, write_artifact
 from two_tower.config import EvaluationSettings
 from two_tower.contracts import Float32, Int32
 from two_tower.errors import NoQueries
@@ -23,12 +23,12 @@ from two_tower.index import ExactIndex
 from two_tower.list_columns import padded
 from two_tower.model.embedder import Embedder
 from two_tower.model.network import BEFORE_REFIT, KIND, encoded_ids, load_network
-from two_tower.retrievers import QueryTower, TwoTowerRetriever
+from two_tower.retrievers import TwoTowerRetriever
 
 log = logging.getLogger("two_tower")
 
 
-def measure_before_refit(prepared: str, trained: str, out: str, *, evaluation: EvaluationSettings) -> None:
+def measure_before_refit(prepared: Place, trained: Place, out: Place, *, evaluation: EvaluationSettings) -> None:
     """Writes the `before_refit` artefact: the metrics of the weights before the refit on the test queries.
 
     Its figures.json holds `queries` and by metric `value`, `low` and `high`, by exact search; null where there was no
@@ -51,7 +51,7 @@ def measure_before_refit(prepared: str, trained: str, out: str, *, evaluation: E
         writer.write_json("figures.json", _figures(data, trained, evaluation) if refitted else None)
 
 
-def _figures(data: ArtifactReader, trained: str, evaluation: EvaluationSettings) -> dict[str, Any] | None:
+def _figures(data: ArtifactReader, trained: Place, evaluation: EvaluationSettings) -> dict[str, Any] | None:
     try:
         queries = Queries.load(data, exclude_seen=evaluation.exclude_seen, repeats=evaluation.repeats)
     except NoQueries as error:
@@ -71,28 +71,35 @@ def _figures(data: ArtifactReader, trained: str, evaluation: EvaluationSettings)
     return {"queries": len(queries), "metrics": metrics}
 
 
-class _Tower(QueryTower):
+class _Tower:
     """The query tower of a network that is not exported, and the index of its candidates."""
 
-    def __init__(self, trained: str, data: ArtifactReader) -> None:
+    def __init__(self, trained: Place, data: ArtifactReader) -> None:
         network, _ = load_network(trained, before_refit=True)
         items, users = data.table("items.parquet"), data.table("users.parquet", ["user_id"])
         features = {name: feature.encode(items[f"feature.{name}"]) for name, feature in network.item_features.items()}
-        self.made_from = {KIND: content_hash(trained)}
+        self._made_from = {KIND: content_hash(trained)}
         self._network = network
         self._embedder = Embedder(network, _encoded(items["item_id"], network.item_ids), features)
         self._user_ids = np.append(_encoded(users["user_id"], network.user_ids), np.int32(MISSING))
         self._items = items.select(["item_id", "available"])
+
+    @property
+    def made_from(self) -> dict[str, str]:
+        """What stands for an export in the check that tower and index belong together."""
+        return self._made_from
 
     def index(self) -> ExactIndex:
         """The candidates that can be recommended."""
         available = self._items["available"]
         ids = self._items["item_id"].filter(available).combine_chunks()
         index = ExactIndex(self._embedder.embed_candidates()[available.to_numpy()], ids)
-        index.made_from = self.made_from
+        index.made_from = self._made_from
         return index
 
-    def embed(self, queries: pa.Table, *, items: pa.StringArray, features: Mapping[str, FittedFeature]) -> Float32:
+    def embed_prepared(
+        self, queries: pa.Table, *, items: pa.StringArray, features: Mapping[str, FittedFeature]
+    ) -> Float32:
         """The embeddings float32 `[queries, dim]` of queries over the candidate table that the network was made for."""
         return self._embedder.embed_queries(
             padded(queries["history"], last=self._network.history_length),

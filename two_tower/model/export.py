@@ -12,17 +12,18 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from two_tower.artifacts import ArtifactReader, ArtifactWriter, content_hash, open_artifact, write_artifact
+from two_tower.artifacts import ArtifactReader, ArtifactWriter, Place, content_hash, open_artifact, write_artifact
 from two_tower.errors import ArtifactError
 from two_tower.features import FIRST, OOV, FittedFeature, lookup_tensor
 from two_tower.model.network import Network, load_network
+from two_tower.towers import CandidateTower, QueryTower
 
 Inputs = Mapping[str, tf.Tensor]
 Outputs = dict[str, tf.Tensor]
 
 
-def export_candidate_tower(trained: str, out: str) -> None:
-    """Writes the `candidate_tower` artefact: a SavedModel from an item's raw id and features to its vectors.
+def export_candidate_tower(trained: Place, out: Place) -> CandidateTower:
+    """Writes the `candidate_tower` artefact, a SavedModel from an item's raw id and features to its vectors, to `out`.
 
     Raises:
         ArtifactError: `trained` is no complete `trained_towers` artefact.
@@ -42,10 +43,11 @@ def export_candidate_tower(trained: str, out: str) -> None:
     with write_artifact(out, "candidate_tower", **_facts(reader)) as writer:
         weights = [value for name, value in network.weights().items() if not name.startswith("query/")]
         _save(writer, weights, {"serving_default": (serve, inputs)})
+    return CandidateTower.made(out)
 
 
-def export_query_tower(trained: str, embeddings: str, out: str) -> None:
-    """Writes the `query_tower` artefact: a SavedModel from a raw query to its embedding.
+def export_query_tower(trained: Place, embeddings: Place, out: Place) -> QueryTower:
+    """Writes the `query_tower` artefact, a SavedModel from a raw query to its embedding, to `out`.
 
     `embeddings` is the `candidate_embeddings` artefact that the exported candidate tower of the same training gave;
     its history vectors become the frozen table that the tower looks its history up in.
@@ -66,6 +68,7 @@ def export_query_tower(trained: str, embeddings: str, out: str) -> None:
         weights, signatures = _without_history(network)
     with write_artifact(out, "query_tower", **facts) as writer:
         _save(writer, [*network.query.named_weights().values(), *weights], signatures)
+    return QueryTower.made(out)
 
 
 Signature = tuple[Callable[[Inputs], Outputs], dict[str, dict[str, Any]]]

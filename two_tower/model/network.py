@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from two_tower.artifacts import ArtifactReader, open_artifact
+from two_tower.artifacts import ArtifactReader, Place, open_artifact
 from two_tower.config import MeanPool, ModelSettings
 from two_tower.contracts import Float32, Int32, Int64
 from two_tower.errors import ArtifactError, TrainingError
@@ -176,7 +176,7 @@ def null_row(feature: FittedFeature) -> Int32 | Float32:
     return feature.encode(feature.settings.cast(pa.chunked_array([pa.nulls(1, kind)])))
 
 
-def load_network(trained: str, *, before_refit: bool = False) -> tuple[Network, ArtifactReader]:
+def load_network(trained: Place, *, before_refit: bool = False) -> tuple[Network, ArtifactReader]:
     """The network with the weights of the `trained_towers` artefact at a path, and the artefact.
 
     Args:

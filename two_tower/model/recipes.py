@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from two_tower.artifacts import ArtifactReader, open_artifact
+from two_tower.artifacts import ArtifactReader, Place, open_artifact
 from two_tower.config import MeanPool, ModelSettings, TrainingSettings, value_at, with_values
 from two_tower.errors import ConfigError
 from two_tower.list_columns import list_lengths, list_values
@@ -95,7 +95,7 @@ class Choice:
         return f"auto follows the recipe `{self.recipe}`, since {self.why}: {settings}"
 
 
-def settled(prepared: str, *, model: ModelSettings, training: TrainingSettings | None = None) -> Choice:
+def settled(prepared: Place, *, model: ModelSettings, training: TrainingSettings | None = None) -> Choice:
     """`choose` for the `prepared_data` artefact in the folder `prepared`.
 
     Raises:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from two_tower.artifacts import content_hash, open_artifact, write_artifact
+from two_tower.artifacts import Place, content_hash, open_artifact, write_artifact
 from two_tower.config import ModelSettings, TrainingSettings
 from two_tower.contracts import Float32, LossBatch, LossContext
 from two_tower.errors import TrainingError
@@ -27,6 +27,7 @@ from two_tower.model.network import BEFORE_REFIT, KIND
 from two_tower.model.recall import exact_recall
 from two_tower.model.recipes import settled
 from two_tower.model.towers import assign, read
+from two_tower.model.trained import TrainedTowers
 from two_tower.model.warm_start import BEFORE_REFIT_SEEN, find_start
 from two_tower.progress import Progress, human_seconds
 
@@ -44,15 +45,15 @@ EpochEnd = Callable[[int, float | None], None]
 
 
 def train(
-    prepared: str,
-    out: str,
+    prepared: Place,
+    out: Place,
     *,
-    model: ModelSettings,
-    training: TrainingSettings,
-    champion: str | None = None,
+    model: ModelSettings | None = None,
+    training: TrainingSettings | None = None,
+    champion: Place | None = None,
     epoch_end: EpochEnd | None = None,
-) -> None:
-    """Trains the towers on the prepared data at `prepared` and writes the `trained_towers` artefact to `out`.
+) -> TrainedTowers:
+    """Trains the towers on the prepared data and writes the `trained_towers` artefact to `out`; the artefact.
 
     The weights are those of the epoch with the best validation Recall@`monitor_k`; with `refit`, those of a second
     training of as many epochs, on training and validation events together, and the first ones are kept beside them for
@@ -61,8 +62,8 @@ def train(
     Args:
         prepared: The `prepared_data` artefact.
         out: The artefact's folder.
-        model: The configuration's `model` section.
-        training: Its `training` section.
+        model: The configuration's `model` section; what `auto` gives for all of it if not given.
+        training: Its `training` section, likewise.
         champion: The champion's `trained_towers`, to start from with `warm_start`; None where there is none.
         epoch_end: Told of each epoch of the first training.
 
@@ -71,18 +72,18 @@ def train(
         ArtifactError: `prepared` is no complete prepared data.
     """
     reader = open_artifact(prepared, "prepared_data")
-    choice = settled(prepared, model=model, training=training)
-    model, training = choice.model, choice.training
+    choice = settled(prepared, model=model or ModelSettings(), training=training)
+    settings = choice.training
     if choice.chosen:
         log.info("train: %s", choice.in_words())
-    if training.deterministic:
+    if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
 
     def trainer(*, refit: bool) -> Trainer:
-        keras.utils.set_random_seed(training.seed)
-        data = TrainingData.load(reader, model=model, training=training, refit=refit)
-        start = find_start(champion, reader, refit=refit) if champion and training.warm_start else None
-        return Trainer(start.apply(data) if start else data, training)
+        keras.utils.set_random_seed(settings.seed)
+        data = TrainingData.load(reader, model=choice.model, training=settings, refit=refit)
+        start = find_start(champion, reader, refit=refit) if champion and settings.warm_start else None
+        return Trainer(start.apply(data) if start else data, settings)
 
     with write_artifact(out, KIND) as writer:
         chosen = trainer(refit=False)
@@ -90,7 +91,7 @@ def train(
         chosen.fit(curves / "selection", epoch_end=epoch_end)
         history = chosen.history
         extra: dict[str, Any] = {}
-        if training.refit:
+        if settings.refit:
             np.savez(writer.path(f"{BEFORE_REFIT}/towers.npz"), allow_pickle=False, **chosen.best)
             writer.write_table(f"{BEFORE_REFIT}/vocabulary.parquet", chosen.network.vocabulary())
             extra[BEFORE_REFIT_SEEN] = chosen.data.seen_until
@@ -99,19 +100,20 @@ def train(
             history.refit = chosen.refit(curves / "refit", epochs=history.best_epoch)
         network = chosen.network
         writer.manifest.config = {
-            "model": model.model_dump(mode="json"),
-            "training": training.model_dump(mode="json"),
+            "model": choice.model.model_dump(mode="json"),
+            "training": settings.model_dump(mode="json"),
         }
         writer.manifest.data_seen_until = chosen.data.seen_until
         writer.manifest.made_from = {"prepared_data": content_hash(prepared)}
-        if champion and training.warm_start:
+        if champion and settings.warm_start:
             writer.manifest.made_from["champion"] = content_hash(champion)
         writer.manifest.extra = {"history_length": network.history_length, **extra}
         np.savez(writer.path("towers.npz"), allow_pickle=False, **chosen.best)
         writer.write_json("features.json", network.features_json())
         writer.write_table("vocabulary.parquet", network.vocabulary())
-        content = history.to_json(monitor=f"recall@{training.monitor_k}")
+        content = history.to_json(monitor=f"recall@{settings.monitor_k}")
         writer.write_json("history.json", {**content, "chosen": choice.to_json()})
+    return TrainedTowers.made(out)
 
 
 @dataclass

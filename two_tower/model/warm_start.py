@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from two_tower.artifacts import ArtifactReader, read_manifest
+from two_tower.artifacts import ArtifactReader, Place, read_manifest
 from two_tower.features import FIRST
 from two_tower.model.inputs import TrainingData
 from two_tower.model.network import KIND, Network, load_network
@@ -23,7 +23,7 @@ BEFORE_REFIT_SEEN = "before_refit_seen_until"
 class Start:
     """The champion's weights that a training starts from."""
 
-    champion: str
+    champion: Place
     """The `trained_towers` artefact."""
     before_refit: bool
     """Whether they are those before the champion's own refit, which saw the newest events."""
@@ -42,7 +42,7 @@ class Start:
         )
 
 
-def find_start(champion: str, prepared: ArtifactReader, *, refit: bool) -> Start | None:
+def find_start(champion: Place, prepared: ArtifactReader, *, refit: bool) -> Start | None:
     """Which of the champion's weights a training on the prepared data starts from; None if it has to start fresh.
 
     A champion with a refit has trained on its validation window, of which most is tonight's too: an epoch would be
@@ -76,7 +76,7 @@ def find_start(champion: str, prepared: ArtifactReader, *, refit: bool) -> Start
     return Start(champion, before_refit=before_refit, seen_until=seen, judged=judged)
 
 
-def start_from_champion(network: Network, champion: str, *, before_refit: bool = False) -> None:
+def start_from_champion(network: Network, champion: Place, *, before_refit: bool = False) -> None:
     """Sets the weights of an untrained network to those of the `trained_towers` artefact at `champion`.
 
     Rows of the embeddings of ids and of features with a vocabulary follow their values, whatever numbers they have

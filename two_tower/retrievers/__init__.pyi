@@ -1,5 +1,4 @@
 from .events import data_sizes as data_sizes
-from .query_tower import QueryTower as QueryTower, query_features as query_features
 from .sample import sample_queries as sample_queries
 from .stored import (
     RawQueries as RawQueries,

@@ -9,7 +9,7 @@ import numpy as np
 
 from two_tower.artifacts import open_artifact
 from two_tower.contracts import Float32
-from two_tower.retrievers.query_tower import QueryTower, query_features
+from two_tower.towers import QueryTower, query_features
 
 
 def sample_queries(
@@ -29,7 +29,7 @@ def sample_queries(
     data = open_artifact(prepared, "prepared_data")
     queries = data.table(split)
     rows = np.unique(np.linspace(0, max(0, len(queries) - 1), min(most, len(queries))).astype(np.int64))
-    return QueryTower.load(query_tower).embed(
+    return QueryTower.open(query_tower).embed_prepared(
         queries.take(rows),
         items=data.table("items.parquet", ["item_id"])["item_id"].combine_chunks(),
         features=query_features(data.json("features.json")),

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from two_tower.artifacts import open_artifact, plain_path
 from two_tower.contracts import Float32, Int32
 from two_tower.errors import ArtifactError, DataError
-from two_tower.retrievers.query_tower import KIND
 from two_tower.retrievers.towers import BLOCK, refuse_mix
+from two_tower.towers import QueryTower
 
 RawQueries = Mapping[str, Sequence[Any]]
 """The values of some queries by column: `history` and `seen` (item ids, oldest first), `user_id`, `user.NAME`,
@@ -62,7 +62,7 @@ class StoredVersion:
 
         from two_tower.index import load_index
 
-        tower = open_artifact(Path(folder) / "query_tower", KIND)
+        tower = open_artifact(Path(folder) / "query_tower", QueryTower.kind)
         with plain_path(tower.path("saved_model")) as path:
             self._model = tf.saved_model.load(path)
         self._inputs: dict[str, dict[str, Any]] = tower.json("signature.json")["inputs"]
@@ -177,7 +177,7 @@ def tower_columns(version: str | Path) -> dict[str, dict[str, Any]]:
     Raises:
         ArtifactError: The query tower is missing or damaged.
     """
-    inputs = open_artifact(Path(version) / "query_tower", KIND).json("signature.json")["inputs"]
+    inputs = open_artifact(Path(version) / "query_tower", QueryTower.kind).json("signature.json")["inputs"]
     return {spec["column"]: spec for spec in inputs.values()}
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from two_tower.contracts import Float32, Int32, Retrieved
 from two_tower.errors import ArtifactError
 from two_tower.features import FittedFeature
-from two_tower.retrievers.query_tower import QueryTower
 from two_tower.retrievers.ranking import excluded, exclusions, first_kept
 
 if TYPE_CHECKING:
@@ -22,6 +21,19 @@ BLOCK = 256
 """Queries that are searched together; those with equally many exclusions stand in one block."""
 
 
+class PreparedQueryTower(Protocol):
+    """What embeds prepared queries: an exported query tower, or one that is still in training."""
+
+    @property
+    def made_from(self) -> dict[str, str]:
+        """The content hashes, by kind, of the artefacts that the tower was made from."""
+
+    def embed_prepared(
+        self, queries: pa.Table, *, items: pa.StringArray, features: Mapping[str, FittedFeature]
+    ) -> Float32:
+        """The embeddings float32 `[queries, dim]` of prepared queries; see `QueryTower`."""
+
+
 class TwoTowerRetriever:
     """Embeds queries and searches the index; its results are numbers of the *current* candidate table.
 
@@ -30,7 +42,7 @@ class TwoTowerRetriever:
     """
 
     def __init__(
-        self, tower: QueryTower, index: Index, *, items: pa.StringArray, features: Mapping[str, FittedFeature]
+        self, tower: PreparedQueryTower, index: Index, *, items: pa.StringArray, features: Mapping[str, FittedFeature]
     ) -> None:
         """The retriever for queries over the candidate table with the ids `items`, by number.
 
@@ -63,7 +75,7 @@ class TwoTowerRetriever:
 
     def embed(self, queries: pa.Table) -> Float32:
         """The query embeddings float32 `[queries, dim]`."""
-        return self.tower.embed(queries, items=self.items, features=self.features)
+        return self.tower.embed_prepared(queries, items=self.items, features=self.features)
 
     def with_index(self, index: Index) -> TwoTowerRetriever:
         """The same query tower with another index, such as exact search.

@@ -1,54 +1,36 @@
-"""The exported query tower, fed with prepared queries."""
+"""The exported query tower, fed with raw or with prepared queries."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from two_tower.artifacts import open_artifact, plain_path
 from two_tower.contracts import Float32, Int32
 from two_tower.errors import ArtifactError
 from two_tower.features import FittedFeature, load_features
 from two_tower.list_columns import padded
+from two_tower.towers.exported import ExportedTower
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger("two_tower")
 
-KIND = "query_tower"
 BATCH = 1024
 
 
-class QueryTower:
-    """Embeds queries with the SavedModel of a `query_tower` artefact."""
+class QueryTower(ExportedTower):
+    """The SavedModel of a `query_tower` artefact: a raw query to its embedding."""
 
-    def __init__(self, model: Any, inputs: Mapping[str, Mapping[str, Any]], *, made_from: dict[str, str]) -> None:
-        self._model = model
-        self._inputs = inputs
-        self.made_from = made_from
-        """The content hashes, by kind, of the artefacts that the tower was made from."""
+    kind = "query_tower"
 
-    @classmethod
-    def load(cls, folder: str | Path) -> QueryTower:
-        """The query tower of the artefact in `folder`.
-
-        Raises:
-            ArtifactError: The artefact is incomplete or damaged.
-        """
-        import tensorflow as tf
-
-        reader = open_artifact(folder, KIND)
-        with plain_path(reader.path("saved_model")) as path:
-            model = tf.saved_model.load(path)
-        return cls(model, reader.json("signature.json")["inputs"], made_from=reader.manifest.made_from)
-
-    def embed(self, queries: pa.Table, *, items: pa.StringArray, features: Mapping[str, FittedFeature]) -> Float32:
+    def embed_prepared(
+        self, queries: pa.Table, *, items: pa.StringArray, features: Mapping[str, FittedFeature]
+    ) -> Float32:
         """The embeddings float32 `[queries, dim]` of prepared queries.
 
         Args:
@@ -59,19 +41,17 @@ class QueryTower:
         Raises:
             ArtifactError: The tower wants a column that the queries lack, or gives a vector that is not finite.
         """
-        import tensorflow as tf
-
-        serve = self._model.signatures["serving_default"]
         embeddings, unknown = [], 0
         for start in range(0, max(len(queries), 1), BATCH):  # an empty batch tells the width
             batch = queries.slice(start, BATCH)
-            inputs = {}
-            for name, spec in self._inputs.items():
-                values = self._values(batch, spec["column"], items=items, features=features)
-                inputs[name] = tf.constant(values, dtype=spec["dtype"])
-            outputs = serve(**inputs)
-            embeddings.append(outputs["embedding"].numpy())
-            unknown += int(outputs["unknown_history"].numpy().sum())
+            outputs = self._call(
+                {
+                    name: self._values(batch, spec["column"], items=items, features=features)
+                    for name, spec in self.inputs.items()
+                }
+            )
+            embeddings.append(outputs["embedding"])
+            unknown += int(outputs["unknown_history"].sum())
         if unknown:
             log.info("%s items of the queries' histories are unknown to the query tower and left out", f"{unknown:,}")
         vectors = np.concatenate(embeddings)
