@@ -560,7 +560,7 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path: Path) -> None:
 def test_a_reader_opens_while_a_rebuild_replaces_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     live, model = make_live(tmp_path)
     add(live, model, ["new"], vectors_of(1, seed=3))
-    load, loaded = live_module._load_generation, []
+    load, loaded = live_module.load_generation, []
 
     def late(folder: Path, *, tower: str) -> Any:
         loaded.append(folder.name)
@@ -568,7 +568,7 @@ def test_a_reader_opens_while_a_rebuild_replaces_what_it_reads(tmp_path: Path, m
             live.rebuild()
         return load(folder, tower=tower)
 
-    monkeypatch.setattr(live_module, "_load_generation", late)
+    monkeypatch.setattr(live_module, "load_generation", late)
     reader = LiveIndex.open(tmp_path / "live", read_only=True)
     assert loaded[0] == "generation-000001" and loaded[-1] == "generation-000002"
     assert_same(reader, model)
