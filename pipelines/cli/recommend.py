@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.cli.options import OptionalEnvironment, Workdir, existing_or_new_folder
-from pipelines.cli.shared import champion_of, find_version, load, make_console, pairs, require_text, service_of
+from pipelines.cli.shared import champion_of, load, make_console, pairs, require_text, service_of, stored_version
 from pipelines.exit_codes import EXIT_INTERRUPTED
 from pipelines.hints import DEFAULT_WORKDIR
 
@@ -89,7 +89,7 @@ def recommend(
         )
     for text in (user or "", *history, *(context or [])):
         require_text(text)
-    asked = champion_of(config, workdir, env) if config is not None else find_version(version or "", workdir, env)[1]
+    asked = champion_of(config, workdir, env) if config is not None else stored_version(version or "", workdir, env)[1]
     prepared = _prepared_by(workdir, env)
     from pipelines.local.recommend import excludes_seen, recommend_items
 

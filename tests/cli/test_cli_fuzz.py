@@ -26,7 +26,7 @@ from pipelines import cli
 from pipelines.runs import Run
 from two_tower.artifacts import content_hash, write_artifact
 from two_tower.config import load_config
-from two_tower.registry import Registry, version_id
+from two_tower.registry import Registry, VersionParts, version_id
 
 CALLS = 200
 SEED = 20240117
@@ -439,7 +439,7 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     version = version_id(*parts.values())
     write_evaluation(folder / "evaluation", version, champion=None)
     others = {"evaluation": folder / "evaluation", "trained_towers": folder / "towers", "prepared": folder / "prepared"}
-    Registry(folder / "registry", "shop").promote(**parts, **others, config=CONFIG)
+    Registry(folder / "registry", "shop").promote(VersionParts(**parts, **others, config=CONFIG))
     (folder / "version").write_text(version)
     return folder
 

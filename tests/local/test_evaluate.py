@@ -1,4 +1,4 @@
-"""Measuring a stored version on another window: which version is meant, what is left in the run, what is shown."""
+"""Measuring a stored version on another window: what is left in the run, what is shown."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from handmade import DAY, item_ids, random_log, write_prepared, write_version
-from registry_parts import make_parts, version_of
 from rich.console import Console
 
-from pipelines.cli.registry import registry_promote
-from pipelines.local.evaluate import evaluate_version, find_stored, require_free
+from pipelines.local.evaluate import evaluate_version, require_free
 from pipelines.runs import Run, list_runs
 from pipelines.views.evaluation_tables import (
     differences_table,
@@ -25,9 +23,9 @@ from pipelines.views.evaluation_tables import (
 )
 from two_tower.artifacts import open_artifact, write_artifact
 from two_tower.config import Config, load_config, with_values
-from two_tower.errors import ArtifactError, ConfigError, RegistryError
+from two_tower.errors import ArtifactError, ConfigError
 from two_tower.evaluation import main_k
-from two_tower.registry import Registry, Version
+from two_tower.registry import Version
 
 ITEMS = 40
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
@@ -38,50 +36,6 @@ def shown(part: object) -> str:
     console.print(part)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry `shop` with two versions, the second of them the champion, and a registry `museum` with one."""
-    folder = tmp_path_factory.mktemp("registry")
-    for name, seeds in (("shop", "ab"), ("museum", "c")):
-        champion = None
-        for seed in seeds:
-            champion = Registry(folder, name).promote(**make_parts(folder / "parts" / seed, seed, champion=champion))
-    return folder
-
-
-def test_a_version_is_found_by_its_id_its_beginning_and_as_the_champion(root: Path) -> None:
-    first, second = (version_of(make_parts(root / "parts" / seed, seed)) for seed in "ab")
-    assert find_stored(root, "shop", first).id == first
-    assert find_stored(root, "shop", first[:8]).id == first
-    assert find_stored(root, "shop", "champion").id == second
-    with pytest.raises(RegistryError, match=f"several versions start with '': .*{second}, {first}"):
-        find_stored(root, "shop", "")
-
-
-def test_an_empty_id_is_that_of_no_version_though_every_id_begins_so(root: Path) -> None:
-    with pytest.raises(RegistryError, match=r"museum: no version ''; there are: [0-9a-f]{16}$"):
-        find_stored(root, "museum", "")
-
-
-def test_an_empty_id_promotes_nothing(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "registry").symlink_to(root)
-    with pytest.raises(RegistryError, match="no stored version starts with ''"):
-        registry_promote("", workdir=tmp_path)
-
-
-def test_a_version_that_is_not_there_is_told_with_those_that_are(root: Path) -> None:
-    with pytest.raises(RegistryError, match=r"shop: no version 'nothing'; there are: [0-9a-f]{16}, [0-9a-f]{16}$"):
-        find_stored(root, "shop", "nothing")
-    with pytest.raises(RegistryError, match="there is no champion yet"):
-        find_stored(root, "nobody", "champion")
-
-
-def test_a_version_of_another_configuration_is_told_where_it_is(root: Path) -> None:
-    other = find_stored(root, "museum", "champion").id
-    with pytest.raises(RegistryError, match=r"museum has it, the configuration is called shop: .*--set name=museum"):
-        find_stored(root, "shop", other[:8])
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,9 @@ def test_seen_items_are_left_out_as_the_configuration_given_says_or_else_the_ver
 ) -> None:
     parts = make_parts(tmp_path / "parts", "a")
     if made_with is not None:
-        parts["config"] = {**parts["config"], "evaluation": {"exclude_seen": made_with}}
+        parts = replace(parts, config={**parts.config, "evaluation": {"exclude_seen": made_with}})
     registry = Registry(tmp_path / "registry", "shop")
-    registry.promote(**parts)
+    registry.promote(parts)
     version = registry.champion()
     assert version is not None
     config = None if given is None else with_values(load_config(TINY), {"evaluation.exclude_seen": given})
