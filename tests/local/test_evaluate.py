@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from handmade import DAY, item_ids, random_log, write_prepared, write_version
 from rich.console import Console
+from strict_bucket import BUCKET, StrictBucket
+from whole_version import write_whole_version
 
+from pipelines.cli.shared import stored_version
 from pipelines.local.evaluate import evaluate_version, require_free
 from pipelines.runs import Run, list_runs
 from pipelines.views.evaluation_tables import (
@@ -23,9 +26,9 @@ from pipelines.views.evaluation_tables import (
 )
 from two_tower.artifacts import open_artifact, write_artifact
 from two_tower.config import Config, load_config, with_values
-from two_tower.errors import ArtifactError, ConfigError
+from two_tower.errors import ArtifactError, ConfigError, RegistryError
 from two_tower.evaluation import main_k
-from two_tower.registry import Version
+from two_tower.registry import Registry, Version
 
 ITEMS = 40
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
@@ -53,10 +56,10 @@ def version(workdir: Path, name: str) -> Version:
     return Version(name, workdir / "versions" / name, "former")
 
 
-def prepared_run(workdir: Path) -> Run:
+def prepared_run(workdir: Path, *, prepared: Path | None = None) -> Run:
     run = Run.start(workdir, name="tiny", config_file="tiny.yaml", config=config().model_dump(mode="json"))
     run.steps, run.state = [run.step("resolve_inputs"), run.step("prepare_data")], "finished"
-    run.step("prepare_data").outputs["prepared"] = str(workdir / "prepared")
+    run.step("prepare_data").outputs["prepared"] = str(prepared or workdir / "prepared")
     return run
 
 
@@ -80,6 +83,26 @@ def test_two_versions_of_other_vocabularies_are_measured_on_the_same_queries(wor
     assert record.step("evaluate_recall").state == "ran"
     assert record.version is None, "this run made no version"
     assert "v1" in shown(differences_table(metrics, against=theirs))
+
+
+def test_a_version_of_an_environments_bucket_is_found_fetched_and_measured(workdir: Path, tmp_path: Path) -> None:
+    (tmp_path / "away.yaml").write_text(f"kubeflow: {{root: 'gs://{BUCKET}/pipelines'}}\n")
+    vectors = np.random.default_rng(0).normal(size=(ITEMS, 4)).astype(np.float32)
+    with StrictBucket():
+        parts = write_whole_version(
+            tmp_path / "version", workdir / "prepared", vectors, item_ids(ITEMS), config={"name": "tiny"}
+        )
+        stored = Registry(f"gs://{BUCKET}/pipelines/registry", "tiny").promote(parts)
+        ours = stored_version("champion", tmp_path, tmp_path / "away.yaml", name="tiny")[1]
+        assert stored_version(stored[:8], tmp_path, tmp_path / "away.yaml", name="tiny")[1] == ours
+        assert str(ours.place).startswith("gs://")
+        run = prepared_run(tmp_path, prepared=workdir / "prepared")
+        metrics = evaluate_version(run, config(), version=ours, against=None, out=tmp_path)
+        assert metrics["version"] == stored and metrics["systems"]["two_tower"]["metrics"]["recall@10"]["value"] > 0
+        with pytest.raises(RegistryError, match=f"gs://{BUCKET}/pipelines/registry/tiny: no version 'other'"):
+            stored_version("other", tmp_path, tmp_path / "away.yaml", name="tiny")
+        with pytest.raises(RegistryError, match="there is no champion yet; `two-tower submit` makes one"):
+            stored_version("champion", tmp_path, tmp_path / "away.yaml", name="museum")
 
 
 def test_a_version_that_cannot_be_measured_leaves_a_failed_run(workdir: Path, tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ from pipelines.local.recommend import (
 from pipelines.runs import Run, list_runs
 from two_tower.artifacts import open_artifact
 from two_tower.config import BeamSettings, load_config, with_values
-from two_tower.embedding import Recommendations
 from two_tower.errors import DataError, UserError
 from two_tower.registry import Registry, Version
+from two_tower.serving import Recommendations
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 ITEMS = 40

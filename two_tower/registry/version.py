@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from two_tower.artifacts import (
@@ -46,10 +46,20 @@ class Version:
     metrics: Mapping[str, float] | None = None
     """The end-to-end figures of its latest evaluation, such as `recall@100`."""
 
+    @classmethod
+    def open(cls, place: str | Path) -> Version:
+        """The version at a place, a local folder or a gs:// URI, without what its registry says of it."""
+        return cls(PurePath(place).name, place, "undecided")
+
     @property
     def folder(self) -> Path:
         """All of it."""
         return self._local()
+
+    def folder_with(self, *parts: str) -> Path:
+        """The local folder that has these parts, such as `index`, and maybe not the others."""
+        folders = [self._local(part) for part in parts]
+        return folders[0].parent
 
     @property
     def query_tower(self) -> Path:
