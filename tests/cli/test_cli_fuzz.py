@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from handmade import item_ids, random_log, write_prepared
+from whole_version import write_whole_version
 
 from pipelines import cli
 from pipelines.runs import Run

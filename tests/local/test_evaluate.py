@@ -27,7 +27,7 @@ from pipelines.views.evaluation_tables import (
 from two_tower.artifacts import open_artifact, write_artifact
 from two_tower.config import Config, load_config, with_values
 from two_tower.errors import ArtifactError, ConfigError, RegistryError
-from two_tower.evaluation import main_k
+from two_tower.evaluation import evaluate, main_k
 from two_tower.registry import Registry, Version
 
 ITEMS = 40
@@ -56,10 +56,10 @@ def version(workdir: Path, name: str) -> Version:
     return Version(name, workdir / "versions" / name, "former")
 
 
-def prepared_run(workdir: Path, *, prepared: Path | None = None) -> Run:
+def prepared_run(workdir: Path) -> Run:
     run = Run.start(workdir, name="tiny", config_file="tiny.yaml", config=config().model_dump(mode="json"))
     run.steps, run.state = [run.step("resolve_inputs"), run.step("prepare_data")], "finished"
-    run.step("prepare_data").outputs["prepared"] = str(prepared or workdir / "prepared")
+    run.step("prepare_data").outputs["prepared"] = str(workdir / "prepared")
     return run
 
 
@@ -89,15 +89,15 @@ def test_a_version_of_an_environments_bucket_is_found_fetched_and_measured(workd
     (tmp_path / "away.yaml").write_text(f"kubeflow: {{root: 'gs://{BUCKET}/pipelines'}}\n")
     vectors = np.random.default_rng(0).normal(size=(ITEMS, 4)).astype(np.float32)
     with StrictBucket():
-        parts = write_whole_version(
-            tmp_path / "version", workdir / "prepared", vectors, item_ids(ITEMS), config={"name": "tiny"}
-        )
+        prepared, made_with = workdir / "prepared", {"name": "tiny"}
+        parts = write_whole_version(tmp_path / "version", prepared, vectors, item_ids(ITEMS), config=made_with)
         stored = Registry(f"gs://{BUCKET}/pipelines/registry", "tiny").promote(parts)
         ours = stored_version("champion", tmp_path, tmp_path / "away.yaml", name="tiny")[1]
         assert stored_version(stored[:8], tmp_path, tmp_path / "away.yaml", name="tiny")[1] == ours
         assert str(ours.place).startswith("gs://")
-        run = prepared_run(tmp_path, prepared=workdir / "prepared")
-        metrics = evaluate_version(run, config(), version=ours, against=None, out=tmp_path)
+        out, settings = tmp_path / "evaluation", config().evaluation
+        evaluate(prepared, ours.query_tower, ours.index, None, out, evaluation=settings, version=ours.id)
+        metrics = open_artifact(out, "evaluation").json("metrics.json")
         assert metrics["version"] == stored and metrics["systems"]["two_tower"]["metrics"]["recall@10"]["value"] > 0
         with pytest.raises(RegistryError, match=f"gs://{BUCKET}/pipelines/registry/tiny: no version 'other'"):
             stored_version("other", tmp_path, tmp_path / "away.yaml", name="tiny")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from handmade import DAY, item_ids, random_log, write_prepared, write_version
 from registry_parts import make_parts
@@ -106,6 +107,18 @@ def test_seen_items_are_left_out_as_the_configuration_given_says_or_else_the_ver
     assert excludes_seen(version, config=config) == expected
 
 
+def test_the_readable_columns_are_those_of_the_items_found(workdir: Path, tmp_path: Path) -> None:
+    """Not all candidates are in the index, so an item's row there is not its row in the candidate table."""
+    shutil.copytree(workdir / "versions" / "made", tmp_path / "made")
+    version = Version("made", tmp_path / "made", "champion")
+    table = pa.table({"item_id": ["gone", *IDS], "display.title": ["none", *(f"Title of {item}" for item in IDS)]})
+    pq.write_table(table, version.items)
+    found = recommend_items(partial(find_prepared, workdir), version=version, user=None, history=[IDS[3]], context={},
+                            k=4, exclude_seen=False)  # fmt: skip
+    columns = {column.header: list(column.cells) for column in found.columns}
+    assert columns["title"] == [f"Title of {item}" for item in columns["item"]] and len(columns["item"]) == 4
+
+
 def test_a_user_of_a_file_has_the_history_of_the_run(workdir: Path, tmp_path: Path) -> None:
     recommend(workdir, tmp_path / "all")
     (tmp_path / "q.jsonl").write_text(json.dumps({"user_id": "u4"}) + "\n")
@@ -141,8 +154,6 @@ def test_unknown_items_of_histories_are_named_for_each_query_and_counted(workdir
 
 
 def test_the_unknown_items_of_a_history_stand_under_its_table(workdir: Path) -> None:
-    import pyarrow.parquet as pq
-
     version = Version("made", workdir / "versions" / "made", "champion")
     version.items.parent.mkdir(exist_ok=True)
     pq.write_table(pa.table({"item_id": IDS}), version.items)
