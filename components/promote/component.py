@@ -36,23 +36,19 @@ def promote(
     Returns:
         The version's id.
     """
-    import json
+    from components.keeping import keep_version
 
-    from components.runtime import running
-    from two_tower.config import RetentionSettings
-    from two_tower.registry import Registry
-
-    with running("promote", run_id=run_id) as step:
-        settings, versions = json.loads(config), Registry(registry, name)
-        version = versions.promote(
-            query_tower=step.read(query_tower),
-            candidate_tower=step.read(candidate_tower),
-            index=step.read(index),
-            evaluation=step.read(evaluation),
-            trained_towers=step.read(trained),
-            prepared=step.read(prepared),
-            config=settings,
-            sources=json.loads(sources)["interactions"],
-        )
-        versions.keep_to(RetentionSettings.model_validate(settings["retention"]))
-        return version
+    return keep_version(
+        "promote",
+        name=name,
+        prepared=prepared,
+        candidate_tower=candidate_tower,
+        query_tower=query_tower,
+        index=index,
+        evaluation=evaluation,
+        trained=trained,
+        config=config,
+        registry=registry,
+        sources=sources,
+        run_id=run_id,
+    )

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import ConfigFile, Overrides, Workdir, existing_or_new_folder
-from pipelines.cli.shared import load, make_console
+from pipelines.cli.options import ConfigFile, OptionalEnvironment, Overrides, Workdir, existing_or_new_folder
+from pipelines.cli.shared import load, make_console, stored_version
 from pipelines.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from pipelines.hints import DEFAULT_WORKDIR, shown
 from pipelines.views.outcome import explain_failure, print_evaluation
@@ -30,6 +30,7 @@ def evaluate(
         ),
     ] = None,
     workdir: Workdir = DEFAULT_WORKDIR,
+    env: OptionalEnvironment = None,
     overrides: Overrides = None,
 ) -> None:
     """Measure a stored version on the test window of a configuration; nothing is promoted.
@@ -37,7 +38,7 @@ def evaluate(
     Exit code 0: the gate would let it through. 3: it would refuse it. 1: it cannot be measured. 2: wrong
     configuration or usage.
     """
-    from pipelines.local.evaluate import evaluate_version, find_stored, require_free
+    from pipelines.local.evaluate import evaluate_version, require_free
     from pipelines.local.runner import exclusive
     from pipelines.local.single_step import prepare_only
     from pipelines.views.console import showing_progress
@@ -45,9 +46,8 @@ def evaluate(
 
     loaded = load(config, overrides)
     workdir = workdir.resolve()
-    root = workdir / "registry"
-    asked = find_stored(root, loaded.name, version)
-    other = find_stored(root, loaded.name, against) if against is not None else None
+    asked = stored_version(version, workdir, env, name=loaded.name)[1]
+    other = stored_version(against, workdir, env, name=loaded.name)[1] if against is not None else None
     if other and other.id == asked.id:
         raise ConfigError(f"--version {version} and --against {against} are the same version, {asked.id}")
     if out:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.cli.options import OptionalEnvironment, Workdir, existing_or_new_folder
-from pipelines.cli.shared import champion_of, find_version, load, make_console, pairs, require_text, service_of
+from pipelines.cli.shared import champion_of, load, make_console, pairs, require_text, service_of, stored_version
 from pipelines.exit_codes import EXIT_INTERRUPTED
-from pipelines.hints import DEFAULT_WORKDIR
+from pipelines.hints import DEFAULT_WORKDIR, command_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +25,7 @@ MOST_ITEMS = 100_000
 
 
 def recommend(
-    config: Annotated[Path | None, typer.Option(metavar="CONFIG", help="Whose champion answers.")] = None,
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="Whose champion answers.")] = None,
     version: Annotated[str | None, typer.Option(help="A version to ask instead of the champion.")] = None,
     user: Annotated[
         str | None, typer.Option(help="A user's id; the history is the one that the version's run saw.")
@@ -71,12 +71,17 @@ def recommend(
     ] = None,
     workdir: Workdir = DEFAULT_WORKDIR,
     env: OptionalEnvironment = None,
+    old_config: Annotated[str | None, typer.Option("--config", hidden=True)] = None,
 ) -> None:
     """Print the items that a version recommends, or write those of every user."""
     from two_tower.errors import ConfigError
 
+    if old_config is not None:
+        raise ConfigError(
+            f"--config is gone: `{command_line('recommend', Path(old_config))}` takes the file as `run` does"
+        )
     if (config is None) == (version is None):
-        raise ConfigError("recommend needs either --config CONFIG (its champion answers) or --version VERSION")
+        raise ConfigError("recommend needs either CONFIG (its champion answers) or --version VERSION")
     everyone = everyone or queries is not None
     history = [given for given in history or [] if given.strip()]
     if everyone and (user or history or context):
@@ -89,7 +94,7 @@ def recommend(
         )
     for text in (user or "", *history, *(context or [])):
         require_text(text)
-    asked = champion_of(config, workdir, env) if config is not None else find_version(version or "", workdir, env)[1]
+    asked = champion_of(config, workdir, env) if config is not None else stored_version(version or "", workdir, env)[1]
     prepared = _prepared_by(workdir, env)
     from pipelines.local.recommend import excludes_seen, recommend_items
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.options import ConfigFile, OptionalEnvironment, Workdir
-from pipelines.cli.shared import find_version, load, make_console, registry_root
+from pipelines.cli.shared import load, make_console, registry_root, stored_version
 from pipelines.hints import DEFAULT_WORKDIR, shown
 
 MOST_DAYS = 365_000
@@ -48,7 +48,7 @@ def registry_show(
     from pipelines.views.console import headed, metrics_table, print_left_out
     from pipelines.views.registry_tables import checks_table, decisions_table
 
-    registry, found = find_version(version, workdir, env)
+    registry, found = stored_version(version, workdir, env)
     console = make_console()
     console.print(headed(registry.name, f" version {found.id}, {found.status}\n{shown(found.place)}"), soft_wrap=True)
     metrics = json.loads((found.evaluation / "metrics.json").read_text(encoding="utf-8"))
@@ -65,7 +65,7 @@ def registry_promote(
     env: OptionalEnvironment = None,
 ) -> None:
     """Make a stored version the champion."""
-    registry, found = find_version(version, workdir, env)
+    registry, found = stored_version(version, workdir, env)
     print(f"{registry.name}: the champion is {registry.promote_existing(found.id)}")
 
 
@@ -99,17 +99,17 @@ def registry_prune(
     env: OptionalEnvironment = None,
 ) -> None:
     """Remove old versions, and say what goes, what stays and why; never the champion and the one before it."""
-    from pipelines.views.registry_tables import fates_table
+    from pipelines.views.registry_tables import pruning_table
     from two_tower.registry import Registry
 
     loaded = load(config)
     registry = Registry(registry_root(workdir, env), loaded.name)
-    fates = registry.prune(
+    decided = registry.prune(
         keep=loaded.retention.keep if keep is None else keep,
         days=loaded.retention.days if days is None else days,
         dry_run=dry_run,
     )
-    if fates:
-        make_console().print(fates_table(fates))
-    gone = sum(not fate.stays for fate in fates)
-    print(f"{registry.name}: {gone} {'would go' if dry_run else 'removed'}, {len(fates) - gone} stay")
+    if decided:
+        make_console().print(pruning_table(decided))
+    gone = sum(not each.stays for each in decided)
+    print(f"{registry.name}: {gone} {'would go' if dry_run else 'removed'}, {len(decided) - gone} stay")

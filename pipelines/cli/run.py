@@ -124,7 +124,7 @@ def print_verdict(record: Run, config_file: Path, overrides: list[str], console:
     console.print(f"champion: {record.version}")
     from pipelines.local.recommend import example_query
 
-    asked = {"version": champion.id} if overrides else {"config": config_file}
+    who, version = ((), champion.id) if overrides else ((config_file,), None)
     if query := example_query(record):
-        print(f"next: {command_line('recommend', **asked, **query, workdir=workdir)}")
+        print(f"next: {command_line('recommend', *who, version=version, **query, workdir=workdir)}")
     return 0

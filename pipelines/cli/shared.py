@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.hints import command_line, meant
+from pipelines.hints import command_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,19 +63,14 @@ def champion_of(config: Path, workdir: Path, env: Path | None) -> Version:
     return champion
 
 
-def find_version(version: str, workdir: Path, env: Path | None) -> tuple[Registry, Version]:
-    """The version with this id, or the one whose id starts so, and its registry."""
-    from two_tower.errors import RegistryError
-    from two_tower.registry import list_registries
+def stored_version(
+    version: str, workdir: Path, env: Path | None, *, name: str | None = None
+) -> tuple[Registry, Version]:
+    """The version that is meant in the working folder or the environment, of one configuration or any; its registry."""
+    from two_tower.registry import find_version
 
-    registries = list_registries(registry_root(workdir, env))
-    stored = [(registry, each) for registry in registries for each in registry.versions()]
-    found = meant(version, stored, lambda pair: pair[1].id)
-    if len(found) != 1:
-        problem = "no stored version starts with" if not found else "several stored versions start with"
-        lists = command_line("registry", "list", workdir=workdir, env=env)
-        raise RegistryError(f"{problem} {version!r}; `{lists}` shows them")
-    return found[0]
+    lists = command_line("registry", "list", workdir=workdir, env=env)
+    return find_version(registry_root(workdir, env), version, name=name, lists=lists)
 
 
 def pairs(texts: list[str], option: str) -> list[tuple[str, str]]:

@@ -7,52 +7,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from two_tower.errors import ArtifactError, ConfigError, RegistryError
+from two_tower.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from pipelines.runs import Run
     from two_tower.config import Config
     from two_tower.registry import Version
 
-CHAMPION = "champion"
-"""What stands for the id of the version that serves."""
 OF_THE_WINDOW = ("name", "dataset", "data", "evaluation")
 """The sections of the configuration that an evaluation goes by; the others are those that the version was made with."""
-
-
-def find_stored(root: Path, name: str, version: str) -> Version:
-    """The version of the registry `root/name` that `version` names: an id, the beginning of one, or `champion`.
-
-    Raises:
-        RegistryError: None is called so, or several are; the message says where it is found instead.
-    """
-    from two_tower.registry import Registry
-
-    registry = Registry(root, name)
-    if version == CHAMPION:
-        champion = registry.champion()
-        if champion is None:
-            raise RegistryError(f"{registry.folder}: there is no champion yet; `two-tower run` makes one")
-        return champion
-    stored = registry.versions()
-    found = [each for each in stored if each.id == version] or [each for each in stored if each.id.startswith(version)]
-    if len(found) == 1 and version:  # every id begins with nothing, which stands for none
-        return found[0]
-    if len(found) > 1:
-        ids = ", ".join(each.id for each in found)
-        raise RegistryError(f"{registry.folder}: several versions start with {version!r}: {ids}")
-    elsewhere = [
-        folder.name
-        for folder in sorted(root.glob("*/") if version else ())
-        if folder.name != name and any(each.id.startswith(version) for each in Registry(root, folder.name).versions())
-    ]
-    if elsewhere:
-        raise RegistryError(
-            f"{registry.folder}: no version {version!r}; {root / elsewhere[0]} has it, the configuration is called "
-            f"{name}: give the configuration of {elsewhere[0]}, or --set name={elsewhere[0]}"
-        )
-    ids = ", ".join(each.id for each in stored) or "none"
-    raise RegistryError(f"{registry.folder}: no version {version!r}; there are: {ids}")
 
 
 def require_free(out: Path) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pipelines.runs import Run
     from two_tower.config import BeamSettings, Config
     from two_tower.data import Prepared
-    from two_tower.embedding import QuerySource, Recommendations
     from two_tower.registry import Version
+    from two_tower.serving import Query, QuerySource, Recommendations
 
 REASONS = {
     "unknown_history": "with a history of unknown items only and no user",
@@ -60,9 +60,11 @@ def recommend_items(
     Raises:
         DataError: The user is unknown, or the version does not take such a query.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from two_tower.retrievers import StoredVersion, some_of
+    from two_tower.serving import Recommender, some_of
 
     items = pq.read_table(version.items)
     query: dict[str, Any] = {f"context.{name}": value for name, value in context.items()}
@@ -70,7 +72,7 @@ def recommend_items(
         query.update(_user_query(_required(prepared_of, version), user))
     if history:
         query |= {"history": _item_ids(history, items["item_id"]), "seen": None}
-    found = StoredVersion(version.folder).recommend(query, k, exclude_seen=exclude_seen)
+    found = Recommender.open(version).recommend(query, k, exclude_seen=exclude_seen)
 
     display = [name for name in items.column_names if name.startswith("display.")]
     less = f"\n{LEFT_OUT}" if exclude_seen else ""
@@ -80,7 +82,8 @@ def recommend_items(
         table.caption_justify = "left"
     for name in ("#", "item", *[name.removeprefix("display.") for name in display], "score"):
         table.add_column(name, justify="right" if name in ("#", "score") else "left", overflow="fold")
-    rows = items.take(found.rows).select(display).to_pylist()
+    numbers = pc.index_in(pa.array(found.item_ids, pa.string()), value_set=items["item_id"].combine_chunks())
+    rows = items.take(numbers).select(display).to_pylist()
     for rank, (item, row, score) in enumerate(zip(found.item_ids, rows, found.scores, strict=True), start=1):
         table.add_row(str(rank), item, *[str(value or "") for value in row.values()], f"{score:.4f}")
     return table
@@ -111,14 +114,15 @@ def recommend_to_all(
         DataError: A query is wrong.
         ArtifactError: The folder holds something else.
     """
-    from two_tower.embedding import EveryUser, QueryFile, recommend_all
+    from two_tower.data import EveryUser
+    from two_tower.serving import QueryFile, recommend_all
 
     if queries is None:
         source: QuerySource = EveryUser(_required(prepared_of, version))
     else:
         prepared = prepared_of(version)
         source = QueryFile(queries, EveryUser(prepared) if prepared and prepared.users(["user_id"]).num_rows else None)
-    return recommend_all(version.folder, source, out, k=k, exclude_seen=exclude_seen, beam=beam)
+    return recommend_all(version, source, out, k=k, exclude_seen=exclude_seen, beam=beam)
 
 
 def excludes_seen(version: Version, *, config: Config | None) -> bool:
@@ -130,7 +134,7 @@ def excludes_seen(version: Version, *, config: Config | None) -> bool:
 
 def in_words(found: Recommendations, *, k: int, exclude_seen: bool = False) -> str:
     """What was written, in one line, and a second one where items of histories were passed over."""
-    from two_tower.retrievers import some_of
+    from two_tower.serving import some_of
 
     without = ", ".join(f"{count:,} {REASONS[reason]}" for reason, count in sorted(found.without.items()))
     rate = f"{found.scored:,} now in {human_seconds(found.seconds)}, {found.scored / found.seconds:,.0f}/s"
@@ -194,9 +198,9 @@ def _item_ids(given: Sequence[str], known: Any) -> list[str]:
     return list(given)
 
 
-def _user_query(prepared: Prepared, user: str) -> dict[str, Any]:
+def _user_query(prepared: Prepared, user: str) -> Query:
     """The user's latest known query: the past as item ids, and the user's features."""
-    from two_tower.embedding import EveryUser
+    from two_tower.data import EveryUser
 
     query = EveryUser(prepared).one(user)
     if query is None:

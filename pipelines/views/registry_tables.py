@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from two_tower.registry import Decision, Fate
+from two_tower.registry import Decision, PruneDecision
 
 _STYLES = {"passed": "green", "failed": "bold red", "skipped": "dim"}
 
@@ -33,12 +33,12 @@ def decisions_table(decisions: Iterable[Decision]) -> Table:
     return table
 
 
-def fates_table(fates: Iterable[Fate]) -> Table:
+def pruning_table(decisions: Iterable[PruneDecision]) -> Table:
     """One row a version: whether pruning leaves it, and why."""
     table = _table("version", "status", "decided", "", "why")
-    for fate in fates:
-        verdict = Text("stays", "green") if fate.stays else Text("goes", "bold red")
-        table.add_row(fate.version.id, fate.version.status, _minute(fate.version.decided_at), verdict, fate.reason)
+    for each in decisions:
+        verdict = Text("stays", "green") if each.stays else Text("goes", "bold red")
+        table.add_row(each.version.id, each.version.status, _minute(each.version.decided_at), verdict, each.reason)
     return table
 
 

@@ -80,12 +80,16 @@ def test_compile_writes_a_pipeline_file(tmp_path):
     [
         (("compile", "configs/tiny.yaml", "-o", "nowhere/p.yaml"), "nowhere"),
         (("compile", "configs/tiny.yaml", "-o", "p.yaml", "--image", "gpu=x"), "gpu"),
-        (("recommend", "--user", "1"), "--config"),
-        (("recommend", "--config", "configs/tiny.yaml"), "--user"),
-        (("recommend", "--config", "configs/tiny.yaml", "--all"), "-o DIR"),
-        (("recommend", "--config", "configs/tiny.yaml", "--user", "1", "-o", "there"), "-o DIR"),
+        (("recommend", "--user", "1"), "either CONFIG"),
         (
-            ("recommend", "--config", "configs/tiny.yaml", "--queries", "q.jsonl", "-o", "there", "--user", "1"),
+            ("recommend", "--config", "my shop.yaml", "--user", "1"),
+            "recommend 'my shop.yaml'` takes the file as `run` does",
+        ),
+        (("recommend", "configs/tiny.yaml"), "--user"),
+        (("recommend", "configs/tiny.yaml", "--all"), "-o DIR"),
+        (("recommend", "configs/tiny.yaml", "--user", "1", "-o", "there"), "-o DIR"),
+        (
+            ("recommend", "configs/tiny.yaml", "--queries", "q.jsonl", "-o", "there", "--user", "1"),
             "--user",
         ),
         (("run", "configs/tiny.yaml", "--set", "training.epochs"), "key=value"),
@@ -162,7 +166,7 @@ def test_what_is_not_there_is_named(tmp_path):
     assert "no run is called 'latest'" in two_tower("runs", "show", *workdir).stderr
     assert "abc" in two_tower("registry", "show", "abc", *workdir).stderr
     assert "starts with ''" in two_tower("recommend", "--version", "", "--user", "1", *workdir).stderr
-    assert "no champion" in two_tower("recommend", "--config", "configs/tiny.yaml", "--history", "1", *workdir).stderr
+    assert "no champion" in two_tower("recommend", "configs/tiny.yaml", "--history", "1", *workdir).stderr
     result = two_tower("evaluate", "configs/tiny.yaml", "--version", "abc", *workdir)
     assert result.returncode == 1 and "no version 'abc'; there are: none" in result.stderr
     assert "no champion" in two_tower("evaluate", "configs/tiny.yaml", "--version", "champion", *workdir).stderr

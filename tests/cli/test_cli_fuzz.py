@@ -19,14 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from handmade import item_ids, random_log, write_prepared, write_version
-from registry_parts import write_evaluation
+from handmade import item_ids, random_log, write_prepared
+from whole_version import write_whole_version
 
 from pipelines import cli
 from pipelines.runs import Run
-from two_tower.artifacts import content_hash, write_artifact
 from two_tower.config import load_config
-from two_tower.registry import Registry, version_id
+from two_tower.registry import Registry
 
 CALLS = 200
 SEED = 20240117
@@ -392,8 +391,8 @@ COMMANDS = {
     "config show": "config show shop.yaml",
     "data check": "data check shop.yaml",
     "compile": "compile shop.yaml -o p.yaml",
-    "recommend": "recommend --config shop.yaml --history i1",
-    "recommend --queries": "recommend --config shop.yaml --queries q.jsonl -o out",
+    "recommend": "recommend shop.yaml --history i1",
+    "recommend --queries": "recommend shop.yaml --queries q.jsonl -o out",
     "registry rollback": "registry rollback shop.yaml",
     "registry prune": "registry prune shop.yaml",
     "registry list": "registry list",
@@ -414,7 +413,7 @@ def call(command: str, rng: random.Random) -> list[str]:
         return ["config", "show", "shop.yaml", "--set", f"{key}={rng.choice(['', '[', '{', '*a', '1', '[/x]', 'Жük'])}"]
     if command == "ask":
         option = rng.choice(["--user", "--history", "--context", "--k", "--version", "--queries"])
-        return ["recommend", "--config", "shop.yaml", "--user", "u1", option, rng.choice(ASKED)]
+        return ["recommend", "shop.yaml", "--user", "u1", option, rng.choice(ASKED)]
     return COMMANDS[command].split()
 
 
@@ -429,17 +428,9 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with a champion that answers, and the prepared data of the run that made it."""
     folder, ids = tmp_path_factory.mktemp("champion"), item_ids(12)
     write_prepared(folder / "prepared", random_log(users=7, items=12, events=200), items=12)
-    with write_artifact(folder / "towers", "trained_towers") as out:
-        out.path("towers.npz").write_bytes(b"weights")
-    trained = {"prepared_data": folder / "prepared", "trained_towers": folder / "towers"}
-    made_from = {kind: content_hash(place) for kind, place in trained.items()}
     vectors = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
-    write_version(folder / "parts", vectors, ids, made_from=made_from)
-    parts = {name: folder / "parts" / name for name in ("query_tower", "candidate_tower", "index")}
-    version = version_id(*parts.values())
-    write_evaluation(folder / "evaluation", version, champion=None)
-    others = {"evaluation": folder / "evaluation", "trained_towers": folder / "towers", "prepared": folder / "prepared"}
-    Registry(folder / "registry", "shop").promote(**parts, **others, config=CONFIG)
+    parts = write_whole_version(folder / "parts", folder / "prepared", vectors, ids, config=CONFIG)
+    version = Registry(folder / "registry", "shop").promote(parts)
     (folder / "version").write_text(version)
     return folder
 

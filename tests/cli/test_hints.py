@@ -51,7 +51,7 @@ def understood(arguments):
 
 @pytest.mark.parametrize("text", NASTY)
 def test_values_arrive_as_they_were(pasted, text):
-    line = command_line("recommend", config=Path("configs/my shop.yaml"), user=text, context=[f"search={text}", "n=1"])
+    line = command_line("recommend", Path("configs/my shop.yaml"), user=text, context=[f"search={text}", "n=1"])
     found = understood(pasted(line))
     assert (found["config"], found["user"]) == (Path("configs/my shop.yaml"), text)
     assert found["context"] == [f"search={text}", "n=1"]
@@ -94,7 +94,7 @@ def test_a_run_says_what_to_try_next_in_the_folder_and_the_file_that_it_was_give
     [
         (("recommend", "--version", "abc", "--user", "1"), ["registry", "list", "--workdir", "my runs"]),
         (("registry", "show", "abc"), ["registry", "list", "--workdir", "my runs"]),
-        (("recommend", "--config", "my shop.yaml", "--user", "1"), ["run", "my shop.yaml", "--workdir", "my runs"]),
+        (("recommend", "my shop.yaml", "--user", "1"), ["run", "my shop.yaml", "--workdir", "my runs"]),
     ],
 )
 def test_commands_within_errors_name_the_folder(pasted, tmp_path, monkeypatch, capsys, arguments, expected):

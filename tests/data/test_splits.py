@@ -14,7 +14,7 @@ from two_tower.artifacts import open_artifact
 from two_tower.data import Prepared
 from two_tower.data.splits import TEST, TRAIN, VALIDATION, Windows, assign, last_drawn
 from two_tower.errors import DataError
-from two_tower.model.examples import load_examples
+from two_tower.model.example_tables import load_examples
 
 BASKETS = 4
 BASKET = 3

@@ -149,15 +149,15 @@ def test_recommend_answers_for_a_user_and_for_a_history(project, first_run):
     assert "items of the past left out" in by_user, "the configuration excludes what was seen"
     items = pq.read_table(next((project.folder / "runs" / "registry").rglob("vocabulary/items.parquet")))
     history = ",".join(items["item_id"].to_pylist()[:3])
-    by_history = ("recommend", "--config", "configs/tiny.yaml", "--history", history, "--k", "7", "--no-exclude-seen")
+    by_history = ("recommend", "configs/tiny.yaml", "--history", history, "--k", "7", "--no-exclude-seen")
     shown = project.command(*by_history).stdout
     assert len(re.findall(r"^│ +\d+ │", shown, re.MULTILINE)) == 7 and "left out" not in shown
-    unknown = project.command("recommend", "--config", "configs/tiny.yaml", "--user", "nobody", code=1)
+    unknown = project.command("recommend", "configs/tiny.yaml", "--user", "nobody", code=1)
     assert "nobody" in unknown.stderr
 
 
 def test_recommend_writes_the_items_of_every_user(project, first_run):
-    everybody = ("recommend", "--config", "configs/tiny.yaml", "--all", "-o", "mail", "--k", "5")
+    everybody = ("recommend", "configs/tiny.yaml", "--all", "-o", "mail", "--k", "5")
     shown = project.command(*everybody).stdout
     assert re.search(r"mail: (\d+) of \1 queries with up to 5 items; \1 now in ", shown)
     rows = pq.read_table(project.folder / "mail/part-00000.parquet").to_pylist()

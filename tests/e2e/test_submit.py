@@ -38,7 +38,7 @@ def test_a_submitted_run_is_promoted_and_recommends_what_a_local_run_does(remote
     assert "The gate lets it through" in submitted and "recall@100" in submitted and "EUR" in submitted
     artefacts = {path.parent.name for path in (cloud.buckets / cloud.bucket / "pipelines").rglob("manifest.json")}
     assert {"prepared", "trained", "candidate_tower", "query_tower", "embeddings", "index", "evaluation"} <= artefacts
-    asked = ("recommend", "--config", CONFIG, "--user", "u16")
+    asked = ("recommend", CONFIG, "--user", "u16")
     here, there = project.command(*asked).stdout, remote.command(*asked, "--env", "prod.yaml").stdout
     assert len(items(here)) == 10 and items(here) == items(there)
 

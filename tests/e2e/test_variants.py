@@ -32,5 +32,5 @@ def test_the_dag_runs_with_another_shape(project, name):
     project.command("run", "configs/tiny.yaml", "--workdir", name, *[word for text in sets for word in ("--set", text)])
     assert project.states(name)["promote"] == "ran"
     query = ("--context", "event=purchase") if name == "without_users" else ("--user", "u1")
-    shown = project.command("recommend", "--config", "configs/tiny.yaml", *query, "--k", "3", "--workdir", name).stdout
+    shown = project.command("recommend", "configs/tiny.yaml", *query, "--k", "3", "--workdir", name).stdout
     assert shown.count("│ 3 │") == 1

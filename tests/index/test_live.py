@@ -32,6 +32,7 @@ from two_tower.index import (
     ExactIndex,
     LiveIndex,
     build_index,
+    generations,
     live as live_module,
     load_embeddings,
     load_index,
@@ -389,14 +390,14 @@ def test_the_nearest_thousand_removed_leave_a_hundred_others(tmp_path: Path) -> 
 def test_changes_during_a_rebuild_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     live, model = make_live(tmp_path)
     add(live, model, ["before", "gone", "changed"], vectors_of(3, seed=2), ["red", None, "blue"])
-    started, go_on, build = threading.Event(), threading.Event(), live_module.build_index
+    started, go_on, build = threading.Event(), threading.Event(), generations.build_index
 
     def slow(*args: Any, **kwargs: Any) -> None:
         build(*args, **kwargs)
         started.set()
         assert go_on.wait(60)
 
-    monkeypatch.setattr(live_module, "build_index", slow)
+    monkeypatch.setattr(generations, "build_index", slow)
     rebuild = threading.Thread(target=live.rebuild)
     rebuild.start()
     assert started.wait(60)
@@ -423,7 +424,7 @@ def test_a_rebuild_that_fails_leaves_everything_as_it_was(tmp_path: Path, monkey
     def fail(*_: Any, **__: Any) -> None:
         raise ArtifactError("no space left")
 
-    monkeypatch.setattr(live_module, "build_index", fail)
+    monkeypatch.setattr(generations, "build_index", fail)
     with pytest.raises(ArtifactError, match="no space left"):
         live.rebuild()
     monkeypatch.undo()
@@ -560,7 +561,7 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path: Path) -> None:
 def test_a_reader_opens_while_a_rebuild_replaces_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     live, model = make_live(tmp_path)
     add(live, model, ["new"], vectors_of(1, seed=3))
-    load, loaded = live_module._load_generation, []
+    load, loaded = live_module.load_generation, []
 
     def late(folder: Path, *, tower: str) -> Any:
         loaded.append(folder.name)
@@ -568,7 +569,7 @@ def test_a_reader_opens_while_a_rebuild_replaces_what_it_reads(tmp_path: Path, m
             live.rebuild()
         return load(folder, tower=tower)
 
-    monkeypatch.setattr(live_module, "_load_generation", late)
+    monkeypatch.setattr(live_module, "load_generation", late)
     reader = LiveIndex.open(tmp_path / "live", read_only=True)
     assert loaded[0] == "generation-000001" and loaded[-1] == "generation-000002"
     assert_same(reader, model)

@@ -1,4 +1,4 @@
-"""Measuring a stored version on another window: which version is meant, what is left in the run, what is shown."""
+"""Measuring a stored version on another window: what is left in the run, what is shown."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from handmade import DAY, item_ids, random_log, write_prepared, write_version
-from registry_parts import make_parts, version_of
 from rich.console import Console
+from strict_bucket import BUCKET, StrictBucket
+from whole_version import write_whole_version
 
-from pipelines.cli.registry import registry_promote
-from pipelines.local.evaluate import evaluate_version, find_stored, require_free
+from pipelines.cli.shared import stored_version
+from pipelines.local.evaluate import evaluate_version, require_free
 from pipelines.runs import Run, list_runs
 from pipelines.views.evaluation_tables import (
     differences_table,
@@ -26,7 +27,7 @@ from pipelines.views.evaluation_tables import (
 from two_tower.artifacts import open_artifact, write_artifact
 from two_tower.config import Config, load_config, with_values
 from two_tower.errors import ArtifactError, ConfigError, RegistryError
-from two_tower.evaluation import main_k
+from two_tower.evaluation import evaluate, main_k
 from two_tower.registry import Registry, Version
 
 ITEMS = 40
@@ -38,50 +39,6 @@ def shown(part: object) -> str:
     console.print(part)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry `shop` with two versions, the second of them the champion, and a registry `museum` with one."""
-    folder = tmp_path_factory.mktemp("registry")
-    for name, seeds in (("shop", "ab"), ("museum", "c")):
-        champion = None
-        for seed in seeds:
-            champion = Registry(folder, name).promote(**make_parts(folder / "parts" / seed, seed, champion=champion))
-    return folder
-
-
-def test_a_version_is_found_by_its_id_its_beginning_and_as_the_champion(root: Path) -> None:
-    first, second = (version_of(make_parts(root / "parts" / seed, seed)) for seed in "ab")
-    assert find_stored(root, "shop", first).id == first
-    assert find_stored(root, "shop", first[:8]).id == first
-    assert find_stored(root, "shop", "champion").id == second
-    with pytest.raises(RegistryError, match=f"several versions start with '': .*{second}, {first}"):
-        find_stored(root, "shop", "")
-
-
-def test_an_empty_id_is_that_of_no_version_though_every_id_begins_so(root: Path) -> None:
-    with pytest.raises(RegistryError, match=r"museum: no version ''; there are: [0-9a-f]{16}$"):
-        find_stored(root, "museum", "")
-
-
-def test_an_empty_id_promotes_nothing(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "registry").symlink_to(root)
-    with pytest.raises(RegistryError, match="no stored version starts with ''"):
-        registry_promote("", workdir=tmp_path)
-
-
-def test_a_version_that_is_not_there_is_told_with_those_that_are(root: Path) -> None:
-    with pytest.raises(RegistryError, match=r"shop: no version 'nothing'; there are: [0-9a-f]{16}, [0-9a-f]{16}$"):
-        find_stored(root, "shop", "nothing")
-    with pytest.raises(RegistryError, match="there is no champion yet"):
-        find_stored(root, "nobody", "champion")
-
-
-def test_a_version_of_another_configuration_is_told_where_it_is(root: Path) -> None:
-    other = find_stored(root, "museum", "champion").id
-    with pytest.raises(RegistryError, match=r"museum has it, the configuration is called shop: .*--set name=museum"):
-        find_stored(root, "shop", other[:8])
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +83,26 @@ def test_two_versions_of_other_vocabularies_are_measured_on_the_same_queries(wor
     assert record.step("evaluate_recall").state == "ran"
     assert record.version is None, "this run made no version"
     assert "v1" in shown(differences_table(metrics, against=theirs))
+
+
+def test_a_version_of_an_environments_bucket_is_found_fetched_and_measured(workdir: Path, tmp_path: Path) -> None:
+    (tmp_path / "away.yaml").write_text(f"kubeflow: {{root: 'gs://{BUCKET}/pipelines'}}\n")
+    vectors = np.random.default_rng(0).normal(size=(ITEMS, 4)).astype(np.float32)
+    with StrictBucket():
+        prepared, made_with = workdir / "prepared", {"name": "tiny"}
+        parts = write_whole_version(tmp_path / "version", prepared, vectors, item_ids(ITEMS), config=made_with)
+        stored = Registry(f"gs://{BUCKET}/pipelines/registry", "tiny").promote(parts)
+        ours = stored_version("champion", tmp_path, tmp_path / "away.yaml", name="tiny")[1]
+        assert stored_version(stored[:8], tmp_path, tmp_path / "away.yaml", name="tiny")[1] == ours
+        assert str(ours.place).startswith("gs://")
+        out, settings = tmp_path / "evaluation", config().evaluation
+        evaluate(prepared, ours.query_tower, ours.index, None, out, evaluation=settings, version=ours.id)
+        metrics = open_artifact(out, "evaluation").json("metrics.json")
+        assert metrics["version"] == stored and metrics["systems"]["two_tower"]["metrics"]["recall@10"]["value"] > 0
+        with pytest.raises(RegistryError, match=f"gs://{BUCKET}/pipelines/registry/tiny: no version 'other'"):
+            stored_version("other", tmp_path, tmp_path / "away.yaml", name="tiny")
+        with pytest.raises(RegistryError, match="there is no champion yet; `two-tower submit` makes one"):
+            stored_version("champion", tmp_path, tmp_path / "away.yaml", name="museum")
 
 
 def test_a_version_that_cannot_be_measured_leaves_a_failed_run(workdir: Path, tmp_path: Path) -> None:

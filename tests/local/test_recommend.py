@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from handmade import DAY, item_ids, random_log, write_prepared, write_version
 from registry_parts import make_parts
@@ -26,9 +28,9 @@ from pipelines.local.recommend import (
 from pipelines.runs import Run, list_runs
 from two_tower.artifacts import open_artifact
 from two_tower.config import BeamSettings, load_config, with_values
-from two_tower.embedding import Recommendations
 from two_tower.errors import DataError, UserError
 from two_tower.registry import Registry, Version
+from two_tower.serving import Recommendations
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 ITEMS = 40
@@ -96,13 +98,25 @@ def test_seen_items_are_left_out_as_the_configuration_given_says_or_else_the_ver
 ) -> None:
     parts = make_parts(tmp_path / "parts", "a")
     if made_with is not None:
-        parts["config"] = {**parts["config"], "evaluation": {"exclude_seen": made_with}}
+        parts = replace(parts, config={**parts.config, "evaluation": {"exclude_seen": made_with}})
     registry = Registry(tmp_path / "registry", "shop")
-    registry.promote(**parts)
+    registry.promote(parts)
     version = registry.champion()
     assert version is not None
     config = None if given is None else with_values(load_config(TINY), {"evaluation.exclude_seen": given})
     assert excludes_seen(version, config=config) == expected
+
+
+def test_the_readable_columns_are_those_of_the_items_found(workdir: Path, tmp_path: Path) -> None:
+    """Not all candidates are in the index, so an item's row there is not its row in the candidate table."""
+    shutil.copytree(workdir / "versions" / "made", tmp_path / "made")
+    version = Version("made", tmp_path / "made", "champion")
+    table = pa.table({"item_id": ["gone", *IDS], "display.title": ["none", *(f"Title of {item}" for item in IDS)]})
+    pq.write_table(table, version.items)
+    found = recommend_items(partial(find_prepared, workdir), version=version, user=None, history=[IDS[3]], context={},
+                            k=4, exclude_seen=False)  # fmt: skip
+    columns = {column.header: list(column.cells) for column in found.columns}
+    assert columns["title"] == [f"Title of {item}" for item in columns["item"]] and len(columns["item"]) == 4
 
 
 def test_a_user_of_a_file_has_the_history_of_the_run(workdir: Path, tmp_path: Path) -> None:
@@ -140,8 +154,6 @@ def test_unknown_items_of_histories_are_named_for_each_query_and_counted(workdir
 
 
 def test_the_unknown_items_of_a_history_stand_under_its_table(workdir: Path) -> None:
-    import pyarrow.parquet as pq
-
     version = Version("made", workdir / "versions" / "made", "champion")
     version.items.parent.mkdir(exist_ok=True)
     pq.write_table(pa.table({"item_id": IDS}), version.items)

@@ -15,7 +15,8 @@ from two_tower.artifacts import ArtifactReader, open_artifact, write_artifact
 from two_tower.errors import TrainingError
 from two_tower.features import FittedFeature
 from two_tower.features.categorical import Categorical
-from two_tower.model.examples import Examples, TrainingBatch, UnorderedExamples, load_examples
+from two_tower.model.example_tables import load_examples
+from two_tower.model.examples import Examples, TrainingBatch, UnorderedExamples
 
 SHOP = {"shop": FittedFeature("shop", Categorical(), {"vocabulary": ["a", "b"]})}
 KINDS = {

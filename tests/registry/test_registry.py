@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from two_tower.registry import Registry, Version, list_registries, version_id
 
 def promote(registry: Registry, folder: Path, seed: str) -> str:
     champion = registry.champion()
-    return registry.promote(**make_parts(folder / seed, seed, champion=champion.id if champion else None))
+    return registry.promote(make_parts(folder / seed, seed, champion=champion.id if champion else None))
 
 
 def test_an_empty_registry_has_no_champion(registry: Registry) -> None:
@@ -38,7 +39,7 @@ def test_an_empty_registry_has_no_champion(registry: Registry) -> None:
 
 def test_promotion_stores_every_part(registry: Registry, tmp_path: Path) -> None:
     parts = make_parts(tmp_path / "run", "a")
-    version = registry.promote(**parts)
+    version = registry.promote(parts)
     assert version == version_of(parts)
     champion = registry.champion()
     assert champion is not None
@@ -52,14 +53,14 @@ def test_promotion_stores_every_part(registry: Registry, tmp_path: Path) -> None
     for part in PARTS:
         copied = {path.relative_to(champion.folder / part): path.read_bytes()
                   for path in (champion.folder / part).rglob("*") if path.is_file()}  # fmt: skip
-        source = {path.relative_to(parts[part]): path.read_bytes()
-                  for path in parts[part].rglob("*") if path.is_file()}  # fmt: skip
+        folder = getattr(parts, part)
+        source = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         assert copied == source
     assert_consistent(registry)
 
 
 def test_a_version_outlives_the_run_that_made_it(registry: Registry, tmp_path: Path) -> None:
-    version = registry.promote(**make_parts(tmp_path / "run", "a"))
+    version = registry.promote(make_parts(tmp_path / "run", "a"))
     shutil.rmtree(tmp_path / "run")
     registry.version(version).verify()
 
@@ -100,7 +101,7 @@ def test_equal_content_is_an_equal_id_and_equal_bytes_wherever_it_lies(
 ) -> None:
     stored = []
     for number, registry in enumerate((local, on_bucket)):
-        version = registry.version(registry.promote(**make_parts(tmp_path / f"run-{number}", "a")))
+        version = registry.version(registry.promote(make_parts(tmp_path / f"run-{number}", "a")))
         stored.append((version.id, read_file(registry, f"versions/{version.id}/manifest.json")))
     assert stored[0] == stored[1]
     other = make_parts(tmp_path / "other", "b")
@@ -109,9 +110,9 @@ def test_equal_content_is_an_equal_id_and_equal_bytes_wherever_it_lies(
 
 def test_promoting_the_champion_again_changes_nothing(registry: Registry, tmp_path: Path) -> None:
     parts = make_parts(tmp_path / "run", "a")
-    version = registry.promote(**parts)
+    version = registry.promote(parts)
     before = list_files(registry.place)
-    assert registry.promote(**parts) == version
+    assert registry.promote(parts) == version
     assert registry.promote_existing(version) == version
     assert list_files(registry.place) == before
 
@@ -156,7 +157,7 @@ def test_rollback_to_a_damaged_version_is_refused(registry: Registry, tmp_path: 
 
 def test_a_refused_challenger_is_kept_and_can_be_promoted_by_hand(registry: Registry, tmp_path: Path) -> None:
     a = promote(registry, tmp_path, "a")
-    refused = registry.add_refused(**make_parts(tmp_path / "b", "b", champion=a, decision="refuse"))
+    refused = registry.add_refused(make_parts(tmp_path / "b", "b", champion=a, decision="refuse"))
     assert registry.champion().id == a  # type: ignore[union-attr]
     assert (registry.version(refused).status, registry.version(refused).reason) == ("refused", "too low")
     assert_consistent(registry)
@@ -167,20 +168,20 @@ def test_a_refused_challenger_is_kept_and_can_be_promoted_by_hand(registry: Regi
 
 def test_what_the_gate_refused_is_not_promoted(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="the gate refused it: too low"):
-        registry.promote(**make_parts(tmp_path / "a", "a", decision="refuse"))
+        registry.promote(make_parts(tmp_path / "a", "a", decision="refuse"))
     assert registry.versions() == []
 
 
 def test_the_champion_cannot_be_marked_refused(registry: Registry, tmp_path: Path) -> None:
     parts = make_parts(tmp_path / "a", "a")
-    registry.promote(**parts)
+    registry.promote(parts)
     with pytest.raises(RegistryError, match="is the champion"):
-        registry.add_refused(**parts)
+        registry.add_refused(parts)
 
 
 def test_what_the_gate_let_through_is_not_marked_refused(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="the gate did not refuse it: every check passed"):
-        registry.add_refused(**make_parts(tmp_path / "a", "a"))
+        registry.add_refused(make_parts(tmp_path / "a", "a"))
     assert registry.versions() == []
 
 
@@ -188,7 +189,7 @@ def test_a_comparison_with_an_older_champion_is_stale(registry: Registry, tmp_pa
     parts = make_parts(tmp_path / "late", "late", champion=None)
     a = promote(registry, tmp_path, "a")
     with pytest.raises(RegistryError, match=f"compared with the champion None, but the champion is {a} now"):
-        registry.promote(**parts)
+        registry.promote(parts)
     assert [version.id for version in registry.versions()] == [a]
 
 
@@ -196,9 +197,9 @@ def test_a_comparison_with_an_older_champion_is_stale(registry: Registry, tmp_pa
 def test_a_mix_of_two_runs_is_refused_naming_both(registry: Registry, tmp_path: Path, part: str) -> None:
     parts = make_parts(tmp_path / "a", "a")
     other = make_parts(tmp_path / "b", "b")
-    mixed = {**parts, part: other[part]}
+    mixed = replace(parts, **{part: getattr(other, part)})
     with pytest.raises(RegistryError, match="do not belong together") as caught:
-        registry.promote(**mixed)
+        registry.promote(mixed)
     assert str(other[part]) in str(caught.value)
     assert str(tmp_path / "a") in str(caught.value)
     assert list_files(registry.place) == {}
@@ -209,7 +210,7 @@ def test_the_same_towers_with_another_runs_index_are_a_mix(tmp_path: Path) -> No
     with write_artifact(tmp_path / "index", "index", made_from={"candidate_embeddings": "others"}):
         pass
     with pytest.raises(RegistryError, match="candidate_embeddings others"):
-        version_id(parts["query_tower"], parts["candidate_tower"], tmp_path / "index")
+        version_id(parts.query_tower, parts.candidate_tower, tmp_path / "index")
 
 
 def test_an_index_of_unknown_origin_is_refused(tmp_path: Path) -> None:
@@ -217,14 +218,14 @@ def test_an_index_of_unknown_origin_is_refused(tmp_path: Path) -> None:
     with write_artifact(tmp_path / "index", "index"):
         pass
     with pytest.raises(RegistryError, match="does not say which candidate_embeddings"):
-        version_id(parts["query_tower"], parts["candidate_tower"], tmp_path / "index")
+        version_id(parts.query_tower, parts.candidate_tower, tmp_path / "index")
 
 
 def test_the_evaluation_of_another_version_is_refused(registry: Registry, tmp_path: Path) -> None:
     parts = make_parts(tmp_path / "a", "a")
-    write_evaluation(parts["evaluation"], "0123456789abcdef", champion=None)
+    write_evaluation(parts.evaluation, "0123456789abcdef", champion=None)
     with pytest.raises(RegistryError, match="the evaluation is of version 0123456789abcdef"):
-        registry.promote(**parts)
+        registry.promote(parts)
 
 
 @pytest.mark.parametrize("part", [*PARTS, "prepared"])
@@ -233,17 +234,18 @@ def test_a_damaged_part_is_refused_and_nothing_stays(
     registry: Registry, tmp_path: Path, part: str, damage: str
 ) -> None:
     parts = make_parts(tmp_path / "a", "a")
+    folder = getattr(parts, part)
     if damage == "manifest":
-        (parts[part] / "manifest.json").unlink()
+        (folder / "manifest.json").unlink()
     else:
-        victim = next(path for path in parts[part].rglob("*") if path.is_file() and path.name != "manifest.json")
+        victim = next(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
         content = victim.read_bytes()
         if damage == "missing":
             victim.unlink()
         else:
             victim.write_bytes(content[:-1] if damage == "truncated" else content[:-1] + b"\xff")
-    with pytest.raises(ArtifactError, match=str(parts[part])):
-        registry.promote(**parts)
+    with pytest.raises(ArtifactError, match=str(folder)):
+        registry.promote(parts)
     assert registry.champion() is None
     assert list_files(below(registry.place, "versions")) == {}
 
@@ -323,16 +325,16 @@ def test_a_full_disk_is_an_error_that_names_the_registry(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises((RegistryError, ArtifactError), match="No space left on device"):
-        local.promote(**parts)
+        local.promote(parts)
     monkeypatch.undo()
     assert list(local.folder.glob("versions/*")) == []
-    assert local.promote(**parts)
+    assert local.promote(parts)
 
 
 def refuse(registry: Registry, folder: Path, seed: str) -> str:
     champion = registry.champion()
     parts = make_parts(folder / seed, seed, champion=champion.id if champion else None, decision="refuse")
-    return registry.add_refused(**parts)
+    return registry.add_refused(parts)
 
 
 def stored(registry: Registry) -> set[str]:
@@ -346,18 +348,18 @@ def test_pruning_keeps_former_champions_before_refused_versions(registry: Regist
     t = refuse(registry, tmp_path, "t")
     order = [d, t, c, b, a, s, r]
     for keep in range(7, 0, -1):
-        fates = registry.prune(keep=keep, dry_run=True)
-        stays = {fate.version.id for fate in fates if fate.stays}
+        decided = registry.prune(keep=keep, dry_run=True)
+        stays = {each.version.id for each in decided if each.stays}
         assert stays == {d, t, c} | set(order[:keep]), f"with {keep} places"
-    assert [fate.version.id for fate in fates[3:]] == order[3:]
-    assert {fate.version.id: fate.reason for fate in fates[:4]} == {
+    assert [each.version.id for each in decided[3:]] == order[3:]
+    assert {each.version.id: each.reason for each in decided[:4]} == {
         d: "the champion",
         c: "the champion before this one",
         t: "the latest decision is about it",
         b: "beyond the 1 that stay",
     }
     assert stored(registry) == set(order), "a dry run removes nothing"
-    assert all(fate.stays for fate in registry.prune(keep=None))
+    assert all(each.stays for each in registry.prune(keep=None))
     registry.prune(keep=4)
     assert stored(registry) == {d, t, c, b}
     assert_consistent(registry)
@@ -369,9 +371,9 @@ def test_young_versions_stay_whatever_their_number(
     ids = {}
     for age in range(9, 3, -1):
         moment = datetime.now(UTC) - timedelta(days=age, hours=1)
-        monkeypatch.setattr(Registry.__module__ + "._now", moment.isoformat)
+        monkeypatch.setattr("two_tower.registry.decisions.now", moment.isoformat)
         ids[age] = promote(registry, tmp_path, f"v{age}")
-    reasons = {fate.version.id: fate.reason for fate in registry.prune(keep=1, days=7)}
+    reasons = {each.version.id: each.reason for each in registry.prune(keep=1, days=7)}
     assert stored(registry) == {ids[4], ids[5], ids[6]}
     assert reasons[ids[6]] == "younger than 7 days"
     assert reasons[ids[7]] == "beyond the 1 that stay, and not younger than 7 days"
@@ -471,9 +473,9 @@ def test_an_undecided_version_is_as_old_as_its_manifest(local: Registry, tmp_pat
         promote(local, tmp_path, seed)
     undecided = local.folder / "versions" / "0123456789abcdef"
     shutil.copytree(local.champion().folder, undecided)  # type: ignore[union-attr]
-    assert all(fate.stays for fate in local.prune(keep=1, days=1))
+    assert all(each.stays for each in local.prune(keep=1, days=1))
     os.utime(undecided / "manifest.json", (0, 0))
-    assert [fate.version.id for fate in local.prune(keep=1, days=1) if not fate.stays] == [undecided.name]
+    assert [each.version.id for each in local.prune(keep=1, days=1) if not each.stays] == [undecided.name]
 
 
 def test_a_registry_of_refused_versions_alone_is_pruned(registry: Registry, tmp_path: Path) -> None:
@@ -490,13 +492,13 @@ def test_a_registry_of_refused_versions_alone_is_pruned(registry: Registry, tmp_
 def test_refusing_for_the_same_reason_again_changes_nothing(registry: Registry, tmp_path: Path) -> None:
     a = promote(registry, tmp_path, "a")
     parts = make_parts(tmp_path / "b", "b", champion=a, decision="refuse")
-    refused = registry.add_refused(**parts)
+    refused = registry.add_refused(parts)
     lines = read_file(registry, "history.jsonl")
-    assert registry.add_refused(**parts) == refused
+    assert registry.add_refused(parts) == refused
     assert read_file(registry, "history.jsonl") == lines
     registry.promote_existing(refused)
     registry.rollback()
-    registry.add_refused(**parts)
+    registry.add_refused(parts)
     assert [decision.event for decision in registry.history()][-3:] == ["promoted", "rolled_back", "refused"]
 
 

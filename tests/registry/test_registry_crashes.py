@@ -73,15 +73,15 @@ def prepare(change: str, template: Registry, work: Path) -> tuple[Callable[[Regi
     """Fills a registry for `change`; the change, the champion after it and the last event and version after it."""
     if change == "first promotion":
         parts = make_parts(work / "c", "c")
-        return lambda registry: registry.promote(**parts), version_of(parts), ("promoted", version_of(parts))
-    a = template.promote(**make_parts(work / "a", "a"))
+        return lambda registry: registry.promote(parts), version_of(parts), ("promoted", version_of(parts))
+    a = template.promote(make_parts(work / "a", "a"))
     if change == "promotion":
         parts = make_parts(work / "c", "c", champion=a)
-        return lambda registry: registry.promote(**parts), version_of(parts), ("promoted", version_of(parts))
+        return lambda registry: registry.promote(parts), version_of(parts), ("promoted", version_of(parts))
     if change == "refusal":
         parts = make_parts(work / "c", "c", champion=a, decision="refuse")
-        return lambda registry: registry.add_refused(**parts), a, ("refused", version_of(parts))
-    template.promote(**make_parts(work / "b", "b", champion=a))
+        return lambda registry: registry.add_refused(parts), a, ("refused", version_of(parts))
+    template.promote(make_parts(work / "b", "b", champion=a))
     if change == "rollback":
         return lambda registry: registry.rollback(), a, ("rolled_back", a)
     return lambda registry: registry.promote_existing(a), a, ("promoted", a)
@@ -142,7 +142,7 @@ def test_a_fault_in_any_file_operation_of_pruning_removes_a_version_whole_or_not
     for seed, decision in {"a": "promote", "b": "promote", "refused": "refuse", "c": "promote"}.items():
         champion = template.champion()
         parts = make_parts(tmp_path / seed, seed, champion=champion.id if champion else None, decision=decision)
-        ids[seed] = template.promote(**parts) if decision == "promote" else template.add_refused(**parts)
+        ids[seed] = template.promote(parts) if decision == "promote" else template.add_refused(parts)
     before, after = {*ids.values()}, {ids["b"], ids["c"]}
     lefts = []
     for number in itertools.count():
@@ -180,7 +180,7 @@ def test_sigkill_at_random_moments_never_shows_half_a_version(tmp_path: Path) ->
         process.wait()
         assert_consistent(registry)
     champion = registry.champion()
-    last = registry.promote(**make_parts(tmp_path / "last", "last", champion=champion.id if champion else None))
+    last = registry.promote(make_parts(tmp_path / "last", "last", champion=champion.id if champion else None))
     assert registry.champion().id == last  # type: ignore[union-attr]
     assert not list(registry.folder.rglob(".tmp-*"))
 
@@ -213,7 +213,7 @@ def test_two_promotions_compared_with_the_same_champion_have_one_winner(tmp_path
         child = os.fork()
         if not child:
             try:
-                registry.promote(**parts)
+                registry.promote(parts)
                 os._exit(FINISHED)
             except BaseException:
                 os._exit(FAILED)
@@ -235,7 +235,7 @@ def test_promotions_rollbacks_and_prunings_at_once_lose_no_champion(
     if is_remote(root):
         seconds //= 3  # test_registry_on_a_bucket.py has what is special about a bucket
     registry = Registry(root, "shop")
-    first = registry.promote(**make_parts(work / "first", "first"))
+    first = registry.promote(make_parts(work / "first", "first"))
     processes = [start(CHANGER, root, work, f"c{number}", seconds) for number in range(4)]
     for process in processes:
         go(process)

@@ -120,7 +120,7 @@ def assert_nothing_left_over(registry: Registry) -> None:
 
 def promote(registry: Registry, folder: Path, seed: str) -> str:
     champion = registry.champion()
-    return registry.promote(**make_parts(folder / seed, seed, champion=champion.id if champion else None))
+    return registry.promote(make_parts(folder / seed, seed, champion=champion.id if champion else None))
 
 
 class Template:
@@ -143,19 +143,19 @@ def prepare(
     """The registry before `change` (champions a, b, but for the first promotion; r refused), and the change."""
     if change == "first promotion":
         parts = make_parts(work / "c", "c")
-        return Template(registry, storage), lambda registry: registry.promote(**parts)
+        return Template(registry, storage), lambda registry: registry.promote(parts)
     a, b = (promote(registry, work, seed) for seed in "ab")
-    registry.add_refused(**make_parts(work / "r", "r", champion=b, decision="refuse"))
+    registry.add_refused(make_parts(work / "r", "r", champion=b, decision="refuse"))
     if change == "prune":
         promote(registry, work, "c")
         return Template(registry, storage), lambda registry: registry.prune(keep=1)
     template = Template(registry, storage)
     if change == "promotion":
         parts = make_parts(work / "c", "c", champion=b)
-        return template, lambda registry: registry.promote(**parts)
+        return template, lambda registry: registry.promote(parts)
     if change == "refusal":
         refused = make_parts(work / "c", "c", champion=b, decision="refuse")
-        return template, lambda registry: registry.add_refused(**refused)
+        return template, lambda registry: registry.add_refused(refused)
     if change == "rollback":
         return template, lambda registry: registry.rollback()
     return template, lambda registry: registry.promote_existing(a)
@@ -216,7 +216,7 @@ OTHERS: dict[str, Callable[[Registry, Path], object]] = {
     "promotion": lambda registry, work: promote(registry, work, "other"),
     "rollback": lambda registry, _: registry.rollback(),
     "same, refused": lambda registry, work: registry.add_refused(
-        **make_parts(work / "same", "c", champion="of another comparison", decision="refuse")
+        make_parts(work / "same", "c", champion="of another comparison", decision="refuse")
     ),
 }
 EXPECTED = ("run again to compare", "no champion before", "no version", "is the champion; roll back")
@@ -243,7 +243,7 @@ def test_another_change_at_any_moment_of_a_change_spoils_neither(
         action = lambda registry: registry.promote_existing(refused)  # noqa: E731
         promoting_c = make_parts(tmp_path / "c", "c", champion=version_of(make_parts(tmp_path / "b2", "b")))
         source = template.copy(f"{root_on_bucket}/source")
-        source.promote(**promoting_c)
+        source.promote(promoting_c)
         template = Template(source, storage)
     outcomes = set()
     for number in itertools.count():
@@ -317,7 +317,7 @@ def test_a_promotion_whose_reply_was_lost_and_that_was_followed_is_not_repeated(
         real(alias, held)  # as the client does that has heard nothing
 
     on_bucket._storage.write_alias = write_alias  # type: ignore[method-assign]
-    b = on_bucket.promote(**parts)
+    b = on_bucket.promote(parts)
     assert [decision.version for decision in on_bucket.history()] == [a, b, *followed]
     assert other.champion().id == followed[0]  # type: ignore[union-attr]
     assert_consistent(other)
@@ -329,17 +329,17 @@ def test_the_same_version_is_uploaded_once(
     a, b = (promote(on_bucket, tmp_path, seed) for seed in "ab")
     on_bucket.rollback()
     before = list_files(below(on_bucket.place, "versions"))
-    on_bucket.promote(**make_parts(tmp_path / "again", "b", champion=a))
+    on_bucket.promote(make_parts(tmp_path / "again", "b", champion=a))
     assert list_files(below(on_bucket.place, "versions")) == before
     assert on_bucket.champion().id == b  # type: ignore[union-attr]
 
 
 def test_a_killed_upload_is_resumed(on_bucket: Registry, tmp_path: Path) -> None:
     parts = make_parts(tmp_path / "a", "a")
-    assert run(lambda: on_bucket.promote(**parts), 12, "kill") == KILLED
+    assert run(lambda: on_bucket.promote(parts), 12, "kill") == KILLED
     half = list_files(below(on_bucket.place, "versions"))
     assert half and on_bucket.versions() == []
-    on_bucket.promote(**parts)
+    on_bucket.promote(parts)
     assert half.items() <= list_files(below(on_bucket.place, "versions")).items()
     assert_nothing_left_over(on_bucket)
 
@@ -349,7 +349,7 @@ def test_what_an_upload_of_other_files_left_is_replaced(on_bucket: Registry, tmp
     version = version_of(parts)
     for name in ("evaluation/metrics.json", "index/stray"):
         write_file(on_bucket, f"versions/{version}/{name}", b"of another run")
-    on_bucket.promote(**parts)
+    on_bucket.promote(parts)
     assert_consistent(on_bucket)
     assert_nothing_left_over(on_bucket)
 

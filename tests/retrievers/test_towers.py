@@ -15,7 +15,7 @@ from two_tower.artifacts import open_artifact
 from two_tower.errors import ArtifactError
 from two_tower.index import ExactIndex, Index, build_index, load_index
 from two_tower.list_columns import padded
-from two_tower.retrievers import StoredVersion, TwoTowerRetriever, refuse_mix
+from two_tower.retrievers import TwoTowerRetriever, refuse_mix
 from two_tower.towers import QueryTower, query_features
 
 ITEMS = 60
@@ -79,7 +79,6 @@ def test_a_towers_folder_is_no_pattern(world: Path, tower: QueryTower, queries: 
     index = load_index(tmp_path / "[team] work" / "index")
     expected = retriever(tower, load_index(world / "index")).embed(queries)
     np.testing.assert_array_equal(retriever(moved, index).embed(queries), expected)
-    StoredVersion(tmp_path / "[team] work")
 
 
 def test_results_are_the_best_by_brute_force(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from two_tower.artifacts import (
     below,
@@ -19,7 +18,7 @@ from two_tower.artifacts import (
     write_object,
 )
 from two_tower.errors import ArtifactError
-from two_tower.registry import Registry, Version, version_id
+from two_tower.registry import Registry, Version, VersionParts, version_id
 
 REASONS = {"promote": "every check passed", "refuse": "too low"}
 CONFIG = {"name": "shop", "model": {"dim": 8}}
@@ -30,8 +29,8 @@ _looked_at: set[tuple[str, bytes]] = set()
 """The ids and manifests of versions whose content, which the manifest lists with its checksums, was found to fit."""
 
 
-def make_parts(folder: Path, seed: str, *, champion: str | None = None, decision: str = "promote") -> dict[str, Any]:
-    """The keyword arguments of `Registry.promote` for a version whose content depends on `seed`."""
+def make_parts(folder: Path, seed: str, *, champion: str | None = None, decision: str = "promote") -> VersionParts:
+    """What `Registry.promote` takes for a version whose content depends on `seed`."""
     with write_artifact(folder / "prepared", "prepared_data", data_seen_until=1_000) as out:
         out.path("items.parquet").write_bytes(b"items of " + seed.encode())
     with write_artifact(folder / "trained_towers", "trained_towers") as out:
@@ -51,8 +50,7 @@ def make_parts(folder: Path, seed: str, *, champion: str | None = None, decision
         out.path("ids.parquet").write_bytes(b"ids of " + seed.encode())
     version = version_id(folder / "query_tower", folder / "candidate_tower", folder / "index")
     write_evaluation(folder / "evaluation", version, champion=champion, decision=decision)
-    parts = {name: folder / name for name in (*PARTS, "prepared")}
-    return {**parts, "config": CONFIG}
+    return VersionParts(**{name: folder / name for name in (*PARTS, "prepared")}, config=CONFIG)
 
 
 def write_evaluation(folder: Path, version: str, *, champion: str | None, decision: str = "promote") -> None:
@@ -78,9 +76,9 @@ def write_evaluation(folder: Path, version: str, *, champion: str | None, decisi
         out.write_json("metrics.json", metrics)
 
 
-def version_of(parts: dict[str, Any]) -> str:
+def version_of(parts: VersionParts) -> str:
     """The id of the version that the parts make."""
-    return version_id(parts["query_tower"], parts["candidate_tower"], parts["index"])
+    return version_id(parts.query_tower, parts.candidate_tower, parts.index)
 
 
 def list_files(place: str) -> dict[str, int]:

@@ -23,7 +23,7 @@ for number in itertools.count() if rounds < 0 else range(rounds):
     champion = registry.champion()
     parts = make_parts(work / name, f"{name}-{number}", champion=champion.id if champion else None)
     try:
-        registry.promote(**parts)
+        registry.promote(parts)
         won += 1
         if number % 3 == 2:
             registry.rollback()
@@ -56,10 +56,10 @@ for number in itertools.count():
     made = {"champion": champion.id if champion else None}
     try:
         if change == "promote":
-            registry.promote(**make_parts(work / name, f"{name}-{number}", **made))
+            registry.promote(make_parts(work / name, f"{name}-{number}", **made))
             promoted += 1
         elif change == "refuse":
-            registry.add_refused(**make_parts(work / name, f"{name}-{number}", decision="refuse", **made))
+            registry.add_refused(make_parts(work / name, f"{name}-{number}", decision="refuse", **made))
         elif change == "by hand" and registry.versions():
             registry.promote_existing(chance.choice(registry.versions()).id)
         elif change == "roll back":
@@ -91,7 +91,7 @@ for number, line in enumerate(sys.stdin):
     print("prepared", flush=True)
     sys.stdin.readline()
     try:
-        print(registry.promote(**parts), flush=True)
+        print(registry.promote(parts), flush=True)
     except RegistryError as error:
         print(error, flush=True)
 """

@@ -7,6 +7,7 @@ from .hashes import (
     stable_hash as stable_hash,
     stable_order as stable_order,
 )
+from .inputs import as_input as as_input
 from .plain import (
     is_missing as is_missing,
     parquet_batches as parquet_batches,

@@ -12,4 +12,5 @@ from .prepared import (
 from .refusals import NothingKept as NothingKept
 from .rows import EXAMPLES as EXAMPLES, examples_of as examples_of
 from .sources import resolve_sources as resolve_sources
+from .users import EveryUser as EveryUser
 from .work import Work as Work, located as located, work_of as work_of

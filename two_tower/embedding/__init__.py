@@ -1,4 +1,4 @@
-"""The exported towers in bulk (Beam): every candidate to its embedding, every query to its items."""
+"""The exported candidate tower in bulk (Beam): every candidate to its embedding."""
 
 import lazy_loader
 

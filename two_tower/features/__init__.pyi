@@ -10,4 +10,4 @@ from .base import (
     lookup_tensor as lookup_tensor,
     raw_text as raw_text,
 )
-from .raw_arrays import RawColumns as RawColumns, raw_arrays as raw_arrays
+from .raw_arrays import RawColumns as RawColumns, raw_array as raw_array, raw_arrays as raw_arrays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -19,17 +20,14 @@ RawColumns: TypeAlias = "Mapping[str, Sequence[Any]] | pa.Table | pd.DataFrame"
 
 
 def raw_arrays(columns: RawColumns, inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, npt.NDArray[Any]]:
-    """An array `[rows]`, or `[rows, most values]` where a row has a list, for each of a tower's inputs.
-
-    What is missing is the empty string, or NaN, as in the columns that the tower was trained on; so is what a shorter
-    list is filled up with.
+    """The array of each of a tower's inputs; see `raw_array`.
 
     Args:
         columns: The columns by input name; further ones are left alone.
-        inputs: As the tower's signature.json has them: dtype and shape of every input.
+        inputs: As the tower's signature.json has them: dtype, shape and column of every input.
 
     Raises:
-        DataError: A column is missing, or the columns differ in length.
+        DataError: A column is missing, the columns differ in length, or a value does not fit.
     """
     names = list(getattr(columns, "column_names", columns))
     if lacking := [name for name in inputs if name not in names]:
@@ -38,33 +36,45 @@ def raw_arrays(columns: RawColumns, inputs: Mapping[str, Mapping[str, Any]]) -> 
     lengths = {name: len(column) for name, column in values.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"the columns differ in length: {lengths}")
-    return {
-        name: _array(values[name], name, dtype=spec["dtype"], rank=len(spec["shape"])) for name, spec in inputs.items()
-    }
+    for name, spec in inputs.items():
+        if len(spec["shape"]) == 2 and (texts := [value for value in values[name] if isinstance(value, str)]):
+            raise DataError(f"the tower's input {name!r} takes a list a row, not a text such as {texts[0]!r}")
+    return {name: raw_array(values[name], spec) for name, spec in inputs.items()}
 
 
-def _listed(column: Any) -> list[Any]:
-    """A column as a Python list."""
-    return list(column.to_pylist() if hasattr(column, "to_pylist") else column)
+def raw_array(values: Sequence[Any], spec: Mapping[str, Any]) -> npt.NDArray[Any]:
+    """The values of one input as `[rows]`, or as `[rows, most values]` where a row is a list.
+
+    None becomes the type's missing value, the empty string or NaN, and so does what a shorter list is filled up with.
+
+    Raises:
+        DataError: A value is no number where the tower takes one.
+    """
+    text = spec["dtype"] == "string"
+    missing = "" if text else np.nan
+    dtype = object if text else spec["dtype"]
+    if len(spec["shape"]) == 2:
+        lists = [[missing if entry is None else entry for entry in _listed(value)] for value in values]
+        width = spec["shape"][1] or max([1, *map(len, lists)])
+        lists = [entries[:width] for entries in lists]
+        return np.array([entries + [missing] * (width - len(entries)) for entries in lists], dtype=dtype)
+    if text:
+        return np.array(["" if value is None else str(value) for value in values], dtype=object)
+    return np.array([np.nan if value is None else _number(value, spec["column"]) for value in values], dtype=dtype)
 
 
-def _array(values: list[Any], name: str, *, dtype: str, rank: int) -> npt.NDArray[Any]:
-    """One input's array."""
-    if rank == 1:
-        return np.array([_value(value, dtype) for value in values], dtype=_numpy(dtype))
-    if texts := [value for value in values if isinstance(value, str)]:
-        raise DataError(f"the tower's input {name!r} takes a list a row, not a text such as {texts[0]!r}")
-    lists = [[] if value is None else list(value) for value in values]
-    most = max([1, *map(len, lists)])
-    rows = [[_value(value, dtype) for value in [*row, *[None] * (most - len(row))]] for row in lists]
-    return np.array(rows, dtype=_numpy(dtype)).reshape(len(values), most)
+def _listed(values: Any) -> list[Any]:
+    """A column, or the list in a row, as a Python list; none for None."""
+    if values is None:
+        return []
+    return list(values.to_pylist() if hasattr(values, "to_pylist") else values)
 
 
-def _value(value: Any, dtype: str) -> Any:
-    if dtype == "string":
-        return "" if value is None else str(value)
-    return np.nan if value is None else value
-
-
-def _numpy(dtype: str) -> npt.DTypeLike:
-    return object if dtype == "string" else np.dtype(dtype)
+def _number(value: Any, column: str) -> float:
+    """A number, a text that reads as one, or a moment as seconds since 1970 UTC."""
+    if isinstance(value, datetime):
+        return value.timestamp()
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{column}: expected a number, got {value!r}") from error

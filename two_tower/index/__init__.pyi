@@ -1,6 +1,6 @@
 from .base import Effort as Effort, Index as Index, Layout as Layout
 from .build import build_index as build_index, load_index as load_index, require_memory as require_memory
-from .delta import Allowed as Allowed, Found as Found
+from .delta import Allowed as Allowed, Found as Found, Rows as Rows
 from .embeddings import CandidateEmbeddings as CandidateEmbeddings, load_embeddings as load_embeddings
 from .exact import ExactIndex as ExactIndex, search_among as search_among
 from .filters import allowed_rows as allowed_rows

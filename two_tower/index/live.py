@@ -14,19 +14,17 @@ import numpy as np
 import pyarrow as pa
 
 from two_tower import config
-from two_tower.artifacts import content_hash, open_artifact, sync_folder, write_artifact
 from two_tower.contracts import Float32
-from two_tower.errors import ArtifactError, DataError
-from two_tower.index.build import build_index, load_index
-from two_tower.index.delta import Allowed, Found, Rows, View
-from two_tower.index.delta_log import Changes, DeltaLog, Head, WriterLock
-from two_tower.index.embeddings import KIND as EMBEDDINGS, PREFIX, CandidateEmbeddings, load_embeddings
+from two_tower.errors import ArtifactError
+from two_tower.index.changed_items import attributes_of, checked, listed
+from two_tower.index.delta import Allowed, Found, View
+from two_tower.index.delta_log import DeltaLog, Head, WriterLock
+from two_tower.index.embeddings import load_embeddings
+from two_tower.index.generations import TOWER, generation_name, load_generation, replayed, table_of, write_generation
 
 log = logging.getLogger("two_tower")
 
 LOG = "delta.sqlite"
-CANDIDATES = "candidates.parquet"
-TOWER = "candidate_tower"
 
 
 class LiveIndex:
@@ -80,9 +78,9 @@ class LiveIndex:
                 raise ArtifactError(f"{embeddings}: the manifest names no {TOWER}; run embed_candidates again")
             seen = candidates.manifest.data_seen_until
             facts: dict[str, Any] = {"made_from": candidates.made_from, "data_seen_until": seen}
-            table = _table_of(candidates, embeddings)
-            first = _generation(1)
-            _write_generation(folder / first, table, candidates.vectors, facts, index=index, queries=queries)
+            table = table_of(candidates, embeddings)
+            first = generation_name(1)
+            write_generation(folder / first, table, candidates.vectors, facts, index=index, queries=queries)
             head = Head(first, candidates.made_from, index.model_dump(mode="json"), rebuild_share)
             return cls(folder, DeltaLog.create(folder / LOG, head), lock)
         except BaseException:
@@ -218,10 +216,11 @@ class LiveIndex:
         """
         self._check_writable()
         self._check_tower(tower)
-        table, vectors = self._checked(item_ids, vectors, attributes)
+        schema = self._view.main_rows.table.schema
+        table, vectors = checked(item_ids, vectors, attributes, schema=schema, dim=self.dim, folder=self.folder)
         if len(table):
             with self._writing:
-                self._log.record(table["item_id"].to_pylist(), vectors, _attributes_of(table))
+                self._log.record(table["item_id"].to_pylist(), vectors, attributes_of(table))
                 self._view = self._view.with_items(table, vectors)
 
     def remove(self, item_ids: Sequence[str] | pa.StringArray) -> int:
@@ -233,7 +232,7 @@ class LiveIndex:
             ArtifactError: The index is open for reading only, or cannot be written.
         """
         self._check_writable()
-        ids = _as_list(item_ids)
+        ids = listed(item_ids)
         with self._writing:
             known = self._view.living(ids)
             if known:
@@ -258,7 +257,7 @@ class LiveIndex:
             self._check_writable()
             with self._writing:
                 view, head = self._view, self._log.head
-            name = _generation(int(head.generation.split("-")[1]) + 1)
+            name = generation_name(int(head.generation.split("-")[1]) + 1)
             try:
                 self._build(name, view, head, queries)
                 self._move_to(name, holding=head.sequence)
@@ -296,7 +295,7 @@ class LiveIndex:
         if self._log.head.generation == before.generation:
             changes = self._log.read(self.dim, after=before.sequence)
             if self._log.head.generation == before.generation:
-                return _replayed(self._view, changes)
+                return replayed(self._view, changes)
         return self._load()
 
     def _load(self) -> View:
@@ -304,7 +303,7 @@ class LiveIndex:
         while True:
             name = self._log.head.generation
             try:
-                view = _load_generation(self.folder / name, tower=self.tower)
+                view = load_generation(self.folder / name, tower=self.tower)
                 changes = self._log.read(view.main.dim)
             except Exception:
                 self._log.refresh()
@@ -312,7 +311,7 @@ class LiveIndex:
                     raise
             else:
                 if self._log.head.generation == name:
-                    return _replayed(view, changes)
+                    return replayed(view, changes)
             log.info("%s: %s has been replaced meanwhile", self.folder, name)
 
     def _build(self, name: str, view: View, head: Head, queries: Float32 | None) -> None:
@@ -321,13 +320,13 @@ class LiveIndex:
         facts = {"made_from": head.made_from, "data_seen_until": embeddings.manifest.data_seen_until}
         vectors = np.concatenate([embeddings.vectors[~view.dead], view.delta_vectors()])
         index = config.IndexSettings.model_validate(head.index)
-        _write_generation(self.folder / name, view.items(), vectors, facts, index=index, queries=queries)
+        write_generation(self.folder / name, view.items(), vectors, facts, index=index, queries=queries)
 
     def _move_to(self, name: str, *, holding: int) -> None:
         """Changes over to the generation, which holds the changes up to `holding`."""
-        loaded = _load_generation(self.folder / name, tower=self.tower)
+        loaded = load_generation(self.folder / name, tower=self.tower)
         with self._writing:
-            view = _replayed(loaded, self._log.read(loaded.main.dim, after=holding))
+            view = replayed(loaded, self._log.read(loaded.main.dim, after=holding))
             self._log.move_to(name, holding=holding)
             self._view = view
 
@@ -348,144 +347,3 @@ class LiveIndex:
                 f"{self.folder}: the live index holds vectors of the {TOWER} {self.tower}, these come from {tower}; "
                 f"embed the items with {self.tower}, or create a live index of the candidate embeddings of {tower}"
             )
-
-    def _checked(
-        self, item_ids: Sequence[str] | pa.StringArray, vectors: Float32, attributes: pa.Table | None
-    ) -> tuple[pa.Table, Float32]:
-        """The last row of each id: ids and attributes in a table, and the vectors."""
-        ids = _as_list(item_ids)
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        if vectors.shape != (len(ids), self.dim):
-            raise DataError(f"expected vectors of shape [{len(ids)}, {self.dim}], got {list(vectors.shape)}")
-        for row, item_id in enumerate(ids):
-            if not isinstance(item_id, str) or not item_id:
-                raise DataError(f"row {row}: an item's id has to be a string that is not empty, got {item_id!r}")
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        if len(bad):
-            raise DataError(f"{len(bad)} vector(s) are not finite, the first is that of item {ids[int(bad[0])]!r}")
-        table = self._table(ids, attributes)
-        last = sorted({item_id: row for row, item_id in enumerate(ids)}.values())
-        return (table, vectors) if len(last) == len(ids) else (table.take(last), vectors[last])
-
-    def _table(self, ids: list[str], attributes: pa.Table | None) -> pa.Table:
-        """`item_id` and every attribute, in the types and the order of the main index."""
-        given = {} if attributes is None else dict(zip(attributes.column_names, attributes.columns, strict=True))
-        unknown = sorted(given.keys() - set(self.attributes.names))
-        if unknown:
-            there = ", ".join(self.attributes.names) or "none"
-            raise DataError(f"there is no attribute {unknown[0]!r} in {self.folder}; its attributes are: {there}")
-        if attributes is not None and len(attributes) != len(ids):
-            raise DataError(f"expected the attributes of {len(ids)} items, got {len(attributes)} rows")
-        columns = []
-        for name, kind in zip(self._schema.names, self._schema.types, strict=True):
-            try:
-                if name == "item_id":
-                    columns.append(pa.chunked_array([pa.array(ids, kind)]))
-                else:
-                    columns.append(given[name].cast(kind) if name in given else pa.nulls(len(ids), kind))
-            except (pa.ArrowException, UnicodeError) as error:
-                raise DataError(f"{name}: not the {kind} that it is in {self.folder}: {error}") from error
-        return pa.table(columns, schema=self._schema)
-
-    @property
-    def _schema(self) -> pa.Schema:
-        return self._view.main_rows.table.schema
-
-
-def _generation(number: int) -> str:
-    return f"generation-{number:06d}"
-
-
-def _write_generation(
-    folder: Path,
-    table: pa.Table,
-    vectors: Float32,
-    facts: dict[str, Any],
-    *,
-    index: config.IndexSettings,
-    queries: Float32 | None,
-) -> None:
-    """Writes the embeddings and the index of the items in `table`, durably.
-
-    Args:
-        folder: The generation's folder; what it held is replaced.
-        table: `item_id` and attributes.
-        vectors: `[items, dim]`.
-        facts: What the manifest of the embeddings says.
-        index: See `build_index`.
-        queries: See `build_index`.
-    """
-    columns = {
-        "item": pa.array(np.arange(len(table), dtype=np.int32)),
-        "item_id": table["item_id"],
-        "available": pa.array(np.ones(len(table), dtype=np.bool_)),
-        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1]),
-    }
-    columns |= {f"{PREFIX}{name}": table[name] for name in table.column_names if name != "item_id"}
-    with write_artifact(folder / "embeddings", EMBEDDINGS, **facts) as artifact:
-        artifact.write_table(CANDIDATES, pa.table(columns))
-    build_index(folder / "embeddings", folder / "index", index=index, queries=queries)
-    sync_folder(folder)
-    sync_folder(folder.parent)
-
-
-def _load_generation(folder: Path, *, tower: str) -> View:
-    """The generation's index without changes.
-
-    Raises:
-        ArtifactError: A file is damaged, the index is not that of the embeddings, or they come from another tower.
-    """
-    reader = open_artifact(folder / "embeddings", EMBEDDINGS)
-    index = load_index(folder / "index")
-    held, of = content_hash(reader.folder), index.made_from.get(EMBEDDINGS)
-    if held != of:
-        raise ArtifactError(f"{folder}: the index is that of the {EMBEDDINGS} {of}, beside it lie {held}")
-    for made_from, where in ((reader.manifest.made_from, "embeddings"), (index.made_from, "index")):
-        if made_from.get(TOWER) != tower:
-            raise ArtifactError(
-                f"{folder / where}: made with the {TOWER} {made_from.get(TOWER)}, the log beside it says {tower}; put "
-                "the folder back from a copy, or create the live index again"
-            )
-    return View.of(index, Rows(_with_ids(index.attributes, index.item_ids)))
-
-
-def _replayed(view: View, changes: Changes) -> View:
-    """The view with the changes of the log."""
-    schema = view.main_rows.table.schema
-    rows = [{"item_id": item_id, **values} for item_id, values in zip(changes.added, changes.attributes, strict=True)]
-    return view.without(changes.removed).with_items(pa.Table.from_pylist(rows, schema=schema), changes.vectors)
-
-
-def _table_of(candidates: CandidateEmbeddings, folder: str | Path) -> pa.Table:
-    """Ids and attributes of the candidates, whose artefact is in `folder`."""
-    for name, kind in zip(candidates.attributes.column_names, candidates.attributes.schema.types, strict=True):
-        if name == "item_id" or not _storable(kind):
-            raise ArtifactError(
-                f"{folder}: the attribute {name} is {kind}; attributes of a live index are booleans, whole numbers, "
-                "float32, float64, text or lists of them, and none is called item_id"
-            )
-    return _with_ids(candidates.attributes, candidates.item_ids)
-
-
-def _with_ids(attributes: pa.Table, item_ids: pa.StringArray) -> pa.Table:
-    return attributes.add_column(0, "item_id", item_ids).replace_schema_metadata(None).combine_chunks()
-
-
-def _storable(kind: pa.DataType) -> bool:
-    """Whether the values of an Arrow type come back from JSON as they were."""
-    if pa.types.is_list(kind):
-        return _storable(kind.value_type)
-    same = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_float32, pa.types.is_float64, pa.types.is_string)
-    return any(is_kind(kind) for is_kind in same)
-
-
-def _attributes_of(table: pa.Table) -> list[dict[str, Any]] | None:
-    attributes = table.drop_columns(["item_id"])
-    rows: list[dict[str, Any]] = attributes.to_pylist()
-    return rows if attributes.column_names else None
-
-
-def _as_list(item_ids: Sequence[str] | pa.StringArray) -> list[str]:
-    if isinstance(item_ids, str):
-        raise DataError(f"expected several item ids, got the string {item_ids!r}")
-    return item_ids.to_pylist() if isinstance(item_ids, pa.Array | pa.ChunkedArray) else list(item_ids)

@@ -6,15 +6,16 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from two_tower.artifacts import MANIFEST, locked, replace_file, sync_folder, write_json
 from two_tower.errors import ArtifactError, RegistryError
+from two_tower.registry.parts import VersionParts
 from two_tower.registry.storage import Held
-from two_tower.registry.version import store_version, verify_version
+from two_tower.registry.version import verify_version
 
 log = logging.getLogger("two_tower")
 
@@ -86,16 +87,7 @@ class LocalStorage:
         """The version's folder."""
         return str(self._versions / version)
 
-    def store(
-        self,
-        version: str,
-        parts: Mapping[str, Path],
-        *,
-        prepared: Path,
-        config: dict[str, Any],
-        sources: Sequence[Mapping[str, Any]] | None,
-        held: Held,
-    ) -> None:
+    def store(self, version: str, parts: VersionParts, held: Held) -> None:
         """Puts a version there, unless it is there, whole, already."""
         target = self._versions / version
         if target.exists():
@@ -105,7 +97,7 @@ class LocalStorage:
             except ArtifactError as error:
                 log.warning("%s; storing the version anew", error)
         temporary = self._hidden(version)
-        store_version(temporary, parts, prepared=prepared, config=config, sources=sources)
+        parts.store(temporary)
         if target.exists():  # damaged, or it would be used as it is
             target.replace(temporary.with_name(f"{temporary.name}-damaged"))
         temporary.replace(target)

@@ -18,7 +18,7 @@ import json
 import logging
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,9 @@ from two_tower.artifacts import (
     write_object,
 )
 from two_tower.errors import ArtifactError, RegistryError
+from two_tower.registry.parts import VersionParts
 from two_tower.registry.storage import Held
-from two_tower.registry.version import store_version, verify_version
+from two_tower.registry.version import verify_version
 
 log = logging.getLogger("two_tower")
 
@@ -106,16 +107,7 @@ class BucketStorage:
         """The URI of the version's folder."""
         return below(self._versions, version)
 
-    def store(
-        self,
-        version: str,
-        parts: Mapping[str, Path],
-        *,
-        prepared: Path,
-        config: dict[str, Any],
-        sources: Sequence[Mapping[str, Any]] | None,
-        held: Held,
-    ) -> None:
+    def store(self, version: str, parts: VersionParts, held: Held) -> None:
         """Uploads what is not there yet of a version, its manifest last, unless it is there, whole, already."""
         place = self.place_of(version)
         with _explained():
@@ -128,7 +120,7 @@ class BucketStorage:
                 log.warning("%s; storing the version anew", error)
         with tempfile.TemporaryDirectory(prefix="two-tower-version-") as temporary:
             folder = Path(temporary) / version
-            store_version(folder, parts, prepared=prepared, config=config, sources=sources, link=True)
+            parts.store(folder, link=True)
             names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
             names.remove(MANIFEST)
             # Neither a manifest of other files is of use, nor what is so old that it may be removed just now.

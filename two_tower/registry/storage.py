@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Protocol
+
+from two_tower.registry.parts import VersionParts
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,7 @@ class Storage(Protocol):
     def place_of(self, version: str) -> str:
         """Where a version lies."""
 
-    def store(
-        self,
-        version: str,
-        parts: Mapping[str, Path],
-        *,
-        prepared: Path,
-        config: dict[str, Any],
-        sources: Sequence[Mapping[str, Any]] | None,
-        held: Held,
-    ) -> None:
+    def store(self, version: str, parts: VersionParts, held: Held) -> None:
         """Puts a version there, unless it is there, whole, already.
 
         Raises:

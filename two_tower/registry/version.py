@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from two_tower.artifacts import (
@@ -18,7 +16,6 @@ from two_tower.artifacts import (
     is_remote,
     open_artifact,
     read_manifest,
-    write_artifact,
 )
 from two_tower.config import canonical_json
 from two_tower.errors import RegistryError
@@ -26,7 +23,6 @@ from two_tower.registry.fetched import VERSION_KIND, bring_version, manifest_on_
 
 SERVED = ("query_tower", "candidate_tower", "index")
 """The parts that answer requests; the version's id is the hash of their content."""
-PARTS = (*SERVED, "evaluation", "trained_towers")
 
 Status = Literal["champion", "former", "refused", "undecided"]
 
@@ -50,10 +46,20 @@ class Version:
     metrics: Mapping[str, float] | None = None
     """The end-to-end figures of its latest evaluation, such as `recall@100`."""
 
+    @classmethod
+    def open(cls, place: str | Path) -> Version:
+        """The version at a place, a local folder or a gs:// URI, without what its registry says of it."""
+        return cls(PurePath(place).name, place, "undecided")
+
     @property
     def folder(self) -> Path:
         """All of it."""
         return self._local()
+
+    def folder_with(self, *parts: str) -> Path:
+        """The local folder that has these parts, such as `index`, and maybe not the others."""
+        folders = [self._local(part) for part in parts]
+        return folders[0].parent
 
     @property
     def query_tower(self) -> Path:
@@ -173,46 +179,3 @@ def _check_together(folders: Mapping[str, Path]) -> None:
                     f"{folders[part]} and {folders[by]} do not belong together: the {part} was made from the {kind} "
                     f"{origin}, the {by} {'is' if by == kind else 'was made from'} {known}; use one run's outputs"
                 )
-
-
-def store_version(
-    folder: Path,
-    parts: Mapping[str, Path],
-    *,
-    prepared: Path,
-    config: dict[str, Any],
-    sources: Sequence[Mapping[str, Any]] | None,
-    link: bool = False,
-) -> None:
-    """Makes a version of its parts in `folder`, every byte checked.
-
-    Args:
-        folder: A local folder; what it held before is replaced.
-        parts: The folders of `PARTS`.
-        prepared: The prepared data, whose candidate table the version keeps.
-        config: The run's whole configuration.
-        sources: The interaction files of the run, if they are known.
-        link: Whether the files may be the parts' own, where they lie on the same disk, instead of copies.
-
-    Raises:
-        ArtifactError: A part is damaged, or the disk is full.
-    """
-    manifests = {part: open_artifact(source, part).manifest for part, source in parts.items()}
-    seen_until = [manifest.data_seen_until for manifest in manifests.values() if manifest.data_seen_until is not None]
-    put = _link if link else shutil.copyfile
-    known = {} if sources is None else {"sources": [dict(file) for file in sources]}
-    with write_artifact(folder, VERSION_KIND, config=config, measured=known) as out:
-        for part, source in parts.items():
-            for name in [*manifests[part].files, MANIFEST]:
-                put(source / name, out.path(f"{part}/{name}"))
-            open_artifact(out.path(part), part)
-            out.manifest.made_from[part] = content_hash(source)
-        put(open_artifact(prepared, "prepared_data").path("items.parquet"), out.path("vocabulary/items.parquet"))
-        out.manifest.data_seen_until = max(seen_until, default=None)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # on another disk
-        shutil.copyfile(source, target)

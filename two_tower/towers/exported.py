@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from two_tower.artifacts import Artifact, plain_path
 from two_tower.contracts import Float32
@@ -34,11 +34,16 @@ class ExportedTower(Artifact):
         Raises:
             DataError: A column is missing, or the columns differ in length.
         """
-        found: Float32 = self._call(raw_arrays(rows, self.inputs))["embedding"]
+        found: Float32 = self.call(raw_arrays(rows, self.inputs))["embedding"]
         return found
 
-    def _call(self, arrays: dict[str, Any]) -> dict[str, Any]:
-        """The tower's outputs as arrays."""
+    def loaded(self) -> Self:
+        """The tower with its SavedModel in memory, so that the first answer does not wait for it."""
+        _ = self._model
+        return self
+
+    def call(self, arrays: dict[str, Any]) -> dict[str, Any]:
+        """The tower's outputs as arrays, for an array for each of `inputs`."""
         import tensorflow as tf
 
         given = {name: tf.constant(array, dtype=self.inputs[name]["dtype"]) for name, array in arrays.items()}

@@ -44,7 +44,7 @@ class QueryTower(ExportedTower):
         embeddings, unknown = [], 0
         for start in range(0, max(len(queries), 1), BATCH):  # an empty batch tells the width
             batch = queries.slice(start, BATCH)
-            outputs = self._call(
+            outputs = self.call(
                 {
                     name: self._values(batch, spec["column"], items=items, features=features)
                     for name, spec in self.inputs.items()

@@ -18,10 +18,9 @@ from handmade import DAY, TEST_FROM, item_ids, random_log, write_prepared, write
 
 from two_tower.artifacts import open_artifact
 from two_tower.config import BeamSettings
-from two_tower.data import open_prepared
-from two_tower.embedding import EveryUser, QueryFile, Recommendations, ScoreShard, recommend_all
+from two_tower.data import EveryUser, open_prepared
 from two_tower.errors import ArtifactError, ConfigError, DataError
-from two_tower.retrievers import StoredVersion
+from two_tower.serving import QueryFile, Recommendations, Recommender, ScoreShard, recommend_all
 
 ITEMS, USERS, KNOWN = 60, 30, 50
 IDS = item_ids(ITEMS)
@@ -46,8 +45,8 @@ def users(world: Path) -> EveryUser:
 
 
 @pytest.fixture(scope="module")
-def stored(world: Path) -> StoredVersion:
-    return StoredVersion(world / "version")
+def stored(world: Path) -> Recommender:
+    return Recommender.open(world / "version")
 
 
 def score(world: Path, source: Any, out: Path, **options: Any) -> Recommendations:
@@ -72,7 +71,7 @@ def write_file(path: Path, rows: list[dict[str, Any]] | pa.Table) -> Path:
     return path
 
 
-def assert_as_stored(row: dict[str, Any], stored: StoredVersion, query: dict[str, Any], k: int, **options: Any) -> None:
+def assert_as_stored(row: dict[str, Any], stored: Recommender, query: dict[str, Any], k: int, **options: Any) -> None:
     expected = stored.recommend(query, k, **options)
     assert row["items"] == expected.item_ids
     np.testing.assert_allclose(row["scores"], expected.scores, atol=1e-5, rtol=1e-5)
@@ -80,7 +79,7 @@ def assert_as_stored(row: dict[str, Any], stored: StoredVersion, query: dict[str
 
 @pytest.mark.parametrize("exclude_seen", [False, True])
 def test_every_user_gets_what_one_query_would_give(
-    world: Path, users: EveryUser, stored: StoredVersion, tmp_path: Path, exclude_seen: bool
+    world: Path, users: EveryUser, stored: Recommender, tmp_path: Path, exclude_seen: bool
 ) -> None:
     found = score(world, users, tmp_path / "out", exclude_seen=exclude_seen)
     assert found == Recommendations(tmp_path / "out", USERS, {}, USERS, found.seconds, found.unknown_items)
@@ -105,39 +104,7 @@ def test_every_user_gets_what_one_query_would_give(
     assert part.num_rows == 7
 
 
-def test_a_users_past_is_that_of_the_latest_query_else_the_sequence(world: Path, users: EveryUser) -> None:
-    prepared = open_prepared(world / "prepared")
-    test, validation = (
-        {row["user"]: row for row in prepared.queries(split).to_pylist()} for split in ("test", "validation")
-    )
-    sequences = {row["user"]: row["items"] for row in prepared.sequences().to_pylist()}
-    kinds = set()
-    for number, user in enumerate(prepared.users()["user_id"].to_pylist()):
-        query = test.get(number) or validation.get(number)
-        kinds.add(("test", "validation", "sequence")[0 if number in test else 1 if number in validation else 2])
-        expected = query["history"] if query else sequences.get(number, [])
-        known = users.one(user)
-        assert known is not None
-        assert known["history"] == [IDS[item] for item in expected]
-        assert known["seen"] == [IDS[item] for item in (query["seen"] if query else sorted(set(expected)))]
-    assert kinds == {"test", "validation", "sequence"}
-    assert users.one("nobody") is None
-
-
-def test_sequences_show_the_roles_and_the_length_that_queries_do(tmp_path: Path) -> None:
-    log = [(0, item, (item + 1) * DAY) for item in range(6)]
-    folder = write_prepared(tmp_path / "prepared", log, items=ITEMS)
-    prepared = open_prepared(folder)
-    train = pq.read_table(folder / "train/part-00000.parquet")
-    roles = pa.array([[0, 1, 0, 2, 0, 0]], pa.list_(pa.int8()))
-    pq.write_table(train.set_column(3, "roles", roles), folder / "train/part-00000.parquet")
-    prepared.manifest.config["query"] = {"history_length": 3, "history_roles": ["positive", "negative"]}
-    known = EveryUser(prepared).one("u0")
-    assert known is not None
-    assert (known["history"], known["seen"]) == ([IDS[2], IDS[4], IDS[5]], [IDS[item] for item in (0, 1, 2, 4, 5)])
-
-
-def test_users_without_an_event_come_last(world: Path, tmp_path: Path, stored: StoredVersion) -> None:
+def test_users_without_an_event_come_last(world: Path, tmp_path: Path, stored: Recommender) -> None:
     folder = write_prepared(tmp_path / "prepared", [(0, 1, DAY), (1, 2, 115 * DAY)], items=ITEMS)
     table = pa.table({"user_id": ["u0", "u1", "quiet"], "feature.age": [30.0, None, 50.0]})
     pq.write_table(table, folder / "users.parquet")
@@ -149,9 +116,7 @@ def test_users_without_an_event_come_last(world: Path, tmp_path: Path, stored: S
 
 
 @pytest.mark.parametrize("name", ["queries.parquet", "queries.jsonl"])
-def test_a_file_of_queries_is_answered_row_by_row(
-    world: Path, stored: StoredVersion, tmp_path: Path, name: str
-) -> None:
+def test_a_file_of_queries_is_answered_row_by_row(world: Path, stored: Recommender, tmp_path: Path, name: str) -> None:
     rng = np.random.default_rng(1)
     rows = [
         {
@@ -171,7 +136,7 @@ def test_a_file_of_queries_is_answered_row_by_row(
             assert_as_stored(row, stored, query, 7, exclude_seen=True)
 
 
-def test_a_wholly_unknown_history_needs_a_user(world: Path, stored: StoredVersion, tmp_path: Path) -> None:
+def test_a_wholly_unknown_history_needs_a_user(world: Path, stored: Recommender, tmp_path: Path) -> None:
     rows = [{"user_id": None, "history": ["gone"]}, {"user_id": "new", "history": ["gone"]}]
     found = score(world, QueryFile(write_file(tmp_path / "q.jsonl", rows)), tmp_path / "out")
     assert found.without == {"unknown_history": 1}
@@ -199,7 +164,7 @@ def test_more_than_the_corpus_gives_the_corpus(world: Path, tmp_path: Path) -> N
 
 
 def test_what_a_file_leaves_out_is_taken_from_its_users(
-    world: Path, users: EveryUser, stored: StoredVersion, tmp_path: Path
+    world: Path, users: EveryUser, stored: Recommender, tmp_path: Path
 ) -> None:
     file = write_file(tmp_path / "q.jsonl", [{"user_id": "u7"}, {"user_id": "u3"}, {"user_id": "u7"}])
     score(world, QueryFile(file, users), tmp_path / "alone", exclude_seen=True)
@@ -299,13 +264,6 @@ def test_wrong_files_are_named(world: Path, users: EveryUser, tmp_path: Path) ->
     refused(write_file(tmp_path / "q.parquet", empty), "there is no query")
 
 
-def test_logs_without_users_have_nobody_to_recommend_to(tmp_path: Path) -> None:
-    folder = write_prepared(tmp_path / "prepared", [(0, 1, DAY)], items=ITEMS)
-    pq.write_table(pa.table({"user_id": pa.array([], pa.string())}), folder / "users.parquet")
-    with pytest.raises(DataError, match="give --queries"):
-        EveryUser(open_prepared_unchecked(folder))
-
-
 @pytest.mark.parametrize("runner", ["in_process", pytest.param("multi_process", marks=pytest.mark.slow)])
 def test_the_runner_changes_no_byte(world: Path, users: EveryUser, tmp_path: Path, runner: str) -> None:
     score(world, users, tmp_path / "one")
@@ -342,9 +300,9 @@ def test_only_missing_shards_are_made_again(
 def test_a_killed_process_is_taken_up(world: Path, users: EveryUser, tmp_path: Path) -> None:
     program = """
 import os, signal, sys
-from two_tower.config import Beam
-from two_tower.data import open_prepared
-from two_tower.embedding import EveryUser, ScoreShard, recommend_all
+from two_tower.config import BeamSettings
+from two_tower.data import EveryUser, open_prepared
+from two_tower.serving import ScoreShard, recommend_all
 process = ScoreShard.process
 def dying(self, shard):
     yield from process(self, shard)
@@ -352,7 +310,7 @@ def dying(self, shard):
     os.kill(os.getpid(), signal.SIGKILL)
 ScoreShard.process = dying
 recommend_all(sys.argv[1] + "/version", EveryUser(open_prepared(sys.argv[1] + "/prepared")), sys.argv[2], k=10,
-              beam=Beam(workers=1), shard_rows=7)
+              beam=BeamSettings(workers=1), shard_rows=7)
 """
     killed = subprocess.run([sys.executable, "-c", program, str(world), str(tmp_path / "out")], timeout=240)
     assert killed.returncode == -signal.SIGKILL

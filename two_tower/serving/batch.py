@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -30,15 +29,15 @@ from two_tower.artifacts import (
 )
 from two_tower.beam import is_remote, naming_a_full_disk, pipeline, spread
 from two_tower.config import BeamSettings
-from two_tower.embedding.queries import QuerySource, query_schema
 from two_tower.errors import ArtifactError, ConfigError, DataError
 from two_tower.progress import Progress, log, watched
-from two_tower.registry import version_id
-from two_tower.retrievers import RecommendedBatch, StoredVersion, tower_columns
+from two_tower.registry import Version, version_id
+from two_tower.serving.raw_queries import query_schema
+from two_tower.serving.recommender import BATCH, Recommender
+from two_tower.serving.sources import QuerySource
+from two_tower.towers import QueryTower
 
 KIND = "recommendations"
-BATCH = 1024
-"""Queries that are embedded together."""
 ROWS_PER_SHARD = 16384
 PLAN, UNFINISHED, QUERIES, LOCK = "plan.json", ".unfinished", "queries.parquet", "lock"
 SCHEMA = pa.schema(
@@ -70,7 +69,7 @@ class Recommendations:
 
 
 def recommend_all(
-    version: str | Path,
+    version: Version | str | Path,
     queries: QuerySource,
     out: str | Path,
     *,
@@ -85,8 +84,8 @@ def recommend_all(
     the count is returned.  The same inputs give the same bytes, whatever the runner and however often it was killed.
 
     Args:
-        version: A version's folder, as the registry holds it.
-        queries: `EveryUser` or a `QueryFile`.
+        version: A version of a registry, or the place of one: a local folder or a gs:// URI.
+        queries: All users that are known, such as `two_tower.data.EveryUser`, or a `QueryFile`.
         out: The artefact's folder: new, empty, or left by the same call.
         k: How many items a query gets, at most.
         exclude_seen: Whether the items of a query's past are left out.
@@ -102,9 +101,10 @@ def recommend_all(
         raise ConfigError(
             f"beam.runner: recommendations are made on this machine, not by {beam.runner}; set it to in_process"
         )
-    version, out = Path(version), Path(out)
+    parts, out = ("query_tower", "candidate_tower", "index"), Path(out)
+    folder = (version if isinstance(version, Version) else Version.open(version)).folder_with(*parts)
     plan = {
-        "version": version_id(*(version / part for part in ("query_tower", "candidate_tower", "index"))),
+        "version": version_id(*(folder / part for part in parts)),
         "k": k,
         "exclude_seen": exclude_seen,
         "shard_rows": shard_rows,
@@ -112,7 +112,7 @@ def recommend_all(
     }
     _refuse_other_content(out, plan)
     started = time.monotonic()
-    scored = 0 if (out / MANIFEST).is_file() else _score_under_lock(version, queries, out, plan, beam)
+    scored = 0 if (out / MANIFEST).is_file() else _score_under_lock(folder, queries, out, plan, beam)
     manifest = open_artifact(out, KIND).manifest
     return Recommendations(
         out,
@@ -169,7 +169,9 @@ class _Scoring:
         if plan.is_file() and self.queries.is_file():
             return
         log.info("recommend: collecting the queries")
-        schema = query_schema(tower_columns(self.version), exclude_seen=self.plan["exclude_seen"])
+        schema = query_schema(
+            QueryTower.open(self.version / "query_tower").inputs, exclude_seen=self.plan["exclude_seen"]
+        )
         unfinished = self.queries.with_suffix(".tmp")
         rows = 0
         with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
@@ -236,7 +238,7 @@ class ScoreShard(apache_beam.DoFn):  # type: ignore[misc]
 
     def setup(self) -> None:
         """Loads the version, once a process."""
-        self._version: StoredVersion = self._shared.acquire(lambda: StoredVersion(self._folder))
+        self._recommender: Recommender = self._shared.acquire(lambda: Recommender.open(self._folder))
 
     def process(self, shard: int) -> Iterator[str]:
         """Answers the queries of the row group `shard`."""
@@ -252,51 +254,21 @@ class ScoreShard(apache_beam.DoFn):  # type: ignore[misc]
     def _answered(self, queries: pa.Table) -> pa.Table:
         """The rows of the output for a batch of queries."""
         raw = {name: queries[name].to_pylist() for name in queries.column_names if name != "query"}
-        found = self._version.recommend_batch(raw, self._k, exclude_seen=self._exclude_seen)
-        reasons = _reasons(raw, found)
-        rows = np.where(np.array([reason is None for reason in reasons])[:, None], found.rows, np.int32(-1))
-        held = rows >= 0
-        offsets = pa.array(np.concatenate([[0], np.cumsum(held.sum(axis=1))]), pa.int32())
-        items = self._version.index.item_ids.take(pa.array(rows[held]))
+        found = self._recommender.recommend_columns(raw, self._k, exclude_seen=self._exclude_seen)
         columns = {
             "query": queries["query"],
             "user_id": queries["user_id"],
-            "items": pa.ListArray.from_arrays(offsets, items),
-            "scores": pa.ListArray.from_arrays(offsets, pa.array(found.scores[held])),
-            "reason": pa.array(reasons, pa.string()),
-            "unknown_history": pa.array(self._unknown(raw["history"], found), pa.list_(pa.string())),
+            "items": found.item_ids,
+            "scores": found.scores,
+            "reason": pa.array(found.reasons, pa.string()),
+            "unknown_history": pa.array(found.unknown_history, pa.list_(pa.string())),
         }
         return pa.table(columns, schema=SCHEMA)
-
-    def _unknown(self, histories: list[list[str] | None], found: RecommendedBatch) -> list[list[str]]:
-        """The items of each history that the version does not know."""
-        doubtful = {item for row in np.flatnonzero(found.unknown_history) for item in histories[row] or []}
-        unknown = self._version.unknown_items(doubtful) if doubtful else set()
-        return [[item for item in dict.fromkeys(history or []) if item in unknown] for history in histories]
 
 
 def part_name(shard: int) -> str:
     """The name of a shard's output file."""
     return f"part-{shard:05d}.parquet"
-
-
-def _reasons(queries: dict[str, list[Any]], found: RecommendedBatch) -> list[str | None]:
-    """Why each query gets no items; None where it does.
-
-    Somebody whose history is wholly unknown is a new user; without a user there is nothing to go by.
-    """
-    empty = (found.rows[:, 0] < 0).tolist()
-    facts = zip(queries["user_id"], queries["history"], found.unknown_history, found.finite, empty, strict=True)
-    return [
-        "unknown_history"
-        if history and not user and unknown == len(history)
-        else "not_finite"
-        if not finite
-        else "nothing_left"
-        if nothing
-        else None
-        for user, history, unknown, finite, nothing in facts
-    ]
 
 
 def _unknown_items(out: Path, files: Iterable[str]) -> list[str]:

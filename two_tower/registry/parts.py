@@ -1,0 +1,92 @@
+"""What a version is made of, from the artefacts of one run to its folder in the registry."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from two_tower.artifacts import MANIFEST, content_hash, open_artifact, read_manifest, write_artifact
+from two_tower.errors import RegistryError
+from two_tower.registry.fetched import VERSION_KIND
+from two_tower.registry.version import SERVED, version_id
+
+PARTS = (*SERVED, "evaluation", "trained_towers")
+"""The artefacts that a version holds whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionParts:
+    """The artefacts of one run that make a version, in their folders, and what is to be known of the run."""
+
+    query_tower: Path
+    candidate_tower: Path
+    index: Path
+    evaluation: Path
+    """That of the three, with the gate's verdict."""
+    trained_towers: Path
+    """The weights that both towers were exported from, kept for the next training."""
+    prepared: Path
+    """The prepared data, whose candidate table is kept with the version."""
+    config: Mapping[str, Any]
+    """The run's whole configuration."""
+    sources: Sequence[Mapping[str, Any]] | None = None
+    """The interaction files of the run, so that a later one can tell what is new; None if they are not known."""
+
+    def evaluated(self) -> tuple[str, dict[str, Any]]:
+        """The id of the version that they make and the metrics that the evaluation holds.
+
+        Raises:
+            RegistryError: They do not belong together, or the evaluation is of another version.
+            ArtifactError: One of them is incomplete or damaged.
+        """
+        version = version_id(self.query_tower, self.candidate_tower, self.index)
+        made_from = read_manifest(self.candidate_tower, "candidate_tower").made_from
+        for kind, folder in (("prepared_data", self.prepared), ("trained_towers", self.trained_towers)):
+            if made_from.get(kind) != content_hash(folder):
+                raise RegistryError(
+                    f"{folder} and {self.candidate_tower} do not belong together: the tower was made from the "
+                    f"{kind} {made_from.get(kind)}, this is {content_hash(folder)}; use one run's outputs"
+                )
+        metrics: dict[str, Any] = open_artifact(self.evaluation, "evaluation").json("metrics.json")
+        if metrics["version"] != version:
+            raise RegistryError(
+                f"{self.evaluation} and {self.query_tower} do not belong together: the evaluation is of version "
+                f"{metrics['version']}, the towers and the index are version {version}; use one run's outputs"
+            )
+        return version, metrics
+
+    def store(self, folder: Path, *, link: bool = False) -> None:
+        """Makes the version in `folder`, every byte checked.
+
+        Args:
+            folder: A local folder; what it held before is replaced.
+            link: Whether the files may be the parts' own, where they lie on the same disk, instead of copies.
+
+        Raises:
+            ArtifactError: A part is damaged, or the disk is full.
+        """
+        folders: dict[str, Path] = {part: getattr(self, part) for part in PARTS}
+        manifests = {part: open_artifact(source, part).manifest for part, source in folders.items()}
+        seen_until = [each.data_seen_until for each in manifests.values() if each.data_seen_until is not None]
+        put = _link if link else shutil.copyfile
+        known = {} if self.sources is None else {"sources": [dict(file) for file in self.sources]}
+        with write_artifact(folder, VERSION_KIND, config=dict(self.config), measured=known) as out:
+            for part, source in folders.items():
+                for name in [*manifests[part].files, MANIFEST]:
+                    put(source / name, out.path(f"{part}/{name}"))
+                open_artifact(out.path(part), part)
+                out.manifest.made_from[part] = content_hash(source)
+            items = open_artifact(self.prepared, "prepared_data").path("items.parquet")
+            put(items, out.path("vocabulary/items.parquet"))
+            out.manifest.data_seen_until = max(seen_until, default=None)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # on another disk
+        shutil.copyfile(source, target)
