@@ -143,12 +143,14 @@ def run_ours(folder: Path, out: Path) -> dict[str, float]:
     import tensorflow as tf
 
     from two_tower.config import BeamSettings, EmbeddingSettings
-    from two_tower.embedding import embed
+    from two_tower.embedding import embed_candidates
 
     tf.constant(0.0)  # what TensorFlow starts up with
     embedding = EmbeddingSettings(batch_size=BATCH)
     started, busy = time.perf_counter(), time.process_time()
-    embed(str(folder / "tower"), str(folder / "prepared"), str(out), embedding=embedding, beam=BeamSettings())
+    embed_candidates(
+        str(folder / "tower"), str(folder / "prepared"), str(out), embedding=embedding, beam=BeamSettings()
+    )
     return taken(started, busy)
 
 

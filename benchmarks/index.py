@@ -88,7 +88,7 @@ def make_vectors(folder: Path, *, items: int, users: int, dim: int) -> None:
     from two_tower import data
     from two_tower.config import load_config
     from two_tower.data import resolve_sources
-    from two_tower.embedding import embed
+    from two_tower.embedding import embed_candidates
     from two_tower.index import load_embeddings
     from two_tower.model import export_candidate_tower, export_query_tower, train
     from two_tower.retrievers import sample_queries
@@ -104,7 +104,7 @@ def make_vectors(folder: Path, *, items: int, users: int, dim: int) -> None:
     train(str(prepared), str(trained), model=config.model, training=config.training)
     seconds = time.monotonic() - started
     export_candidate_tower(str(trained), str(towers / "candidate"))
-    embed(
+    embed_candidates(
         str(towers / "candidate"), str(prepared), str(towers / "embeddings"), embedding=config.embedding,
         beam=config.beam,
     )  # fmt: skip

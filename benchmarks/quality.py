@@ -264,7 +264,7 @@ def run_version(
 ) -> dict[str, Any]:
     """The metrics of trained towers, exported, embedded and searched exactly."""
     from two_tower.artifacts import open_artifact
-    from two_tower.embedding import embed
+    from two_tower.embedding import embed_candidates
     from two_tower.evaluation import evaluate
     from two_tower.index import build_index
     from two_tower.model import export_candidate_tower, export_query_tower, measure_before_refit
@@ -274,7 +274,7 @@ def run_version(
         folder / name for name in ("candidate_tower", "embeddings", "query_tower", "index", "evaluation")
     )
     export_candidate_tower(trained, candidate_tower)
-    embed(candidate_tower, prepared, embeddings, embedding=config.embedding, beam=config.beam)
+    embed_candidates(candidate_tower, prepared, embeddings, embedding=config.embedding, beam=config.beam)
     export_query_tower(trained, embeddings, query_tower)
     build_index(embeddings, index, index=config.index)
     settings = config.evaluation if baselines else config.evaluation.model_copy(update={"baselines": []})

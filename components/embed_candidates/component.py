@@ -23,7 +23,7 @@ def embed_candidates(
     """
     from components.runtime import running
     from two_tower.config import BeamSettings, EmbeddingSettings, parse_section
-    from two_tower.embedding import embed
+    from two_tower.embedding import embed_candidates as embed
 
     with running("embed_candidates") as step:
         settings = parse_section(EmbeddingSettings, embedding)

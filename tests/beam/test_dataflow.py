@@ -165,7 +165,7 @@ def test_embed_gives_the_same_bytes_though_bundles_are_repeated(
 ) -> None:
     import shutil
 
-    from two_tower.embedding import candidates, embed
+    from two_tower.embedding import candidates, embed_candidates
 
     monkeypatch.setattr(candidates, "ROWS_PER_SHARD", 25)
     launcher = tmp_path / "launcher"
@@ -174,7 +174,7 @@ def test_embed_gives_the_same_bytes_though_bundles_are_repeated(
 
     def embedded(out: Path, beam: BeamSettings, previous: Path | None = None) -> None:
         given = EmbeddingSettings(batch_size=16, previous=str(previous) if previous else None)
-        embed(str(launcher / "tower"), str(launcher / "prepared"), str(out), embedding=given, beam=beam)
+        embed_candidates(str(launcher / "tower"), str(launcher / "prepared"), str(out), embedding=given, beam=beam)
 
     embedded(tmp_path / "here", BeamSettings(workers=1))
     cloud.dataflow.worker_options["direct_runner_bundle_repeat"] = 1

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from two_tower.config import Range
 from two_tower.errors import DataError
-from two_tower.index import Effort, ExactIndex, Index, Layout, allowed_rows
+from two_tower.index import Effort, ExactIndex, Layout, SearchIndex, allowed_rows
 from two_tower.index.quantized import ScannIndex
 from two_tower.index.sharded import ShardedIndex
 
@@ -69,7 +69,7 @@ def test_exact_search_with_filters_is_brute_force(
 
 
 @pytest.fixture(scope="module", params=["float32", "int8", "tree", "shards"])
-def approximate(request: pytest.FixtureRequest) -> tuple[np.ndarray, Index]:
+def approximate(request: pytest.FixtureRequest) -> tuple[np.ndarray, SearchIndex]:
     items = 100_500 if request.param == "tree" else 20_000
     vectors = vectors_of(items, seed=1)
     effort = Effort(k=100, reorder=500, leaves_to_search=0.1)
@@ -84,7 +84,7 @@ def approximate(request: pytest.FixtureRequest) -> tuple[np.ndarray, Index]:
 
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("queries", [1, 30])
-def test_scann_with_filters(approximate: tuple[np.ndarray, Index], share: float, queries: int) -> None:
+def test_scann_with_filters(approximate: tuple[np.ndarray, SearchIndex], share: float, queries: int) -> None:
     vectors, index = approximate
     generator = np.random.default_rng(int(share * 1000))
     allowed = generator.random(len(index)) < share
@@ -102,7 +102,7 @@ def test_scann_with_filters(approximate: tuple[np.ndarray, Index], share: float,
     assert found / queries > 0.97
 
 
-def test_a_filter_against_the_query_is_answered_too(approximate: tuple[np.ndarray, Index]) -> None:
+def test_a_filter_against_the_query_is_answered_too(approximate: tuple[np.ndarray, SearchIndex]) -> None:
     """What is allowed lies far from the query, so that the first of all candidates hold none of it."""
     vectors, index = approximate
     query = vectors_of(1, seed=3)

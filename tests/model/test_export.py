@@ -19,7 +19,7 @@ from tiny_towers import COLD, HISTORY, ITEMS, write_tiny
 from two_tower.artifacts import open_artifact
 from two_tower.config import BeamSettings, EmbeddingSettings, Gru, MeanPool, ModelSettings, Transformer
 from two_tower.contracts import Float32
-from two_tower.embedding import embed
+from two_tower.embedding import embed_candidates
 from two_tower.errors import ArtifactError
 from two_tower.features import OOV, lookup
 from two_tower.model import export_candidate_tower, export_query_tower, train
@@ -105,7 +105,7 @@ def run(folder: Path, model: ModelSettings, **data: Any) -> Exports:
     write_tiny(folder / "prepared", **data)
     train(made.prepared, made.trained, model=model, training=TRAINING)
     export_candidate_tower(made.trained, made.candidate_tower)
-    embed(
+    embed_candidates(
         made.candidate_tower,
         made.prepared,
         made.embeddings,

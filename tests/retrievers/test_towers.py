@@ -13,7 +13,7 @@ from handmade import AGE, item_ids, random_log, write_embeddings, write_prepared
 from two_tower import config
 from two_tower.artifacts import open_artifact
 from two_tower.errors import ArtifactError
-from two_tower.index import ExactIndex, Index, build_index, load_index
+from two_tower.index import ExactIndex, SearchIndex, build_index, load_index
 from two_tower.list_columns import padded
 from two_tower.retrievers import TwoTowerRetriever, refuse_mix
 from two_tower.towers import QueryTower, query_features
@@ -48,7 +48,7 @@ def tower(world: Path) -> QueryTower:
     return QueryTower.open(world / "query_tower")
 
 
-def retriever(tower: QueryTower, index: Index, *, items: list[str] = IDS) -> TwoTowerRetriever:
+def retriever(tower: QueryTower, index: SearchIndex, *, items: list[str] = IDS) -> TwoTowerRetriever:
     return TwoTowerRetriever(tower, index, items=pa.array(items), features=query_features({"user": {"age": AGE}}))
 
 

@@ -1,1 +1,1 @@
-from .candidates import embed as embed
+from .candidates import embed_candidates as embed_candidates

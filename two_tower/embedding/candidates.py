@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.utils.shared import Shared
 
-from two_tower.artifacts import ArtifactReader, ArtifactWriter, content_hash, open_artifact, write_artifact
+from two_tower.artifacts import ArtifactReader, ArtifactWriter, Place, content_hash, open_artifact, write_artifact
 from two_tower.beam import is_remote, naming_a_full_disk, pipeline, spread
 from two_tower.config import BeamSettings, EmbeddingSettings
 from two_tower.data import located, work_of
@@ -26,14 +27,22 @@ from two_tower.embedding.fingerprints import METHOD, as_binary, fingerprints
 from two_tower.embedding.model_handler import PREVIOUS, TowerHandler, Vectors
 from two_tower.embedding.previous import VECTORS, PreviousVectors, open_previous
 from two_tower.errors import ArtifactError, ConfigError
+from two_tower.index import Embeddings
 from two_tower.progress import log
 
 ROWS_PER_SHARD = 65536
 """Candidates of one output file, one element of the Beam pipeline."""
 
 
-def embed(candidate_tower: str, prepared: str, out: str, *, embedding: EmbeddingSettings, beam: BeamSettings) -> None:
-    """Embeds every candidate of the prepared data and writes the `candidate_embeddings` artefact to `out`.
+def embed_candidates(
+    candidate_tower: Place,
+    prepared: Place,
+    out: Place,
+    *,
+    embedding: EmbeddingSettings | None = None,
+    beam: BeamSettings | None = None,
+) -> Embeddings:
+    """Embeds every candidate of the prepared data; the `candidate_embeddings` artefact, written to `out`.
 
     A worker holds one shard at a time: it reads the row groups of the candidate table that the shard lies in, runs the
     tower over it batch by batch, and writes it. The files are the same on every runner and with any number of workers.
@@ -44,6 +53,7 @@ def embed(candidate_tower: str, prepared: str, out: str, *, embedding: Embedding
         ArtifactError: An input is no complete artefact, or the candidate table lacks a column that the tower takes.
         ConfigError: `embedding.previous` is the folder that is written to.
     """
+    embedding, beam = embedding or EmbeddingSettings(), beam or BeamSettings()
     tower = open_artifact(candidate_tower, "candidate_tower")
     data = open_artifact(prepared, "prepared_data")
     version = content_hash(candidate_tower)
@@ -70,7 +80,7 @@ def embed(candidate_tower: str, prepared: str, out: str, *, embedding: Embedding
             features=places.features,
             batch_size=embedding.batch_size,
         )
-        with naming_a_full_disk(out), _without_beams_complaint(), pipeline(beam, "embed") as steps:
+        with naming_a_full_disk(os.fspath(out)), _without_beams_complaint(), pipeline(beam, "embed") as steps:
             _ = (
                 spread(steps, "Shards", shards)
                 | "Read" >> apache_beam.ParDo(ReadShard(places.items, columns, raw, places.previous))
@@ -81,6 +91,7 @@ def embed(candidate_tower: str, prepared: str, out: str, *, embedding: Embedding
         writer.manifest.rows = {"candidates": rows, "reused": _counted(steps.result, "reused")}
         counts = tuple(f"{count:,}" for count in writer.manifest.rows.values())
     log.info("embed_candidates: %s candidates, of which %s keep their earlier vectors", *counts)
+    return Embeddings.made(out)
 
 
 @dataclass(frozen=True)
@@ -165,7 +176,7 @@ def _without_beams_complaint() -> Iterator[None]:
         logger.removeFilter(other)
 
 
-def _previous(embedding: EmbeddingSettings, out: str, version: str) -> PreviousVectors | None:
+def _previous(embedding: EmbeddingSettings, out: Place, version: str) -> PreviousVectors | None:
     if embedding.previous is None:
         return None
     if Path(embedding.previous).resolve() == Path(out).resolve():

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from two_tower.contracts import Float32
-from two_tower.index import ExactIndex, Index, latency, share_found
+from two_tower.index import ExactIndex, SearchIndex, latency, share_found
 
 KS = (10, 100)
 TIMED = 200
 """Single queries whose time is taken."""
 
 
-def index_quality(index: Index, exact: ExactIndex | None, vectors: Float32) -> dict[str, Any]:
+def index_quality(index: SearchIndex, exact: ExactIndex | None, vectors: Float32) -> dict[str, Any]:
     """The `index` section of metrics.json: `kind`, `recall@10`, `recall@100` (None without `exact`) and `latency_ms`.
 
     Recall is the share of the exact search's first K that the index finds.  Latency is that of one query after the
@@ -34,7 +34,7 @@ def index_quality(index: Index, exact: ExactIndex | None, vectors: Float32) -> d
     return figures
 
 
-def _recalls(index: Index, exact: ExactIndex, vectors: Float32) -> dict[str, float]:
+def _recalls(index: SearchIndex, exact: ExactIndex, vectors: Float32) -> dict[str, float]:
     best = exact.search(vectors, max(KS))[1]
     rows = index.search(vectors, max(KS))[0]
     if len(exact):

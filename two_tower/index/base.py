@@ -37,7 +37,7 @@ class Effort:
     """The share of the tree's leaves that a search looks at, where there is a tree."""
 
 
-class Index(ABC):
+class SearchIndex(ABC):
     """The candidates, searchable by the dot product with a query."""
 
     kind: str
@@ -123,7 +123,7 @@ class Index(ABC):
         """Searches with another effort from now on, where the kind knows any."""
 
 
-class IndexKind(Index):
+class IndexKind(SearchIndex):
     """An index that builds, saves and loads itself."""
 
     @classmethod

@@ -7,17 +7,17 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from two_tower import config
-from two_tower.artifacts import ArtifactReader, ArtifactWriter, open_artifact, write_artifact
+from two_tower.artifacts import ArtifactReader, ArtifactWriter, Place, open_artifact, write_artifact
 from two_tower.contracts import Float32
 from two_tower.errors import ArtifactError, ConfigError
-from two_tower.index.base import Effort, Index, IndexKind, Layout
+from two_tower.index.artifact import KIND, Index
+from two_tower.index.base import Effort, IndexKind, Layout, SearchIndex
 from two_tower.index.embeddings import PREFIX, CandidateEmbeddings, attributes_in, load_embeddings
 from two_tower.index.exact import EXACT_BELOW, ExactIndex
 from two_tower.index.quantized import ScannIndex
@@ -27,41 +27,42 @@ from two_tower.index.vector_search import write_vector_search_input
 
 log = logging.getLogger("two_tower")
 
-KIND = "index"
 STORAGES = ("float32", "bfloat16", "int8")
 """From the most exact to the smallest."""
 KINDS: dict[str, type[IndexKind]] = {kind.kind: kind for kind in (ExactIndex, ScannIndex)}
 
 
 def build_index(
-    embeddings: str | Path, out: str | Path, *, index: config.IndexSettings, queries: Float32 | None = None
-) -> None:
-    """Writes the `index` artefact of the candidates, and the input of Vertex Vector Search beside it.
+    embeddings: Place, out: Place, *, index: config.IndexSettings | None = None, queries: Float32 | None = None
+) -> Index:
+    """Writes the `index` artefact of the candidates, and the input of Vertex Vector Search, to `out`; the artefact.
 
     With a target, kind and parameters are chosen for it on `queries`; what they give stands in the manifest.
 
     Args:
         embeddings: The `candidate_embeddings` artefact.
         out: The artefact's folder; what it held is replaced.
-        index: The configuration's section.
+        index: The configuration's section; its defaults if not given.
         queries: Embeddings `[queries, dim]` of real queries; without them the settings are taken as given.
 
     Raises:
         ArtifactError: The embeddings are damaged, or one is not finite.
         ConfigError: No storage fits into the memory that the target allows.
     """
+    settings = index or config.IndexSettings()
     candidates = load_embeddings(embeddings)
-    facts = {"config": index.model_dump(mode="json"), "made_from": candidates.made_from}
+    facts = {"config": settings.model_dump(mode="json"), "made_from": candidates.made_from}
     with write_artifact(out, KIND, data_seen_until=candidates.manifest.data_seen_until, **facts) as artifact:
-        _write_index(artifact, candidates, index, queries)
+        _write_index(artifact, candidates, settings, queries)
         log.info("writing the input of Vector Search")
         write_vector_search_input(
             artifact.path("vector_search"),
             candidates.item_ids,
             candidates.vectors,
             candidates.attributes,
-            index.vector_search,
+            settings.vector_search,
         )
+    return Index.made(out)
 
 
 def require_memory(items: int, dim: int, *, index: config.IndexSettings) -> None:
@@ -73,7 +74,7 @@ def require_memory(items: int, dim: int, *, index: config.IndexSettings) -> None
     _plans(index, items, dim)
 
 
-def load_index(folder: str | Path, *, shard: int | None = None) -> Index:
+def load_index(folder: Place, *, shard: int | None = None) -> SearchIndex:
     """The index of the `index` artefact in `folder`, wherever it was built.
 
     Args:
@@ -107,7 +108,7 @@ class Built:
     build_seconds: float
 
     @property
-    def index(self) -> Index:
+    def index(self) -> SearchIndex:
         return self.shards[0] if len(self.shards) == 1 else ShardedIndex(self.shards)
 
 

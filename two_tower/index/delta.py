@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from two_tower.config import Range
 from two_tower.contracts import Bool, Float32, Int32
-from two_tower.index.base import Index, ordered
+from two_tower.index.base import SearchIndex, ordered
 from two_tower.index.exact import ROUNDING, search_among
 from two_tower.index.filters import allowed_rows
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Ids = npt.NDArray[np.object_]
 Search = Callable[[Float32, int], tuple[Int32, Float32]]
-"""From queries and a depth to rows and scores, as `Index.search`."""
+"""From queries and a depth to rows and scores, as `SearchIndex.search`."""
 
 SMALLEST = 64
 """Rows that a delta has room for at the start, and dead ones that it keeps whatever the living."""
@@ -128,7 +128,7 @@ class View:
     Rows are numbered through: first those of the main index, then those of the delta.
     """
 
-    main: Index
+    main: SearchIndex
     main_rows: Rows
     row_of: dict[str, int]
     """The main index's row of each of its ids."""
@@ -141,7 +141,7 @@ class View:
     delta_dead_count: int = 0
 
     @classmethod
-    def of(cls, main: Index, rows: Rows) -> View:
+    def of(cls, main: SearchIndex, rows: Rows) -> View:
         """The view of the main index alone."""
         row_of = dict(zip(rows.ids.tolist(), range(len(rows.ids)), strict=True))
         delta = GrowingRows(main.dim, rows.table.schema)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from two_tower.artifacts import Manifest, content_hash, open_artifact
+from two_tower.artifacts import Artifact, Manifest, Place, content_hash, open_artifact
 from two_tower.contracts import Float32
 from two_tower.errors import ArtifactError
 from two_tower.restricts import without_nan
@@ -35,7 +36,7 @@ class CandidateEmbeddings:
     """The content hashes, by kind, of the embeddings and of what they were made from."""
 
 
-def load_embeddings(folder: str | Path) -> CandidateEmbeddings:
+def load_embeddings(folder: Place) -> CandidateEmbeddings:
     """The `candidate_embeddings` artefact in `folder`.
 
     Raises:
@@ -94,3 +95,32 @@ def _vectors(table: pa.Table, folder: Path) -> Float32:
             "the candidate tower is broken, look at the training's loss"
         )
     return vectors
+
+
+class Embeddings(Artifact):
+    """The vectors of a `candidate_embeddings` artefact: those of every candidate that is available."""
+
+    kind = KIND
+
+    @property
+    def item_ids(self) -> pa.StringArray:
+        """The candidates' ids, in the order of the vectors."""
+        return self._candidates.item_ids
+
+    @property
+    def vectors(self) -> Float32:
+        """`[candidates, dim]`, finite."""
+        return self._candidates.vectors
+
+    def table(self) -> pa.Table:
+        """One row a candidate: `item_id`, its attributes, and the vector as `embedding`."""
+        import pyarrow as pa
+
+        found = self._candidates
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(found.vectors.ravel()), found.vectors.shape[1])
+        attributes = dict(zip(found.attributes.column_names, found.attributes.columns, strict=True))
+        return pa.table({"item_id": found.item_ids, **attributes, "embedding": vectors})
+
+    @cached_property
+    def _candidates(self) -> CandidateEmbeddings:
+        return load_embeddings(self.folder)

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from two_tower.contracts import Bool, Float32, Int32
-from two_tower.index.base import Effort, Index, ordered
+from two_tower.index.base import Effort, SearchIndex, ordered
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class ShardedIndex(Index):
+class ShardedIndex(SearchIndex):
     """Indexes of consecutive rows of one corpus, searched at the same time, a thread each, and merged.
 
     Each shard gives its own first `k`, so that the merged first `k` are what one index of the whole would give, as
     far as each shard finds its own.
     """
 
-    def __init__(self, shards: Sequence[Index]) -> None:
+    def __init__(self, shards: Sequence[SearchIndex]) -> None:
         import pyarrow as pa
 
         super().__init__(pa.concat_arrays([shard.item_ids for shard in shards]), shards[0].dim)
@@ -56,7 +56,7 @@ class ShardedIndex(Index):
             shard.set_effort(effort)
 
 
-def _joined_attributes(shards: Sequence[Index]) -> pa.Table | None:
+def _joined_attributes(shards: Sequence[SearchIndex]) -> pa.Table | None:
     import pyarrow as pa
 
     tables = [shard.attributes for shard in shards if shard.attributes is not None]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from two_tower.contracts import Float32
-from two_tower.index.base import Effort, Index
+from two_tower.index.base import Effort, SearchIndex
 from two_tower.index.exact import search_among
 from two_tower.index.measure import latency, share_found
 from two_tower.progress import Progress
@@ -91,7 +91,7 @@ class MeasuredSetting:
         }
 
 
-def tune(index: Index, vectors: Float32, queries: Float32, target: IndexTargetSettings) -> MeasuredSetting:
+def tune(index: SearchIndex, vectors: Float32, queries: Float32, target: IndexTargetSettings) -> MeasuredSetting:
     """Sets the index to the fastest search that has the target's recall, else to the one with the highest recall.
 
     Args:
@@ -119,11 +119,11 @@ def tune(index: Index, vectors: Float32, queries: Float32, target: IndexTargetSe
     return measured
 
 
-def _leaves(index: Index) -> Sequence[float]:
+def _leaves(index: SearchIndex) -> Sequence[float]:
     return LEAVES if index.has_tree else (1.0,)
 
 
-def _efforts(index: Index, k: int, leaves: float) -> list[Effort | None]:
+def _efforts(index: SearchIndex, k: int, leaves: float) -> list[Effort | None]:
     """The efforts to try with a share of the leaves, the cheapest first; None alone where the index knows none."""
     if not index.approximate:
         return [None]
@@ -132,7 +132,7 @@ def _efforts(index: Index, k: int, leaves: float) -> list[Effort | None]:
 
 
 def _measure(
-    index: Index, vectors: Float32, queries: Float32, best: Float32, effort: Effort | None, *, timed: int
+    index: SearchIndex, vectors: Float32, queries: Float32, best: Float32, effort: Effort | None, *, timed: int
 ) -> Point:
     """The recall of all queries and the latency of some."""
     if effort is not None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from two_tower.config import MiningSettings
 from two_tower.contracts import Float32, Int32, Int64
-from two_tower.index import Index
+from two_tower.index import SearchIndex
 
 
 class Mined:
@@ -16,7 +16,7 @@ class Mined:
         self._settings = settings
         self._best: Int32 = np.full((keys, settings.top), -1, dtype=np.int32)
 
-    def look_up(self, keys: Int64, queries: Float32, index: Index) -> None:
+    def look_up(self, keys: Int64, queries: Float32, index: SearchIndex) -> None:
         """Keeps the best candidates of queries `[n, dim]` under their `keys` `[n]`; the index's rows are item numbers.
 
         Raises:

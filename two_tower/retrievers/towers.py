@@ -15,7 +15,7 @@ from two_tower.retrievers.ranking import excluded, exclusions, first_kept
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from two_tower.index import Index
+    from two_tower.index import SearchIndex
 
 BLOCK = 256
 """Queries that are searched together; those with equally many exclusions stand in one block."""
@@ -42,7 +42,12 @@ class TwoTowerRetriever:
     """
 
     def __init__(
-        self, tower: PreparedQueryTower, index: Index, *, items: pa.StringArray, features: Mapping[str, FittedFeature]
+        self,
+        tower: PreparedQueryTower,
+        index: SearchIndex,
+        *,
+        items: pa.StringArray,
+        features: Mapping[str, FittedFeature],
     ) -> None:
         """The retriever for queries over the candidate table with the ids `items`, by number.
 
@@ -77,7 +82,7 @@ class TwoTowerRetriever:
         """The query embeddings float32 `[queries, dim]`."""
         return self.tower.embed_prepared(queries, items=self.items, features=self.features)
 
-    def with_index(self, index: Index) -> TwoTowerRetriever:
+    def with_index(self, index: SearchIndex) -> TwoTowerRetriever:
         """The same query tower with another index, such as exact search.
 
         Raises:

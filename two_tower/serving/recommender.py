@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from two_tower.contracts import Bool, Float32, Int32
 from two_tower.errors import ArtifactError, DataError
-from two_tower.index import Allowed, Index, Rows, load_index
+from two_tower.index import Allowed, Rows, SearchIndex, load_index
 from two_tower.registry import Version
 from two_tower.retrievers import refuse_mix
 from two_tower.serving.raw_queries import Columns, Query, refuse_unknown_context
@@ -46,7 +46,9 @@ class _Found(NamedTuple):
 class Recommender:
     """The query tower and the index of a version: raw queries in, items out."""
 
-    def __init__(self, version: str, tower: RawQueryTower, index: Index, *, users: KnownUsers | None = None) -> None:
+    def __init__(
+        self, version: str, tower: RawQueryTower, index: SearchIndex, *, users: KnownUsers | None = None
+    ) -> None:
         """The recommender of the version with this id; `open` makes it of one that is stored.
 
         Raises:
