@@ -23,84 +23,74 @@ if TYPE_CHECKING:
 MOST_ITEMS = 100_000
 """So many a query are recommended; the vectors of a batch and their scores are held in memory."""
 
+User = Annotated[str | None, typer.Option(help="A user's id; the history is the one that the version's run saw.")]
+History = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ITEM,ITEM…",
+        help="Item ids, oldest first; an id with a comma stands alone, and the option may be given several times.",
+    ),
+]
+Context = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="A context feature, such as search='red mug'.")
+]
+Everyone = Annotated[
+    bool, typer.Option("--all", help="Write the items of every user, or of every query of a file, to a folder.")
+]
+Queries = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Parquet or JSON Lines with user_id, history, user.NAME, context.NAME; means --all."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="The folder for --all; killed, the same command goes on.",
+        callback=existing_or_new_folder,
+    ),
+]
+HowMany = Annotated[int | None, typer.Option("--k", min=1, max=MOST_ITEMS, help="How many items: 10, with --all 100.")]
+ExcludeSeen = Annotated[
+    bool | None,
+    typer.Option(
+        "--exclude-seen/--no-exclude-seen",
+        help="Whether the items of the past are left out; as evaluation.exclude_seen says if not given.",
+    ),
+]
+
 
 def recommend(
     config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="Whose champion answers.")] = None,
     version: Annotated[str | None, typer.Option(help="A version to ask instead of the champion.")] = None,
-    user: Annotated[
-        str | None, typer.Option(help="A user's id; the history is the one that the version's run saw.")
-    ] = None,
-    history: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ITEM,ITEM…",
-            help="Item ids, oldest first; an id with a comma stands alone, and the option may be given several times.",
-        ),
-    ] = None,
-    context: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A context feature, such as search='red mug'.")
-    ] = None,
-    everyone: Annotated[
-        bool, typer.Option("--all", help="Write the items of every user, or of every query of a file, to a folder.")
-    ] = False,
-    queries: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Parquet or JSON Lines with user_id, history, user.NAME, context.NAME; means --all."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help="The folder for --all; killed, the same command goes on.",
-            callback=existing_or_new_folder,
-        ),
-    ] = None,
-    k: Annotated[
-        int | None, typer.Option("--k", min=1, max=MOST_ITEMS, help="How many items: 10, with --all 100.")
-    ] = None,
-    exclude_seen: Annotated[
-        bool | None,
-        typer.Option(
-            "--exclude-seen/--no-exclude-seen",
-            help="Whether the items of the past are left out; as evaluation.exclude_seen says if not given.",
-        ),
-    ] = None,
+    user: User = None,
+    history: History = None,
+    context: Context = None,
+    everyone: Everyone = False,
+    queries: Queries = None,
+    out: Out = None,
+    k: HowMany = None,
+    exclude_seen: ExcludeSeen = None,
     workdir: Workdir = DEFAULT_WORKDIR,
     env: OptionalEnvironment = None,
     old_config: Annotated[str | None, typer.Option("--config", hidden=True)] = None,
 ) -> None:
     """Print the items that a version recommends, or write those of every user."""
-    from two_tower.errors import ConfigError
-
-    if old_config is not None:
-        raise ConfigError(
-            f"--config is gone: `{command_line('recommend', Path(old_config))}` takes the file as `run` does"
-        )
-    if (config is None) == (version is None):
-        raise ConfigError("recommend needs either CONFIG (its champion answers) or --version VERSION")
+    _refuse_old_spelling(old_config)
     everyone = everyone or queries is not None
     history = [given for given in history or [] if given.strip()]
-    if everyone and (user or history or context):
-        raise ConfigError("--all and --queries answer many queries; leave out --user, --history and --context")
-    if everyone != (out is not None):
-        raise ConfigError("--all and --queries need a folder, -o DIR, and nothing else takes one")
-    if not (everyone or user or history or context):
-        raise ConfigError(
-            "recommend needs a query: --user ID, --history ITEM,ITEM… or --context NAME=VALUE; or --all for every user"
-        )
-    for text in (user or "", *history, *(context or [])):
-        require_text(text)
+    question = [*([user] if user else []), *history, *(context or [])]
+    _refuse_wrong_usage(config, version, question, everyone=everyone, out=out)
     asked = champion_of(config, workdir, env) if config is not None else stored_version(version or "", workdir, env)[1]
     prepared = _prepared_by(workdir, env)
     from pipelines.local.recommend import excludes_seen, recommend_items
 
     if exclude_seen is None:
         exclude_seen = excludes_seen(asked, config=load(config) if config is not None else None)
-    if everyone:
+    if out is not None:
         _recommend_to_all(prepared, out, config, asked, queries, k=k or 100, exclude_seen=exclude_seen)
         return
 
@@ -114,6 +104,34 @@ def recommend(
         exclude_seen=exclude_seen,
     )
     make_console().print(table)
+
+
+def _refuse_old_spelling(config: str | None) -> None:
+    """Raises a ConfigError that names the new form, where the configuration is given as an option."""
+    from two_tower.errors import ConfigError
+
+    if config is not None:
+        raise ConfigError(f"--config is gone: `{command_line('recommend', Path(config))}` takes the file as `run` does")
+
+
+def _refuse_wrong_usage(
+    config: Path | None, version: str | None, question: list[str], *, everyone: bool, out: Path | None
+) -> None:
+    """Raises a ConfigError where the options do not say who is asked what; `question` are the texts of one query."""
+    from two_tower.errors import ConfigError
+
+    if (config is None) == (version is None):
+        raise ConfigError("recommend needs either CONFIG (its champion answers) or --version VERSION")
+    if everyone and question:
+        raise ConfigError("--all and --queries answer many queries; leave out --user, --history and --context")
+    if everyone != (out is not None):
+        raise ConfigError("--all and --queries need a folder, -o DIR, and nothing else takes one")
+    if not (everyone or question):
+        raise ConfigError(
+            "recommend needs a query: --user ID, --history ITEM,ITEM… or --context NAME=VALUE; or --all for every user"
+        )
+    for text in question:
+        require_text(text)
 
 
 def _prepared_by(workdir: Path, env: Path | None) -> PreparedOf:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from two_tower.artifacts import ArtifactReader
-from two_tower.contracts import ROLES, Float32, Int32, Int64
+from two_tower.contracts import ROLES, Bool, Float32, Int32, Int64
 from two_tower.errors import TrainingError
 from two_tower.features import FittedFeature
 from two_tower.list_columns import list_lengths, list_values
@@ -112,12 +112,8 @@ def _from_sequences(
         items, weights = items[order], weights[order]
         encoded = {name: values[order] for name, values in encoded.items()}
     stop = start + visible
-    new = np.ones(len(row), dtype=bool)
-    new[1:] = (row[1:] != row[:-1]) | (visible[1:] != visible[:-1]) | (target[1:] != target[:-1])
-    new[1:] |= user[row[1:]] < 0  # without a user each event stands alone
-    for values in encoded.values():
-        new[1:] |= (values[1:] != values[:-1]).any(axis=1)
-    first = np.flatnonzero(new)
+    alone = user[row] < 0  # without a user each event stands alone
+    first = np.flatnonzero(_begin_runs([row, visible, target, *encoded.values()]) | alone)
     last = np.append(first[1:], len(row))
     first, last = first[target[first]], last[target[first]]
     begin, seen_to = before[start[first]], before[stop[first]]
@@ -134,6 +130,15 @@ def _from_sequences(
         context={name: values[first] for name, values in encoded.items()},
         history_length=history_length,
     )
+
+
+def _begin_runs(columns: list[Int64 | Int32 | Float32]) -> Bool:
+    """`[rows]`: which rows differ from the one before in any of the columns `[rows]` or `[rows, width]`."""
+    new = np.zeros(len(columns[0]), dtype=bool)
+    new[:1] = True
+    for values in columns:
+        new[1:] |= (values[1:] != values[:-1]) if values.ndim == 1 else (values[1:] != values[:-1]).any(axis=1)
+    return new
 
 
 def _from_pairs(
