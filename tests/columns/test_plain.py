@@ -20,7 +20,7 @@ from two_tower.columns import plain
 from two_tower.data.reading import LogBatch, Unit, plan_units, read_batches
 from two_tower.data.rows import CheckedRows, bad_rows, check_rows
 from two_tower.errors import DataError
-from two_tower.profile.sketches import Sketcher, describe, in_words
+from two_tower.profile import Sketcher, describe, in_words
 
 LARGEST = 2**63 - 1
 DIGITS = Decimal("123456789012345678901234567890123456789012345.67")

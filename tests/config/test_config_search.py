@@ -9,7 +9,7 @@ from schema_check import violations
 
 from pipelines.dag.pipeline import parameters_of
 from two_tower.config import Between, canonical_json, json_schema, load_config, merged_yaml, parse_section, with_values
-from two_tower.config.models import Config
+from two_tower.config.config import Config
 from two_tower.errors import ConfigError
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"

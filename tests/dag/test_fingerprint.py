@@ -18,7 +18,7 @@ def project(tmp_path, monkeypatch):
         "two_tower/model/loop.py": "from two_tower.metrics import recall\n",
         "two_tower/model/export.py": "import os\n",
         "two_tower/metrics.py": "recall = 1\n",
-        "two_tower/config/models.py": "x = 1\n",
+        "two_tower/config/config.py": "x = 1\n",
     }
     for name, text in files.items():
         path = tmp_path / name
@@ -50,7 +50,7 @@ def changed_by(project, name) -> bool:
         ("two_tower/model/loop.py", True),
         ("two_tower/metrics.py", True),
         ("two_tower/model/export.py", False),
-        ("two_tower/config/models.py", False),
+        ("two_tower/config/config.py", False),
     ],
 )
 def test_a_changed_line_is_noticed_where_the_step_reaches_it(project, name, expected):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from datetime import datetime
 from decimal import Decimal
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from prepared_logs import DAY, event, ordinary_log, run, settings, write_rows
 
-from two_tower.data import Prepared, open_prepared, resolve_sources
+from two_tower.data import Prepared, open_prepared, outputs, resolve_sources
 from two_tower.data.tables import EntityTable, load_entities
 from two_tower.errors import ArtifactError, DataError
 
@@ -238,7 +237,7 @@ def test_a_missing_attribute_is_named(tmp_path: Path) -> None:
 
 
 def test_the_candidate_table_has_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("two_tower.data.prepare"), "ITEMS_PER_GROUP", 4)
+    monkeypatch.setattr(outputs, "ITEMS_PER_GROUP", 4)
     attributes_of(tmp_path, [{"id": f"i{n}"} for n in range(11)], [])
     metadata = pq.read_metadata(tmp_path / "prepared" / "items.parquet")
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [4, 4, 3]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from two_tower.beam import pipeline
 from two_tower.config import BeamSettings, DataSettings
 from two_tower.data import encode, prepare, resolve_sources, shards
 from two_tower.data.reading import plan_units
+from two_tower.data.stages import Stages
 from two_tower.data.work import Work
 from two_tower.errors import ConfigError, DataError
 
@@ -185,8 +185,7 @@ def test_every_stage_is_built_for_dataflow_and_can_be_loaded_there(
     monkeypatch.setattr(GoogleCloudOptions, "_warn_if_soft_delete_policy_enabled", lambda *_: None)  # asks the bucket
     payloads: list[bytes] = []
     names: list[str] = []
-    preparation = importlib.import_module("two_tower.data.prepare")._Preparation  # the package shows the function
-    run_here = preparation._run
+    run_here = Stages._run
 
     def build_too(self: Any, stages: Callable[[Any], None], *, part: str) -> None:
         built = pipeline(DATAFLOW)
@@ -201,7 +200,7 @@ def test_every_stage_is_built_for_dataflow_and_can_be_loaded_there(
                 names.append(transform.unique_name.partition("/")[0])
         run_here(self, stages, part=part)
 
-    monkeypatch.setattr(preparation, "_run", build_too)
+    monkeypatch.setattr(Stages, "_run", build_too)
     run(tmp_path / "prepared", rich_log(tmp_path))
     assert {"Read", "Merge", "Encode", "Describe what was set aside"} <= set(names)
     assert len(loaded_elsewhere(tmp_path, payloads)) == len(payloads)

@@ -19,7 +19,7 @@ from two_tower.columns import column_hashes
 from two_tower.errors import ArtifactError, ConfigError
 from two_tower.evaluation import evaluate
 from two_tower.index import build_index
-from two_tower.profile.sketches import describe, sketch
+from two_tower.profile import describe, sketch
 
 ITEMS = 80
 IDS = item_ids(ITEMS)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from two_tower.config.models import AnyCheck
+from two_tower.config.plugins import AnyCheck
 from two_tower.contracts import CheckResult, GateCheck
 from two_tower.evaluation import run_gate
 

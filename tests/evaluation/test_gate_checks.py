@@ -11,7 +11,8 @@ import pytest
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from two_tower.config.models import AnyCheck, EvaluationSettings
+from two_tower.config import EvaluationSettings
+from two_tower.config.plugins import AnyCheck
 from two_tower.contracts import SLICES, CheckResult, GateCheck
 from two_tower.evaluation import run_gate
 from two_tower.evaluation.figures import RANKING, RECOMMENDED

@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
+from two_tower.profile import describe, sketch
 from two_tower.profile.drift import FLOOR, compare_profiles, jensen_shannon, stability_index
-from two_tower.profile.sketches import describe, sketch
 
 START = date(2024, 1, 1)  # a Monday
 

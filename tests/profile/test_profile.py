@@ -16,8 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from two_tower.columns import UInt64
-from two_tower.profile import sketches as profile
-from two_tower.profile.sketches import Sketch, Sketcher, describe, merge, sketch
+from two_tower.profile import Sketch, Sketcher, describe, kinds, merge, sketch, sketches
 
 
 def digest(value: Any) -> int:
@@ -75,9 +74,9 @@ SCHEMA = {
 def test_every_partition_and_order_gives_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject, rows: list[dict[str, Any]]
 ) -> None:
-    monkeypatch.setattr(profile, "SAMPLE", 8)
-    monkeypatch.setattr(profile, "DISTINCT", 5)
-    monkeypatch.setattr(profile, "_PIECES", 2)
+    monkeypatch.setattr(sketches, "SAMPLE", 8)
+    monkeypatch.setattr(sketches, "DISTINCT", 5)
+    monkeypatch.setattr(sketches, "_PIECES", 2)
     frame, keys = pl.DataFrame(rows, schema=SCHEMA), keys_of(len(rows))
     whole = sketched(frame, keys)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=6)))
@@ -169,7 +168,7 @@ def test_a_list_may_have_more_distinct_elements_than_there_are_rows() -> None:
 
 
 def test_the_sample_is_the_rows_with_the_smallest_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profile, "SAMPLE", 10)
+    monkeypatch.setattr(sketches, "SAMPLE", 10)
     keys = keys_of(1000)
     sketcher = Sketcher()
     for start in range(0, 1000, 100):
@@ -277,8 +276,8 @@ def test_empty_frames(tmp_path: Path, frame: pl.DataFrame) -> None:
 def test_long_values_are_cut() -> None:
     frame = pl.DataFrame({"text": ["é" * 5000], "list": [["a"] * 5000], "binary": [b"x" * 5000]})
     sample = sketched(frame).sample
-    assert sample["text:text"].str.len_chars()[0] == sample["text:binary"].str.len_chars()[0] == profile.TEXT
-    assert sample["list:list"].list.len()[0] == profile.ELEMENTS
+    assert sample["text:text"].str.len_chars()[0] == sample["text:binary"].str.len_chars()[0] == kinds.TEXT
+    assert sample["list:list"].list.len()[0] == kinds.ELEMENTS
 
 
 @pytest.mark.parametrize("repeated", [1, 3, 40, 1000])
@@ -287,4 +286,4 @@ def test_the_smallest_hashes_are_kept(repeated: int, top: int) -> None:
     hashes = np.random.default_rng(7).integers(0, top, 200_000 // repeated, dtype=np.uint64).repeat(repeated)
     frame = pl.DataFrame({"a": np.zeros(len(hashes))})
     found = sketch(frame, hashes={"a": hashes}, keys=keys_of(len(hashes))).columns["a"].hashes
-    assert found.tolist() == np.unique(hashes)[: profile.DISTINCT].tolist()
+    assert found.tolist() == np.unique(hashes)[: sketches.DISTINCT].tolist()

@@ -1,3 +1,6 @@
+from .conditions import FilterSettings as FilterSettings, Range as Range
+from .config import Config as Config, RetentionSettings as RetentionSettings
+from .data import DataSettings as DataSettings, ExamplesSettings as ExamplesSettings, QuerySettings as QuerySettings
 from .environment import (
     Environment as Environment,
     KubeflowSettings as KubeflowSettings,
@@ -5,6 +8,21 @@ from .environment import (
     ScheduleSettings as ScheduleSettings,
     VertexSettings as VertexSettings,
     load_environment as load_environment,
+)
+from .evaluation import EvaluationSettings as EvaluationSettings
+from .histories import AnyHistory as AnyHistory, Gru as Gru, MeanPool as MeanPool, Transformer as Transformer
+from .index import (
+    EmbeddingSettings as EmbeddingSettings,
+    IndexSettings as IndexSettings,
+    IndexTargetSettings as IndexTargetSettings,
+    VectorSearchSettings as VectorSearchSettings,
+)
+from .interactions import (
+    ColumnSettings as ColumnSettings,
+    EventSettings as EventSettings,
+    InteractionsSettings as InteractionsSettings,
+    KCore as KCore,
+    Rate as Rate,
 )
 from .loading import (
     canonical_json as canonical_json,
@@ -14,46 +32,19 @@ from .loading import (
     merged_yaml as merged_yaml,
     parse_section as parse_section,
 )
-from .models import (
-    STEPS as STEPS,
-    AnyHistory as AnyHistory,
+from .machines import BeamSettings as BeamSettings, ResourcesSettings as ResourcesSettings
+from .model import ModelSettings as ModelSettings, TowerSettings as TowerSettings
+from .plugins import Features as Features
+from .search import Between as Between, value_at as value_at, with_values as with_values
+from .sources import BigQuerySettings as BigQuerySettings, CsvSettings as CsvSettings, SourceSettings as SourceSettings
+from .splits import (
     AnySplit as AnySplit,
-    BeamSettings as BeamSettings,
-    BigQuerySettings as BigQuerySettings,
-    ColumnSettings as ColumnSettings,
-    Config as Config,
-    CsvSettings as CsvSettings,
-    DataSettings as DataSettings,
-    EmbeddingSettings as EmbeddingSettings,
-    EvaluationSettings as EvaluationSettings,
-    EventSettings as EventSettings,
-    ExamplesSettings as ExamplesSettings,
-    Features as Features,
-    FilterSettings as FilterSettings,
     Given as Given,
     GlobalTime as GlobalTime,
-    Gru as Gru,
-    IndexSettings as IndexSettings,
-    IndexTargetSettings as IndexTargetSettings,
-    InteractionsSettings as InteractionsSettings,
-    ItemTableSettings as ItemTableSettings,
-    KCore as KCore,
     LeaveLastK as LeaveLastK,
     LeaveLastOut as LeaveLastOut,
-    MeanPool as MeanPool,
-    MiningSettings as MiningSettings,
-    ModelSettings as ModelSettings,
-    QuerySettings as QuerySettings,
-    Range as Range,
-    Rate as Rate,
-    ResourcesSettings as ResourcesSettings,
-    RetentionSettings as RetentionSettings,
-    SourceSettings as SourceSettings,
-    TowerSettings as TowerSettings,
-    TrainingSettings as TrainingSettings,
-    Transformer as Transformer,
-    UserTableSettings as UserTableSettings,
-    VectorSearchSettings as VectorSearchSettings,
 )
-from .search import Between as Between, value_at as value_at, with_values as with_values
+from .steps import STEPS as STEPS
+from .tables import ItemTableSettings as ItemTableSettings, UserTableSettings as UserTableSettings
 from .times import at_time as at_time, first_time as first_time
+from .training import MiningSettings as MiningSettings, TrainingSettings as TrainingSettings

@@ -15,8 +15,10 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 from pydantic_core import PydanticCustomError
 
 from two_tower.artifacts import normalised
+from two_tower.config.config import Config
 from two_tower.config.loading import load_settings
-from two_tower.config.models import STEPS, BeamSettings, Config, ResourcesSettings
+from two_tower.config.machines import BeamSettings, ResourcesSettings
+from two_tower.config.steps import STEPS
 from two_tower.config.times import filled, refuse_unknown_placeholders, texts_in
 from two_tower.errors import ConfigError
 from two_tower.settings import Duration, Settings, TimeZone

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from two_tower.config.models import Config
+from two_tower.config.config import Config
 from two_tower.errors import ConfigError
 from two_tower.settings import did_you_mean
 

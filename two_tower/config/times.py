@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-from two_tower.config.models import Config
+from two_tower.config.config import Config
 from two_tower.errors import ConfigError
 
 _PLACEHOLDER = re.compile(r"\{(date|time)(?:-(\d{1,4})([hdw]))?(?::([^{}]*%[^{}]*))?\}")

@@ -109,61 +109,102 @@ def check_rows(
     Raises:
         DataError: A column's type does not fit its role.
     """
-    log, known = data.interactions, known or {}
+    log = data.interactions
     frame = _frame(batch, source_columns(data), unit)
     wanted, filtered, noted = _filter(frame, log)
-    frame = frame.filter(wanted)
-    rows = batch.rows[wanted.to_numpy()]
-    untyped = unit.format == "csv"
-
-    item = id_text(frame[log.columns.item], untyped=untyped)
-    user = id_text(frame[log.columns.user], untyped=untyped) if log.columns.user else None
-    time = _times(frame, log)
-    weight = _weights(frame, log)
-    part = _given_parts(frame, data.split, unit, user, item) if isinstance(data.split, Given) else None
+    used = _understood(frame.filter(wanted), batch.rows[wanted.to_numpy()], unit, data)
+    frame = used.frame
     out_of_range, noted_of_ranges = _out_of_range(frame, log)
     noted.update(noted_of_ranges)
     noted.update(_noted_lines(batch, unit))
-    never = pl.Series([False]).new_from_index(0, frame.height)
-    reason = _reasons(
-        {
-            "missing_user": user.is_null() if user is not None else never,
-            "missing_item": item.is_null(),
-            "missing_time": is_missing(frame[moment]) if (moment := log.columns.time or log.columns.order) else never,
-            "bad_time": time.is_null(),
-            "future_time": (time > newest).fill_null(False) if log.columns.time else never,
-            "bad_weight": pl.Series(~np.isfinite(weight)),
-            "out_of_range": out_of_range,
-            "bad_split": pl.Series(part < 0) if part is not None else never,
-            "unknown_user": _unknown(user, known["user"]) if "user" in known and user is not None else never,
-            "unknown_item": _unknown(item, known["item"]) if "item" in known else never,
-        }
-    )
+    reason = _reasons(_checks(used, log, out_of_range, newest=newest, known=known or {}))
     good = reason.is_null()
-    every = bool(good.all())
-    kept = frame if every else frame.filter(good)
-    mask = good.to_numpy()
-    context = _context(kept, data.query.context, unit)
     hashes = column_hashes(frame)
     digests = row_digests(frame, hashes)
-    columns = {
-        "user": _text(user.filter(good)) if user is not None else _query_keys(context, kept.height),
-        "item": _text(item.filter(good)),
-        "time": pa.array(time.filter(good).to_numpy()),
-        "weight": pa.array(weight[mask]),
-        "role": pa.array(_roles(kept, log)),
+    if used.part is not None:  # a training row may stand in the test too
+        digests ^= used.part.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    bad = bad_rows(frame.filter(~good), used.rows[~good.to_numpy()], reason.filter(~good).to_list(), file=unit.file)
+    return CheckedRows(
+        kept=_kept(used, good, digests, unit, data),
+        bad=pa.concat_tables([_malformed(batch, unit), bad]),
+        read=batch.table.num_rows + len(batch.malformed),
+        filtered=filtered,
+        noted=noted,
+        used=frame,
+        hashes=hashes,
+        keys=row_keys(unit.name, used.rows, digests),
+    )
+
+
+@dataclass(frozen=True)
+class _Understood:
+    """The rows that the filters left, and what their columns say: null, NaN or -1 where they make no sense."""
+
+    frame: pl.DataFrame
+    rows: Int64
+    user: pl.Series | None
+    item: pl.Series
+    time: pl.Series
+    weight: Float32
+    part: Int8 | None
+
+
+def _understood(frame: pl.DataFrame, rows: Int64, unit: Unit, data: DataSettings) -> _Understood:
+    """What the columns of these rows say."""
+    log, untyped = data.interactions, unit.format == "csv"
+    item = id_text(frame[log.columns.item], untyped=untyped)
+    user = id_text(frame[log.columns.user], untyped=untyped) if log.columns.user else None
+    time, weight = _times(frame, log), _weights(frame, log)
+    part = _given_parts(frame, data.split, unit, user, item) if isinstance(data.split, Given) else None
+    return _Understood(frame, rows, user, item, time, weight, part)
+
+
+def _checks(
+    used: _Understood, log: InteractionsSettings, out_of_range: pl.Series, *, newest: int, known: Mapping[str, pa.Array]
+) -> dict[str, pl.Series]:
+    """Of each of `REASONS` that a batch can tell, the rows for which it holds."""
+    never = pl.Series([False]).new_from_index(0, used.frame.height)
+    moment = log.columns.time or log.columns.order
+    user, item = used.user, used.item
+    return {
+        "missing_user": user.is_null() if user is not None else never,
+        "missing_item": item.is_null(),
+        "missing_time": is_missing(used.frame[moment]) if moment else never,
+        "bad_time": used.time.is_null(),
+        "future_time": (used.time > newest).fill_null(False) if log.columns.time else never,
+        "bad_weight": pl.Series(~np.isfinite(used.weight)),
+        "out_of_range": out_of_range,
+        "bad_split": pl.Series(used.part < 0) if used.part is not None else never,
+        "unknown_user": _unknown(user, known["user"]) if "user" in known and user is not None else never,
+        "unknown_item": _unknown(item, known["item"]) if "item" in known else never,
     }
-    if part is not None:
-        digests ^= part.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # a training row may stand in the test too
-        columns["part"] = pa.array(part[mask])
+
+
+def _kept(used: _Understood, good: pl.Series, digests: UInt64, unit: Unit, data: DataSettings) -> pa.Table:
+    """The good rows as `CheckedRows.kept` has them."""
+    kept, mask = used.frame if good.all() else used.frame.filter(good), good.to_numpy()
+    context = _context(kept, data.query.context, unit)
+    columns = {
+        "user": _text(used.user.filter(good)) if used.user is not None else _query_keys(context, kept.height),
+        "item": _text(used.item.filter(good)),
+        "time": pa.array(used.time.filter(good).to_numpy()),
+        "weight": pa.array(used.weight[mask]),
+        "role": pa.array(_roles(kept, data.interactions)),
+    }
+    if used.part is not None:
+        columns["part"] = pa.array(used.part[mask])
     columns |= {
         "digest": pa.array(digests[mask]),
         "file": pa.array(np.full(kept.height, unit.file, dtype=np.int32)),
-        "row": pa.array(rows[mask]),
+        "row": pa.array(used.rows[mask]),
         **{f"context.{name}": column for name, column in context.items()},
     }
-    bad = bad_rows(frame.filter(~good), rows[~mask], reason.filter(~good).to_list(), file=unit.file)
-    broken = pa.table(
+    return pa.table(columns)
+
+
+def _malformed(batch: LogBatch, unit: Unit) -> pa.Table:
+    """The lines of the batch that are no rows, as `BAD_ROWS`."""
+    return pa.table(
         {
             "file": [unit.file] * len(batch.malformed),
             "row": [row for row, _ in batch.malformed],
@@ -171,18 +212,6 @@ def check_rows(
             "content": [json.dumps(text, ensure_ascii=False) for _, text in batch.malformed],
         },
         schema=BAD_ROWS,
-    )
-    read = batch.table.num_rows + len(batch.malformed)
-    keys = row_keys(unit.name, rows, digests)
-    return CheckedRows(
-        kept=pa.table(columns),
-        bad=pa.concat_tables([broken, bad]),
-        read=read,
-        filtered=filtered,
-        noted=noted,
-        used=frame,
-        hashes=hashes,
-        keys=keys,
     )
 
 

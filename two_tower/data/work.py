@@ -6,6 +6,7 @@ import fnmatch
 import json
 import shutil
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,14 @@ class Work:
         """A JSON file's value."""
         with self.source(name) as source:
             return json.load(source)
+
+    def tables(self, pattern: str) -> Iterator[pa.Table]:
+        """The tables of the Arrow files whose names the pattern meets, in the order of the names."""
+        return map(self.read, self.names(pattern))
+
+    def reports(self, stage: str) -> list[dict[str, Any]]:
+        """What every piece of a stage has counted, in the order of the files' names."""
+        return [self.read_json(name) for name in self.names(f"{stage}-*.json")]
 
     def source(self, name: str) -> Any:
         """A file, opened to be read."""

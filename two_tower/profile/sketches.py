@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -16,37 +16,17 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from two_tower.columns import UInt64, column_hashes, is_missing, readable
-from two_tower.contracts import Float64
-from two_tower.progress import moment_text
-
-Kind = str
-"""How a value is sampled: as an integer, a float, a time (int64 microseconds since 1970), a text or a list of texts."""
+from two_tower.columns import UInt64, column_hashes, is_missing
+from two_tower.profile.kinds import KINDS, Kind, as_times, converted, elements_of
 
 DISTINCT = 1024
 """Hashes that a column keeps.  The estimate's relative standard error is about 1 / sqrt(DISTINCT - 2): 3 %."""
 SAMPLE = 20_000
 """Rows that a sketch keeps."""
-TOP = 50
-"""Frequent values that a description names."""
-TEXT = 200
-"""Characters that the sample keeps of a text."""
-ELEMENTS = 100
-"""Elements that the sample keeps of a list."""
-
-_KINDS: dict[Kind, pl.DataType] = {
-    "integer": pl.Int64(),
-    "float": pl.Float64(),
-    "time": pl.Int64(),
-    "text": pl.String(),
-    "list": pl.List(pl.String()),
-}
 _KEY = "key"
 _PIECES = 64
-_LARGEST = 8.9e307  # half of the largest float64, so that the differences of two values are finite
 
 
 @dataclass(frozen=True)
@@ -147,7 +127,7 @@ class Sketch:
 
     def values(self, name: str) -> dict[Kind, pl.Series]:
         """The sampled values of a column by kind, without the missing ones."""
-        found = {kind: f"{kind}:{name}" for kind in _KINDS}
+        found = {kind: f"{kind}:{name}" for kind in KINDS}
         return {kind: self.sample[of].drop_nulls() for kind, of in found.items() if of in self.sample.columns}
 
 
@@ -199,7 +179,7 @@ class Sketcher:
         kind, typed = _type_name(values.dtype), Typed(len(values), count, low, high)
         before = self._columns.get(values.name, Column({}, np.empty(0, np.uint64)))
         if isinstance(values.dtype, (pl.List, pl.Array)):
-            values = _elements(values)
+            values = elements_of(values)
             hashes, missing = column_hashes(values.to_frame())[values.name], is_missing(values)
         # Few hashes are below the largest of a full column: only these are looked at.
         candidate = np.ones(len(hashes), np.bool_) if before.distinct_exact else hashes < before.hashes[-1]
@@ -241,121 +221,6 @@ def merge(sketches: Iterable[Sketch]) -> Sketch:
     return sketcher.sketch()
 
 
-def describe(sketch: Sketch) -> dict[str, Any]:
-    """The sketch as a JSON-able document for people and for `drift.compare_profiles`.
-
-    `rows` and `missing` are counted, `min` and `max` exact, `distinct` estimated where it is not `distinct_exact`.
-    The rest is of the sample of `sample` rows: `quantiles`, the 101 percentiles of a column of finite numbers or of
-    times (int64 microseconds since 1970), and its `mean`; in `top` its TOP most frequent values, as text with their
-    share of the values that are not missing, in `other_share` the share of the others.  Text that consists of nothing
-    but numbers counts as numbers, with `min` and `max` of the sample.  Of lists, `top` and `distinct` count elements.
-    """
-    return {
-        "rows": sketch.rows,
-        "sample": sketch.sample.height,
-        "columns": {name: _described(sketch, name) for name in sketch.columns},
-    }
-
-
-def in_words(described: Mapping[str, Any]) -> str:
-    """What a described column holds, for people: its range, or its most frequent values with their shares."""
-    low, high = described["min"], described["max"]
-    if low is None or high is None:
-        return ", ".join(
-            f"{text[:24]} {share:.0%}" if share >= 0.005 else text[:24] for text, share in described["top"][:4]
-        )
-    if "Date" in described["type"]:
-        return f"{moment_text(low)} to {moment_text(high)}"
-    middle = f", median {_number(described['quantiles'][50])}" if described["quantiles"] else ""
-    return f"{_number(low)} to {_number(high)}{middle}"
-
-
-def _number(value: float) -> str:
-    """A number as people write it: whole ones in full."""
-    return f"{value:.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:g}"
-
-
-def _described(sketch: Sketch, name: str) -> dict[str, Any]:
-    column, values = sketch.columns[name], sketch.values(name)
-    present = sum(typed.rows - typed.missing for typed in column.types.values())
-    missing = sketch.rows - present  # with the rows of the files without this column
-    types = [type_ for type_ in column.types if type_ != "Null"] or list(column.types)
-    measured = _measured(values)
-    ends: list[float] | list[int] = []
-    if measured is not None:
-        counted = [typed for typed in column.types.values() if typed.missing < typed.rows]
-        ends = [end for typed in counted for end in (typed.low, typed.high) if end is not None]
-        if any(typed.low is None for typed in counted):  # numbers as text
-            ends = [float(measured[0]), float(measured[-1])]
-    top, other_share = _top(values)
-    return {
-        "type": " | ".join(types),
-        "missing": missing,
-        "missing_share": missing / sketch.rows if sketch.rows else 0.0,
-        "distinct": column.distinct,
-        "distinct_exact": column.distinct_exact,
-        "min": min(ends, default=None),
-        "max": max(ends, default=None),
-        "quantiles": None if measured is None else _percentiles(measured, is_time="time" in values),
-        "mean": None if measured is None else float((measured / len(measured)).sum()),
-        "top": top,
-        "other_share": other_share,
-    }
-
-
-def _measured(values: Mapping[Kind, pl.Series]) -> Float64 | None:
-    """The finite numbers or the times of a column, ascending; None where it has none of them or also others."""
-    filled = {kind: series for kind, series in values.items() if len(series)}
-    if not filled or "list" in filled or ("time" in filled and len(filled) > 1):
-        return None
-    parsed = pl.concat([_parsed(series).rename("number") for series in filled.values()])
-    finite = parsed.filter(parsed.is_finite())
-    return None if parsed.null_count() or not len(finite) else finite.sort().to_numpy()
-
-
-def _parsed(series: pl.Series) -> pl.Series:
-    """The values as float64, null where a text is no number."""
-    if series.dtype == pl.String:
-        series = series.str.strip_chars()
-    return series.cast(pl.Float64, strict=False)
-
-
-def _percentiles(values: Float64, *, is_time: bool) -> list[float] | list[int]:
-    found = np.quantile(np.clip(values, -_LARGEST, _LARGEST), np.linspace(0, 1, 101))
-    # Interpolation may round a percentile of equal values below the one before.
-    found = np.maximum.accumulate(found)
-    return [round(one) for one in found.tolist()] if is_time else found.tolist()
-
-
-def _top(values: Mapping[Kind, pl.Series]) -> tuple[list[list[Any]], float]:
-    """The most frequent values, equally frequent ones by their text, with their shares; the share of the others."""
-    texts = pl.concat([_texts(kind, series) for kind, series in values.items()] or [pl.Series(dtype=pl.String)])
-    if not len(texts):
-        return [], 0.0
-    counts = (
-        pl.DataFrame({"text": texts})
-        .group_by("text")
-        .agg(pl.len().alias("count"))
-        .sort(["count", "text"], descending=[True, False])
-    )
-    head = counts.head(TOP)
-    other = len(texts) - int(head["count"].sum())
-    return [[text, count / len(texts)] for text, count in head.iter_rows()], other / len(texts)
-
-
-def _texts(kind: Kind, series: pl.Series) -> pl.Series:
-    """The values as text; a whole number is the same text whether it came as an integer or as a float."""
-    if kind == "list":
-        return series.explode().drop_nulls().rename("text")
-    if kind == "time":
-        return readable(series.cast(pl.Datetime("us"))).cast(pl.String).rename("text")
-    texts = series.cast(pl.String)
-    if kind == "float":
-        whole = (series.round() == series) & (series.abs() < 2**53)
-        texts = series.cast(pl.Int64, strict=False).cast(pl.String).zip_with(whole, texts)
-    return texts.rename("text")
-
-
 def _missing(values: pl.Series) -> pl.Series:
     """`is_missing`, faster for text."""
     if values.dtype != pl.String:
@@ -371,7 +236,7 @@ def _range(values: pl.Series) -> tuple[float | int | None, float | int | None]:
     if dtype == pl.Date or isinstance(dtype, pl.Datetime):
         physical = values.to_physical()  # what Python has no datetime for counts too
         ends = pl.Series([physical.min(), physical.max()], dtype=physical.dtype)
-        low, high = _times(ends.cast(dtype)).to_list()
+        low, high = as_times(ends.cast(dtype)).to_list()
         return low, high
     if not dtype.is_numeric():
         return None, None
@@ -385,19 +250,6 @@ def _range(values: pl.Series) -> tuple[float | int | None, float | int | None]:
     return low, high
 
 
-def _times(values: pl.Series) -> pl.Series:
-    """Dates and timestamps as int64 microseconds since 1970, those without a zone as if in UTC.
-
-    What is too far away for that comes as the first or the last moment.
-    """
-    zone = values.dtype.time_zone if isinstance(values.dtype, pl.Datetime) else None
-    micros = values.cast(pl.Datetime("us", zone), strict=False).to_physical()
-    if micros.null_count() == values.null_count():
-        return micros
-    ends = values.to_physical().cast(pl.Int64).sign() * (2**63 - 1)
-    return micros.zip_with(micros.is_not_null(), ends)
-
-
 def _type_name(dtype: pl.DataType) -> str:
     """The type's name, of an enumeration without its values."""
     return str(dtype.base_type()) if isinstance(dtype, (pl.Categorical, pl.Enum)) else str(dtype)
@@ -405,12 +257,6 @@ def _type_name(dtype: pl.DataType) -> str:
 
 def _is_list(type_name: str) -> bool:
     return type_name.startswith(("List(", "Array("))
-
-
-def _elements(lists: pl.Series) -> pl.Series:
-    """The elements of all the lists, one after the other."""
-    lists = lists.arr.to_list() if isinstance(lists.dtype, pl.Array) else lists
-    return lists.explode(empty_as_null=False, keep_nulls=False)
 
 
 def _joined(left: Column, right: Column) -> Column:
@@ -438,65 +284,11 @@ def _sampled(frame: pl.DataFrame, rows: npt.NDArray[np.intp], keys: UInt64) -> p
     taken = frame[rows] if frame.width else frame
     sampled = {_KEY: pl.Series(keys[rows], dtype=pl.UInt64)}
     for column in taken.get_columns():
-        kind = _kind(column.dtype)
-        sampled[f"{kind}:{column.name}"] = _CONVERT[kind](column).cast(_KINDS[kind])
+        kind, values = converted(column)
+        sampled[f"{kind}:{column.name}"] = values
     return _copied(pl.DataFrame(sampled))
 
 
 def _copied(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame in memory of its own: polars' strings would keep the whole batches that they point into."""
     return pl.DataFrame(frame.to_arrow())
-
-
-def _kind(dtype: pl.DataType) -> Kind:
-    if dtype == pl.Date or isinstance(dtype, pl.Datetime):
-        return "time"
-    if dtype.is_float():
-        return "float"
-    if dtype.is_integer() and dtype not in (pl.UInt64, pl.Int128, pl.UInt128):  # these may not fit into int64
-        return "integer"
-    return "list" if isinstance(dtype, (pl.List, pl.Array)) else "text"
-
-
-def _floats(values: pl.Series) -> pl.Series:
-    return values.cast(pl.Float64).fill_nan(None) + 0.0  # no -0.0
-
-
-def _text(values: pl.Series) -> pl.Series:
-    dtype = values.dtype
-    if dtype == pl.Binary:
-        texts = readable(values.bin.slice(0, TEXT))
-    elif dtype.is_nested():
-        texts = _json_texts(readable(values).to_list())
-    else:
-        texts = readable(values).cast(pl.String)
-    return texts.str.head(TEXT).set(is_missing(texts), None)
-
-
-def _lists(values: pl.Series) -> pl.Series:
-    lists = values.arr.to_list() if isinstance(values.dtype, pl.Array) else values
-    lists = lists.list.head(ELEMENTS)
-    elements = _text(_elements(lists))
-    ends = np.cumsum(lists.list.len().fill_null(0).to_numpy(), dtype=np.int64)
-    mask = pa.array(lists.is_null().to_numpy())
-    texts = pa.LargeListArray.from_arrays(pa.array(np.append(0, ends)), elements.to_arrow(), mask=mask)
-    return pl.Series(lists.name, texts, dtype=_KINDS["list"]).list.drop_nulls()
-
-
-def _json_texts(values: Sequence[Any]) -> pl.Series:
-    texts = [None if value is None else json.dumps(value, default=_plain, ensure_ascii=False) for value in values]
-    return pl.Series(texts, dtype=pl.String)
-
-
-def _plain(value: Any) -> Any:
-    """What JSON has no form for."""
-    return value.to_list() if isinstance(value, pl.Series) else str(value)
-
-
-_CONVERT: dict[Kind, Callable[[pl.Series], pl.Series]] = {
-    "integer": lambda values: values,
-    "float": _floats,
-    "time": _times,
-    "text": _text,
-    "list": _lists,
-}
