@@ -119,7 +119,7 @@ def prepare(config: Config, folder: Path) -> Path:
     from two_tower import data
 
     inputs = find_inputs(config, ROOT / "data", folder.parent, quick=False, cold=0.0, validation=False)
-    data.prepare(inputs.sources, folder, data=inputs.data, beam=config.beam)
+    data.prepare(inputs.sources, out=folder, data=inputs.data, beam=config.beam)
     return folder
 
 

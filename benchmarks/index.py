@@ -99,7 +99,7 @@ def make_vectors(folder: Path, *, items: int, users: int, dim: int) -> None:
     sources = resolve_sources(config.data, dataset="synthetic", data_root=str(folder.parent / f"data-{items}"))
     prepared, trained, towers = folder.parent / f"prepared-{items}", folder / "trained", folder / "towers"
     if not (prepared / "manifest.json").exists():
-        data.prepare(sources, prepared, data=config.data, beam=config.beam)
+        data.prepare(sources, out=prepared, data=config.data, beam=config.beam)
     started = time.monotonic()
     train(str(prepared), str(trained), model=config.model, training=config.training)
     seconds = time.monotonic() - started

@@ -87,7 +87,7 @@ def run_ours(logs: Path, out: Path, *, shards: int) -> None:
     )
     prepare(
         resolve_sources(data, dataset="benchmark"),
-        out / "prepared",
+        out=out / "prepared",
         data=data,
         beam=BeamSettings(),
         profile=out / "profile",

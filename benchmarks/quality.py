@@ -181,7 +181,7 @@ def prepare_once(config: Config, inputs: Inputs, out: Path) -> Path:
     if (folder / MANIFEST).exists():
         say(f"{folder} is used again")
     else:
-        prepare(inputs.sources, folder, data=inputs.data, beam=config.beam)
+        prepare(inputs.sources, out=folder, data=inputs.data, beam=config.beam)
     return folder
 
 

@@ -25,13 +25,13 @@ def prepare_data(
     from two_tower.progress import log
 
     with running("prepare_data") as step:
-        notes = prepare(
+        made = prepare(
             json.loads(sources),
-            step.write(prepared),
+            out=step.write(prepared),
             data=parse_section(DataSettings, data),
             beam=parse_section(BeamSettings, beam),
             profile=step.write(profile),
             previous=step.fetch(previous) or None,
         )
-        for note in notes:
+        for note in made.notes:
             log.info("prepare_data: note: %s", note)

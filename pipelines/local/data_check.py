@@ -44,7 +44,7 @@ def check_data(config: Config, console: Console) -> bool:
         out, profile = Path(folder) / "prepared", Path(folder) / "profile"
         data = config.data.model_copy(update={"interactions": lenient, "incremental": False})
         try:
-            prepare(sources, out, data=data, beam=config.beam, profile=profile)
+            prepare(sources, out=out, data=data, beam=config.beam, profile=profile)
         except NothingKept as error:
             _print_refusal(error, config, console)
             return False

@@ -61,9 +61,9 @@ def carried(job: Job) -> bytes:
 def test_prepare_gives_the_same_bytes_though_bundles_are_repeated(cloud: Cloud, tmp_path: Path) -> None:
     data = small_data(put(cloud, small_log(tmp_path / "logs"), "logs"))
     sources = resolve_sources(data, dataset="shop")
-    prepare(sources, tmp_path / "here", data=data, beam=BeamSettings(workers=1))
+    prepare(sources, out=tmp_path / "here", data=data, beam=BeamSettings(workers=1))
     cloud.dataflow.worker_options["direct_runner_bundle_repeat"] = 1
-    prepare(sources, tmp_path / "launcher" / "out", data=data, beam=on_dataflow(cloud, labels={"team": "search"}))
+    prepare(sources, out=tmp_path / "launcher" / "out", data=data, beam=on_dataflow(cloud, labels={"team": "search"}))
     assert contents(tmp_path / "launcher" / "out") == contents(tmp_path / "here")
     jobs = list(cloud.dataflow.jobs.values())
     start = "two-tower-prepare-data-shop-20261126t010000"
@@ -80,14 +80,14 @@ def test_prepare_goes_on_from_earlier_data(cloud: Cloud, tmp_path: Path) -> None
     write_rows(tmp_path / "logs" / "a.csv", rows[::2])
     data = small_data(put(cloud, tmp_path / "logs", "logs"), incremental=True)
     prepare(
-        resolve_sources(data, dataset="x"), tmp_path / "launcher" / "first", data=data, beam=BeamSettings(workers=1)
+        resolve_sources(data, dataset="x"), out=tmp_path / "launcher" / "first", data=data, beam=BeamSettings(workers=1)
     )
     write_rows(tmp_path / "more" / "b.csv", rows[1::2])
     put(cloud, tmp_path / "more", "logs")
     sources = resolve_sources(data, dataset="x")
-    prepare(sources, tmp_path / "here", data=data, beam=BeamSettings(workers=1))
+    prepare(sources, out=tmp_path / "here", data=data, beam=BeamSettings(workers=1))
     out = tmp_path / "launcher" / "out"
-    prepare(sources, out, data=data, beam=on_dataflow(cloud), previous=tmp_path / "launcher" / "first")
+    prepare(sources, out=out, data=data, beam=on_dataflow(cloud), previous=tmp_path / "launcher" / "first")
     assert contents(out) == contents(tmp_path / "here")
     assert names(cloud, "work") == []
 
@@ -95,7 +95,7 @@ def test_prepare_goes_on_from_earlier_data(cloud: Cloud, tmp_path: Path) -> None
 def test_logs_on_this_machine_are_refused(cloud: Cloud, tmp_path: Path) -> None:
     data = settings(write_rows(tmp_path / "log.csv", ordinary_log()))
     with pytest.raises(DataError, match=r"log\.csv lies on this machine, where the workers of DataflowRunner cannot"):
-        prepare(resolve_sources(data, dataset="x"), tmp_path / "out", data=data, beam=on_dataflow(cloud))
+        prepare(resolve_sources(data, dataset="x"), out=tmp_path / "out", data=data, beam=on_dataflow(cloud))
     assert not cloud.dataflow.jobs and not (tmp_path / "out").exists()
 
 
@@ -105,7 +105,9 @@ def test_a_bad_log_is_the_same_error(cloud: Cloud, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"i5", b"\xe9"))
     data = small_data(put(cloud, tmp_path / "logs", "logs"))
     with pytest.raises(DataError, match=r"gs://shop-bucket/logs/log\.csv: not UTF-8"):
-        prepare(resolve_sources(data, dataset="x"), tmp_path / "launcher" / "out", data=data, beam=on_dataflow(cloud))
+        prepare(
+            resolve_sources(data, dataset="x"), out=tmp_path / "launcher" / "out", data=data, beam=on_dataflow(cloud)
+        )
     assert names(cloud, "work") == [] and not (tmp_path / "launcher" / "out").exists()
 
 
@@ -113,7 +115,7 @@ def test_wrong_options_start_nothing(cloud: Cloud, tmp_path: Path) -> None:
     data = small_data(put(cloud, small_log(tmp_path / "logs"), "logs"))
     sources = resolve_sources(data, dataset="x")
     with pytest.raises(ConfigError, match=r"(?s)max_num_worker.*did you mean 'max_num_workers'"):
-        prepare(sources, tmp_path / "out", data=data, beam=on_dataflow(cloud, max_num_worker=3))
+        prepare(sources, out=tmp_path / "out", data=data, beam=on_dataflow(cloud, max_num_worker=3))
     assert not cloud.dataflow.jobs and names(cloud, "temp") == names(cloud, "work") == []
 
 
@@ -131,7 +133,7 @@ def test_a_job_that_fails_says_why_and_where(cloud: Cloud, tmp_path: Path) -> No
 
     cloud.dataflow.before_run = lose_what_it_needs
     with pytest.raises(JobError) as failed:
-        prepare(sources, tmp_path / "launcher" / "out", data=data, beam=on_dataflow(cloud))
+        prepare(sources, out=tmp_path / "launcher" / "out", data=data, beam=on_dataflow(cloud))
     read, encode = cloud.dataflow.jobs.values()
     assert read.state.name == "JOB_STATE_DONE"
     lines = str(failed.value).splitlines()

@@ -382,7 +382,7 @@ def test_logs_and_items_of_a_configuration_come_from_tables(server, tmp_path):
     )
     sources = resolve_sources(data, dataset="shop")
     assert sources == resolve_sources(data, dataset="shop"), "unchanged tables are the same files"
-    prepare(sources, tmp_path / "prepared", data=data, beam=BeamSettings(workers=1))
+    prepare(sources, out=tmp_path / "prepared", data=data, beam=BeamSettings(workers=1))
     prepared = open_prepared(tmp_path / "prepared")
     assert prepared.summary["rows"]["kept"] == 40
     items = dict(zip(*(prepared.items()[name].to_pylist() for name in ("item_id", "display.title")), strict=True))

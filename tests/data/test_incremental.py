@@ -44,7 +44,7 @@ def prepare_logs(out: Path, data: DataSettings, *, previous: Path | None = None)
     sources = resolve_sources(data, dataset="test")
     try:
         prepare(
-            sources, out / "prepared", data=data, beam=BeamSettings(workers=1), profile=out / "profile",
+            sources, out=out / "prepared", data=data, beam=BeamSettings(workers=1), profile=out / "profile",
             previous=previous / "prepared" if previous else None,
         )  # fmt: skip
     except DataError as error:

@@ -331,5 +331,5 @@ def test_the_same_input_gives_the_same_bytes_on_any_runner_settings(tmp_path: Pa
     sources = resolve_sources(data, dataset="x")
     one = contents(run(tmp_path / "one", data).folder)
     parallel = {"direct_running_mode": "multi_threading", "direct_num_workers": 2}
-    prepare(sources, tmp_path / "two", data=data, beam=BeamSettings(options=parallel))
+    prepare(sources, out=tmp_path / "two", data=data, beam=BeamSettings(options=parallel))
     assert contents(tmp_path / "two") == one

@@ -281,5 +281,5 @@ def test_a_recipe_reads_files_of_its_shape(name: str, tmp_path: Path, monkeypatc
         config = loaded(tmp_path, text)
         if number in wanted:
             sources = resolve_sources(config.data, dataset="shop", data_root=str(tmp_path))
-            prepare(sources, tmp_path / f"prepared-{number}", data=config.data, beam=BeamSettings(workers=1))
+            prepare(sources, out=tmp_path / f"prepared-{number}", data=config.data, beam=BeamSettings(workers=1))
             wanted[number](open_prepared(tmp_path / f"prepared-{number}"))

@@ -80,7 +80,7 @@ def rich_log(folder: Path, **changes: Any) -> DataSettings:
 def prepared_on(beam: BeamSettings, out: Path, data: DataSettings) -> dict[str, bytes]:
     """Every file of the prepared data and of the profile."""
     sources = resolve_sources(data, dataset="test")
-    prepare(sources, out / "prepared", data=data, beam=beam, profile=out / "profile")
+    prepare(sources, out=out / "prepared", data=data, beam=beam, profile=out / "profile")
     assert sorted(path.name for path in out.iterdir()) == ["prepared", "profile"]
     return contents(out)
 
@@ -151,7 +151,7 @@ def test_a_runner_that_lacks_something_is_refused_at_once(beam: BeamSettings, ma
 def test_the_step_refuses_an_unknown_runner_and_leaves_nothing(tmp_path: Path) -> None:
     data = settings(write_rows(tmp_path / "log.csv", ordinary_log()))
     with pytest.raises(ConfigError, match=r"beam\.runner"):
-        prepare(resolve_sources(data, dataset="x"), tmp_path / "out", data=data, beam=BeamSettings(runner="spark"))
+        prepare(resolve_sources(data, dataset="x"), out=tmp_path / "out", data=data, beam=BeamSettings(runner="spark"))
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 
 
@@ -309,7 +309,7 @@ def test_runs_that_share_a_work_folder_keep_out_of_each_others_way(
         sources = resolve_sources(data, dataset="x")
         prepare(
             sources,
-            tmp_path / folder / "prepared",
+            out=tmp_path / folder / "prepared",
             data=data,
             beam=BeamSettings(work=str(tmp_path / "work"), workers=1),
         )

@@ -37,7 +37,7 @@ def logs_and_tables(folder: Path, ending: str) -> dict[str, Any]:
 
 def prepared(data: DataSettings, root: str, out: Path) -> dict[str, bytes]:
     sources = resolve_sources(data, dataset="shop", data_root=root)
-    prepare(json.loads(json.dumps(sources)), out, data=data, beam=BeamSettings(workers=1))
+    prepare(json.loads(json.dumps(sources)), out=out, data=data, beam=BeamSettings(workers=1))
     return contents(out)
 
 
@@ -110,10 +110,10 @@ def test_what_is_not_there_is_named(store: Bucket, tmp_path: Path) -> None:
     sources = resolve_sources(data, dataset="shop")
     store.remove("log.csv")
     with pytest.raises(DataError, match=r"gs://sources-bucket/log\.csv: the file is gone"):
-        prepare(sources, tmp_path / "out", data=data, beam=BeamSettings(workers=1))
+        prepare(sources, out=tmp_path / "out", data=data, beam=BeamSettings(workers=1))
     store.put(write_rows(tmp_path / "no.parquet", ordinary_log()), "log.csv")
     with pytest.raises(DataError, match=r"gs://sources-bucket/log\.csv: .*it is a Parquet file"):
-        prepare(sources, tmp_path / "out", data=data, beam=BeamSettings(workers=1))
+        prepare(sources, out=tmp_path / "out", data=data, beam=BeamSettings(workers=1))
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -136,7 +136,7 @@ def test_a_bucket_that_may_not_be_read_is_named(
     with pytest.raises(DataError, match=rf"(?s)gs://sources-bucket/log\.csv: cannot list it: {denied}"):
         resolve_sources(data, dataset="shop")
     with pytest.raises(DataError, match=rf"(?s)gs://sources-bucket/log\.csv: cannot be read: {denied}"):
-        prepare(sources, tmp_path / "out", data=data, beam=BeamSettings(workers=1))
+        prepare(sources, out=tmp_path / "out", data=data, beam=BeamSettings(workers=1))
 
 
 def test_earlier_prepared_data_is_chosen_on_a_bucket(store: Bucket, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_earlier_prepared_data_is_chosen_on_a_bucket(store: Bucket, tmp_path: Pa
     write_rows(tmp_path / "logs" / "a.csv", rows[::2])
     data = settings(store.put(tmp_path / "logs", "logs"), incremental=True)
     sources = resolve_sources(data, dataset="shop")
-    prepare(sources, tmp_path / "first", data=data, beam=BeamSettings(workers=1))
+    prepare(sources, out=tmp_path / "first", data=data, beam=BeamSettings(workers=1))
     earlier = store.put(tmp_path / "first", "runs/1/prepared")
     folders = ["gs://sources-bucket/runs/0/prepared", "gs://no-bucket/x", earlier, str(tmp_path / "first")]
     assert choose_earlier(folders, sources) == ""  # of all of today's files

@@ -73,7 +73,7 @@ def settings(path: Path | str | list[str], **changes: Any) -> DataSettings:
 def run(out: Path, data: DataSettings, *, workers: int = 0) -> Prepared:
     """The real step on the real files; on small ones, one worker is faster than several."""
     sources = resolve_sources(data, dataset="test", data_root=str(out.parent))
-    prepare(sources, out, data=data, beam=BeamSettings(workers=workers))
+    prepare(sources, out=out, data=data, beam=BeamSettings(workers=workers))
     return open_prepared(out)
 
 

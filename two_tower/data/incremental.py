@@ -6,13 +6,13 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
-from two_tower.artifacts import ArtifactReader, open_artifact
+from two_tower.artifacts import ArtifactReader, Place, open_artifact
 from two_tower.config import DataSettings
 from two_tower.data.prepared import KIND
 from two_tower.data.shards import Earlier
@@ -87,9 +87,7 @@ def state_of(
     }
 
 
-def find_earlier(
-    previous: str | Path | None, sources: dict[str, list[SourceFile]], data: DataSettings
-) -> EarlierRun | None:
+def find_earlier(previous: Place | None, sources: dict[str, list[SourceFile]], data: DataSettings) -> EarlierRun | None:
     """The earlier preparation in the folder `previous`, or None where everything has to be read; the log says why."""
     if previous is None or not data.incremental:
         return None

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
-from two_tower.artifacts import ArtifactWriter, write_artifact
-from two_tower.config import BeamSettings, DataSettings
+from two_tower.artifacts import ArtifactWriter, Place, write_artifact
+from two_tower.config import BeamSettings, DataSettings, canonical_json, parse_section
 from two_tower.data import notes, oddities, splits
 from two_tower.data.conditions import refuse_unfit
+from two_tower.data.frames import Frame, with_frames
 from two_tower.data.incremental import STATE, EarlierRun, find_earlier, state_of
 from two_tower.data.log_profile import LogProfile
 from two_tower.data.outputs import Outputs
-from two_tower.data.prepared import KIND, PROFILE, PROFILE_KIND
+from two_tower.data.prepared import KIND, PROFILE, PROFILE_KIND, Prepared
 from two_tower.data.reading import require_columns
 from two_tower.data.refusals import NothingKept, refuse_too_many_bad
 from two_tower.data.row_counts import count_rows
@@ -35,33 +38,60 @@ Reports = list[dict[str, Any]]
 
 
 def prepare(
-    sources: dict[str, list[SourceFile]],
-    out: str | Path,
+    sources: dict[str, list[SourceFile]] | None = None,
     *,
-    data: DataSettings,
-    beam: BeamSettings,
-    profile: str | Path | None = None,
-    previous: str | Path | None = None,
-) -> list[str]:
-    """Writes the `prepared_data` artefact of docs/artefacts.md into the folder `out`; says what is odd in sentences.
+    out: Place,
+    data: DataSettings | Mapping[str, Any],
+    interactions: Frame | None = None,
+    items: Frame | None = None,
+    users: Frame | None = None,
+    beam: BeamSettings | None = None,
+    profile: Place | None = None,
+    previous: Place | None = None,
+) -> Prepared:
+    """The `prepared_data` artefact of docs/artefacts.md, written into the folder `out`; its `notes` say what is odd.
 
     The same files and settings give the same bytes, on whatever runner, in whatever order its bundles run, and
     whether everything is read or, with `previous`, only what is new.
 
     Args:
-        sources: The files as `resolve_sources` lists them.
+        sources: The files as `resolve_sources` lists them; not with tables in memory.
         out: The artefact's folder; a hidden folder beside it holds the shards meanwhile, unless `beam.work` says where.
-        data: The configuration's `data` section.
-        beam: The runner.
+        data: The configuration's `data` section; with tables in memory also as a mapping, without their paths.
+        interactions: The log as an Arrow table or a data frame, instead of `sources`.
+        items: The items likewise.
+        users: The users likewise.
+        beam: The runner; this process if not given.
         profile: Where the `data_profile` artefact goes, if it is wanted.
         previous: Earlier prepared data, from which the files that have not changed need not be read again; with
             `data.incremental`, and as long as the settings are the same.
 
     Raises:
-        DataError: The files cannot be used: unreadable, a column missing, too many bad rows, nothing left, an
-            empty window.
+        DataError: The files or tables cannot be used: unreadable, a column missing, too many bad rows, nothing left,
+            an empty window.
+        ConfigError: A mapping for `data` does not validate.
     """
-    out = Path(out)
+    with contextlib.ExitStack() as stack:
+        if sources is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="two-tower-tables-"))
+            frames = {"interactions": interactions, "items": items, "users": users}
+            data, sources = with_frames(data, frames, Path(folder))
+        elif not isinstance(data, DataSettings):
+            data = parse_section(DataSettings, canonical_json(dict(data)))
+        _prepare(sources, Path(out), data, beam or BeamSettings(), profile=profile, previous=previous)
+    return Prepared.made(out)
+
+
+def _prepare(
+    sources: dict[str, list[SourceFile]],
+    out: Path,
+    data: DataSettings,
+    beam: BeamSettings,
+    *,
+    profile: Place | None,
+    previous: Place | None,
+) -> None:
+    """Writes the artefacts."""
     work = work_of(beam, out)
     _refuse_unreachable(sources["interactions"], beam)
     earlier = find_earlier(previous, sources, data)
@@ -72,7 +102,7 @@ def prepare(
         writer = stack.enter_context(write_artifact(out, KIND, config=config))
         about = stack.enter_context(write_artifact(profile, PROFILE_KIND, config=config)) if profile else None
         work.make()
-        return _Preparation(sources, writer, about, work, data, beam, earlier).run()
+        _Preparation(sources, writer, about, work, data, beam, earlier).run()
 
 
 def _refuse_unreachable(logs: list[SourceFile], beam: BeamSettings) -> None:
@@ -108,8 +138,8 @@ class _Preparation:
         self.outputs = Outputs(writer, work, data)
         self.profile = LogProfile(work, self.columns, earlier)
 
-    def run(self) -> list[str]:
-        """All the stages; what is odd about the logs and tables."""
+    def run(self) -> None:
+        """All the stages."""
         started = time.monotonic()
         require_columns(self.logs, source_columns(self.data), self.data.interactions.csv)
         items, users = self._load_tables()
@@ -140,7 +170,6 @@ class _Preparation:
             Findings(rows, said, per_day, merged, encoded, counts, items, users, item_numbers, user_numbers), windows
         )
         log.info("prepare_data: done in %s", human_seconds(time.monotonic() - started))
-        return notes.in_sentences(said)
 
     def _load_tables(self) -> tuple[EntityTable, EntityTable]:
         """The item and the user table, their ids left in the work folder for the workers."""

@@ -49,6 +49,13 @@ class Prepared(Artifact):
         content: dict[str, dict[str, dict[str, Any]]] = self._reader.json("features.json")
         return content
 
+    @property
+    def notes(self) -> list[str]:
+        """What is odd about the logs and tables, in sentences."""
+        from two_tower.data.notes import in_sentences
+
+        return in_sentences(self.summary.get("noted", {}))
+
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Row counts, windows and distributions, for the report."""

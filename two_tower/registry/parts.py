@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from two_tower.artifacts import MANIFEST, content_hash, open_artifact, read_manifest, write_artifact
+from two_tower.artifacts import MANIFEST, Place, content_hash, open_artifact, read_manifest, write_artifact
 from two_tower.errors import RegistryError
 from two_tower.registry.fetched import VERSION_KIND
 from two_tower.registry.version import SERVED, version_id
@@ -20,16 +20,16 @@ PARTS = (*SERVED, "evaluation", "trained_towers")
 
 @dataclass(frozen=True, kw_only=True)
 class VersionParts:
-    """The artefacts of one run that make a version, in their folders, and what is to be known of the run."""
+    """The artefacts of one run that make a version, or their local folders, and what is to be known of the run."""
 
-    query_tower: Path
-    candidate_tower: Path
-    index: Path
-    evaluation: Path
+    query_tower: Place
+    candidate_tower: Place
+    index: Place
+    evaluation: Place
     """That of the three, with the gate's verdict."""
-    trained_towers: Path
+    trained_towers: Place
     """The weights that both towers were exported from, kept for the next training."""
-    prepared: Path
+    prepared: Place
     """The prepared data, whose candidate table is kept with the version."""
     config: Mapping[str, Any]
     """The run's whole configuration."""
@@ -43,18 +43,19 @@ class VersionParts:
             RegistryError: They do not belong together, or the evaluation is of another version.
             ArtifactError: One of them is incomplete or damaged.
         """
-        version = version_id(self.query_tower, self.candidate_tower, self.index)
-        made_from = read_manifest(self.candidate_tower, "candidate_tower").made_from
-        for kind, folder in (("prepared_data", self.prepared), ("trained_towers", self.trained_towers)):
+        tower, candidates, evaluation = Path(self.query_tower), Path(self.candidate_tower), Path(self.evaluation)
+        version = version_id(tower, candidates, self.index)
+        made_from = read_manifest(candidates, "candidate_tower").made_from
+        for kind, folder in (("prepared_data", Path(self.prepared)), ("trained_towers", Path(self.trained_towers))):
             if made_from.get(kind) != content_hash(folder):
                 raise RegistryError(
-                    f"{folder} and {self.candidate_tower} do not belong together: the tower was made from the "
+                    f"{folder} and {candidates} do not belong together: the tower was made from the "
                     f"{kind} {made_from.get(kind)}, this is {content_hash(folder)}; use one run's outputs"
                 )
-        metrics: dict[str, Any] = open_artifact(self.evaluation, "evaluation").json("metrics.json")
+        metrics: dict[str, Any] = open_artifact(evaluation, "evaluation").json("metrics.json")
         if metrics["version"] != version:
             raise RegistryError(
-                f"{self.evaluation} and {self.query_tower} do not belong together: the evaluation is of version "
+                f"{evaluation} and {tower} do not belong together: the evaluation is of version "
                 f"{metrics['version']}, the towers and the index are version {version}; use one run's outputs"
             )
         return version, metrics
@@ -69,7 +70,7 @@ class VersionParts:
         Raises:
             ArtifactError: A part is damaged, or the disk is full.
         """
-        folders: dict[str, Path] = {part: getattr(self, part) for part in PARTS}
+        folders = {part: Path(getattr(self, part)) for part in PARTS}
         manifests = {part: open_artifact(source, part).manifest for part, source in folders.items()}
         seen_until = [each.data_seen_until for each in manifests.values() if each.data_seen_until is not None]
         put = _link if link else shutil.copyfile

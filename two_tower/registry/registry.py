@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from two_tower.artifacts import ObjectChanged, below, is_remote
+from two_tower.artifacts import ObjectChanged, Place, below, is_remote
 from two_tower.config import RetentionSettings
 from two_tower.errors import ArtifactError, RegistryError
 from two_tower.registry.decisions import Alias, Decision, decisions_in, described
@@ -46,6 +47,18 @@ class Registry:
         )
         self.place = self._storage.place
         """Where it lies: a local path or a gs:// URI."""
+
+    @classmethod
+    def open(cls, place: Place) -> Registry:
+        """The registry at a place, such as runs/registry/shop or gs://bucket/registry/shop; it may be empty yet."""
+        root, _, name = os.fspath(place).rstrip("/").rpartition("/")
+        return cls(root or ".", name)
+
+    def __repr__(self) -> str:
+        champion = self.champion()
+        return (
+            f"Registry({self.place}; {len(self.versions()):,} versions; champion {champion.id if champion else 'none'})"
+        )
 
     @property
     def folder(self) -> Path:

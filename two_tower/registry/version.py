@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from two_tower.artifacts import (
     MANIFEST,
     Manifest,
+    Place,
     below,
     content_hash,
     is_remote,
@@ -19,6 +21,7 @@ from two_tower.artifacts import (
 )
 from two_tower.config import canonical_json
 from two_tower.errors import RegistryError
+from two_tower.progress import moment_text
 from two_tower.registry.fetched import VERSION_KIND, bring_version, manifest_on_bucket, verify_on_bucket
 
 SERVED = ("query_tower", "candidate_tower", "index")
@@ -27,7 +30,7 @@ SERVED = ("query_tower", "candidate_tower", "index")
 Status = Literal["champion", "former", "refused", "undecided"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Version:
     """A version of the registry and the latest decision about it.
 
@@ -47,9 +50,17 @@ class Version:
     """The end-to-end figures of its latest evaluation, such as `recall@100`."""
 
     @classmethod
-    def open(cls, place: str | Path) -> Version:
+    def open(cls, place: Place) -> Version:
         """The version at a place, a local folder or a gs:// URI, without what its registry says of it."""
-        return cls(PurePath(place).name, place, "undecided")
+        text = os.fspath(place)
+        return cls(PurePath(text).name, text if is_remote(text) else Path(text), "undecided")
+
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in (self.metrics or {}).items())
+        micros = self.data_seen_until
+        seen = f"seen until {moment_text(micros)} UTC" if micros is not None else ""
+        facts = [part for part in (f"{self.id}, {self.status}", figures, seen) if part]
+        return f"Version({'; '.join(facts)})"
 
     @property
     def folder(self) -> Path:
@@ -145,7 +156,7 @@ def verify_version(place: str | Path) -> None:
         open_artifact(place, VERSION_KIND)
 
 
-def version_id(query_tower: str | Path, candidate_tower: str | Path, index: str | Path) -> str:
+def version_id(query_tower: Place, candidate_tower: Place, index: Place) -> str:
     """Sixteen hexadecimal digits: the version id of three artefacts that belong together.
 
     It depends on their content alone, so it is known before the version is evaluated or promoted.
