@@ -43,7 +43,7 @@ OptionalEnvironment = Annotated[
     typer.Option("--env", metavar="FILE", help="An environment file: what is meant lies there, not on this machine."),
 ]
 BackendName = Annotated[
-    str | None, typer.Option("--backend", metavar="NAME", help="vertex or kfp, where the environment has both.")
+    str | None, typer.Option("--backend", metavar="NAME", help="vertex or kubeflow, where the environment has both.")
 ]
 Host = Annotated[str | None, typer.Option("--host", metavar="URL", help="The Kubeflow Pipelines server.")]
 Images = Annotated[

@@ -44,20 +44,21 @@ def kind_of(environment: Environment, asked: str | None) -> str:
     Raises:
         ConfigError: The environment has no such section, or both and nothing is asked for.
     """
+    if asked == "kfp":  # as it was called once
+        raise ConfigError("--backend kfp is called --backend kubeflow, as the environment file's section is")
     names = {"vertex": environment.vertex, "kubeflow": environment.kubeflow}
     there = [name for name, section in names.items() if section is not None]
-    kind = {"kfp": "kubeflow"}.get(asked or "", asked)
-    if kind is None and len(there) == 1:
+    if asked is None and len(there) == 1:
         return there[0]
-    if kind is None:
+    if asked is None:
         raise ConfigError(
             "the environment file has sections vertex and kubeflow; choose with --backend"
             if there
             else "the environment file needs a section vertex or kubeflow, which says where runs go"
         )
-    if kind not in there:
-        raise ConfigError(f"--backend {asked}: the environment file has no section {kind}")
-    return kind
+    if asked not in there:
+        raise ConfigError(f"--backend {asked}: the environment file has no section {asked}")
+    return asked
 
 
 def backend_of(environment: Environment, kind: str, *, host: str | None = None) -> Backend:
