@@ -23,11 +23,11 @@ from two_tower.artifacts import (
     content_hash,
     is_remote,
     list_folders,
-    open_artifact,
     read_manifest,
 )
 from two_tower.config import RetentionSettings
 from two_tower.errors import ArtifactError, RegistryError
+from two_tower.metrics_file import CHALLENGER, Evaluation, values_of
 from two_tower.registry.local import LocalStorage
 from two_tower.registry.on_bucket import BucketStorage
 from two_tower.registry.storage import Held, Storage
@@ -181,22 +181,22 @@ class Registry:
         """
         folders = [Path(folder) for folder in (query_tower, candidate_tower, index, evaluation, trained_towers)]
         parts = dict(zip(PARTS, folders, strict=True))
-        version, metrics = _evaluated(parts, Path(prepared))
-        if metrics["gate"]["decision"] == "refuse":
-            raise RegistryError(f"version {version}: the gate refused it: {metrics['gate']['reason']}")
+        version, measured = _evaluated(parts, Path(prepared))
+        if measured.gate.decision == "refuse":
+            raise RegistryError(f"version {version}: the gate refused it: {measured.gate.reason}")
 
         def work(alias: _Alias | None, held: Held) -> str:
             current = alias.version if alias else None
             if current == version:
                 log.info("%s: version %s is the champion already", self.place, version)
                 return version
-            if current != metrics["champion"]:
+            if current != measured.champion:
                 raise RegistryError(
-                    f"{self.place}: version {version} was compared with the champion {metrics['champion']}, but the "
+                    f"{self.place}: version {version} was compared with the champion {measured.champion}, but the "
                     f"champion is {current} now; run again to compare with that"
                 )
             self._storage.store(version, parts, prepared=Path(prepared), config=config, sources=sources, held=held)
-            self._switch(alias, _decision("promoted", version, metrics), held)
+            self._switch(alias, _decision("promoted", version, measured), held)
             return version
 
         return self._change(work)
@@ -220,16 +220,16 @@ class Registry:
         """
         folders = [Path(folder) for folder in (query_tower, candidate_tower, index, evaluation, trained_towers)]
         parts = dict(zip(PARTS, folders, strict=True))
-        version, metrics = _evaluated(parts, Path(prepared))
+        version, measured = _evaluated(parts, Path(prepared))
 
         def work(alias: _Alias | None, held: Held) -> str:
             if alias and alias.version == version:
                 raise RegistryError(f"{self.place}: version {version} is the champion; roll back to refuse it")
-            if metrics["gate"]["decision"] != "refuse":
-                raise RegistryError(f"version {version}: the gate did not refuse it: {metrics['gate']['reason']}")
+            if measured.gate.decision != "refuse":
+                raise RegistryError(f"version {version}: the gate did not refuse it: {measured.gate.reason}")
             self._storage.store(version, parts, prepared=Path(prepared), config=config, sources=sources, held=held)
             self._storage.keep(held)
-            decision = _decision("refused", version, metrics)
+            decision = _decision("refused", version, measured)
             about = [earlier for earlier in self._decisions(alias) if earlier.version == version]
             if not about or replace(about[-1], at=decision.at) != decision:
                 self._record(decision)
@@ -498,8 +498,8 @@ def _without(alias: _Alias | None, stays: set[str]) -> dict[str, Any] | None:
     return None if there == alias.previous else asdict(replace(alias, previous=there))
 
 
-def _evaluated(parts: Mapping[str, Path], prepared: Path) -> tuple[str, dict[str, Any]]:
-    """The version id of the parts and the metrics that their evaluation holds."""
+def _evaluated(parts: Mapping[str, Path], prepared: Path) -> tuple[str, Evaluation]:
+    """The version id of the parts and what their evaluation holds."""
     version = version_id(*(parts[part] for part in SERVED))
     made_from = read_manifest(parts["candidate_tower"], "candidate_tower").made_from
     for kind, folder in (("prepared_data", prepared), ("trained_towers", parts["trained_towers"])):
@@ -508,19 +508,19 @@ def _evaluated(parts: Mapping[str, Path], prepared: Path) -> tuple[str, dict[str
                 f"{folder} and {parts['candidate_tower']} do not belong together: the tower was made from the "
                 f"{kind} {made_from.get(kind)}, this is {content_hash(folder)}; use one run's outputs"
             )
-    metrics: dict[str, Any] = open_artifact(parts["evaluation"], "evaluation").json("metrics.json")
-    if metrics["version"] != version:
+    evaluation = Evaluation.open(parts["evaluation"])
+    if evaluation.version != version:
         raise RegistryError(
             f"{parts['evaluation']} and {parts['query_tower']} do not belong together: the evaluation is of version "
-            f"{metrics['version']}, the towers and the index are version {version}; use one run's outputs"
+            f"{evaluation.version}, the towers and the index are version {version}; use one run's outputs"
         )
-    return version, metrics
+    return version, evaluation
 
 
-def _decision(event: Literal["promoted", "refused"], version: str, metrics: dict[str, Any]) -> Decision:
-    challenger = metrics["systems"].get("two_tower", {"metrics": {}})
-    figures = {name: figure["value"] for name, figure in challenger["metrics"].items()}
-    return Decision(event, version, _now(), metrics["gate"]["reason"], figures)
+def _decision(event: Literal["promoted", "refused"], version: str, evaluation: Evaluation) -> Decision:
+    challenger = evaluation.systems.get(CHALLENGER)
+    figures = values_of(challenger.metrics) if challenger else {}
+    return Decision(event, version, _now(), evaluation.gate.reason, figures)
 
 
 def _now() -> str:
