@@ -9,8 +9,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from two_tower.config.plugins import AnyCheck
-from two_tower.contracts import CheckResult, GateCheck
+from two_tower.contracts import GateCheck
 from two_tower.evaluation import run_gate
+from two_tower.metrics_file import CheckResult
 
 METRICS: dict[str, Any] = {
     "split": "test",

@@ -13,10 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from two_tower.config import EvaluationSettings
 from two_tower.config.plugins import AnyCheck
-from two_tower.contracts import SLICES, CheckResult, GateCheck
+from two_tower.contracts import SLICES, GateCheck
 from two_tower.evaluation import run_gate
 from two_tower.evaluation.figures import RANKING, RECOMMENDED
 from two_tower.evaluation.slices import Slices
+from two_tower.metrics_file import CheckResult
 from two_tower.settings import members
 
 

@@ -11,7 +11,6 @@ from .metrics import (
 from .queries import Queries as Queries
 from .sets import ItemSets as ItemSets
 from .shown import (
-    main_k as main_k,
     repeats_in_words as repeats_in_words,
     sample_in_words as sample_in_words,
     shown_metrics as shown_metrics,

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from two_tower.contracts import Float64
+from two_tower.metrics_file import Difference
 
 BLOCK = 1 << 22
 """How many resampled queries are held at once."""
@@ -40,7 +41,7 @@ def interval(means: Float64, *, confidence: float) -> tuple[Float64, Float64]:
     return low, high
 
 
-def paired_difference(ours: Float64, theirs: Float64, *, difference: float, confidence: float) -> dict[str, float]:
+def paired_difference(ours: Float64, theirs: Float64, *, difference: float, confidence: float) -> Difference:
     """The difference of two columns of `resampled_means`, with its interval.
 
     Args:
@@ -48,13 +49,8 @@ def paired_difference(ours: Float64, theirs: Float64, *, difference: float, conf
         theirs: `[samples]`, of the same draws.
         difference: Ours less theirs on the queries themselves.
         confidence: Such as 0.95.
-
-    Returns:
-        `difference`, `low`, `high`, and `probability_better`: the share of samples in which ours is strictly larger.
     """
     differences = ours - theirs
     low, high = interval(differences, confidence=confidence)
     better = np.mean(differences > 0)
-    return {
-        "difference": float(difference), "low": float(low), "high": float(high), "probability_better": float(better)
-    }  # fmt: skip
+    return Difference(difference=float(difference), low=float(low), high=float(high), probability_better=float(better))

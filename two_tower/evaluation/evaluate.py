@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,38 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from two_tower import config
-from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, read_manifest, write_artifact
+from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, write_artifact
 from two_tower.data import PROFILE, read_profile
 from two_tower.errors import NoQueries
 from two_tower.evaluation import embedding_space as space
-from two_tower.evaluation.comparison import CHALLENGER, CHAMPION, Comparison
+from two_tower.evaluation.comparison import CHAMPION, Comparison
 from two_tower.evaluation.gate import run_gate
 from two_tower.evaluation.queries import Queries, Split
 from two_tower.evaluation.shown import default_shown
 from two_tower.evaluation.window import window_of
+from two_tower.metrics_file import (
+    CHALLENGER,
+    FILE,
+    KIND,
+    Days,
+    Drift,
+    Evaluation,
+    Gate,
+    IndexFigures,
+    RepeatCounts,
+    System,
+    values_of,
+)
 from two_tower.profile import compare_profiles, incomplete_days
 
 log = logging.getLogger("two_tower")
 
-KIND = "evaluation"
-TRIED = {
-    "decision": "try",
-    "reason": "Measured on validation queries: nothing is decided, and no test query was read.",
-    "checks": [],
-}
-"""The `gate` section of an evaluation on validation queries."""
-SECTIONS = ("systems", "comparisons", "slices")
-"""What metrics.json holds by name, empty where there is no query."""
+TRIED = Gate(
+    decision="try",
+    reason="Measured on validation queries: nothing is decided, and no test query was read.",
+    checks=[],
+)
+"""What the gate says of an evaluation on validation queries."""
 
 
 def evaluate(
@@ -82,29 +93,35 @@ def evaluate(
     described = None if profile is None else read_profile(profile)
     champion = champion if split == "test" else None
     drift, days = _profiles(described, champion)
-    metrics: dict[str, Any] = {
-        "split": split,
-        "ks": sorted(evaluation.ks),
-        "shown": evaluation.shown or default_shown(evaluation.ks),
-        "candidates": pc.sum(items["available"]).as_py() or 0,
-        "champion_candidates": None,
-        "exclude_seen": evaluation.exclude_seen,
-        "repeats": None,
-        "confidence": evaluation.confidence,
-        "smallest_slice": evaluation.smallest_slice,
-        "version": version,
-        "champion": None if champion is None else Path(champion).name,
-        "champion_error": None,
-        "window": window_of(data, query_tower, split=split),
-        "drift": drift,
-        "days": days,
-        "queries": 0,
-        "left_out": {},
-        **{name: {} for name in SECTIONS},
-        "loss": [],
-        "before_refit": before_refit and open_artifact(before_refit, "before_refit").json("figures.json"),
-        **dict.fromkeys(("discovery", "popularity", "users", "ranker", "index")),
-    }
+    found = Evaluation(
+        split=split,
+        ks=sorted(evaluation.ks),
+        shown=evaluation.shown or default_shown(evaluation.ks),
+        candidates=pc.sum(items["available"]).as_py() or 0,
+        champion_candidates=None,
+        exclude_seen=evaluation.exclude_seen,
+        repeats=None,
+        confidence=evaluation.confidence,
+        smallest_slice=evaluation.smallest_slice,
+        version=version,
+        champion=None if champion is None else Path(champion).name,
+        champion_error=None,
+        window=window_of(data, query_tower, split=split),
+        drift=drift,
+        days=days,
+        queries=0,
+        left_out={},
+        systems={},
+        comparisons={},
+        slices={},
+        loss=[],
+        before_refit=None if before_refit is None else _before_refit(before_refit),
+        discovery=None,
+        popularity=None,
+        users=None,
+        ranker=None,
+        index=None,
+    )
     sources = {"prepared_data": prepared, "query_tower": query_tower, "index": index}
     if embeddings is not None:
         sources["candidate_embeddings"] = embeddings
@@ -114,20 +131,20 @@ def evaluate(
     except NoQueries as error:
         log.warning("%s", error)
     else:
-        metrics["repeats"] = queries.repeated
         measured = Comparison(data, items, queries, evaluation, prepared=prepared)
         measured.challenger(query_tower, index, embeddings)
         measured.baselines()
-        if champion is not None and metrics["champion"] != version:
-            metrics |= measured.champion(Path(champion))
-        metrics |= measured.figures()
-        metrics["index"] |= {name: read_manifest(index, "index").measured.get(name) for name in ("target", "unmet")}
+        if champion is not None and found.champion != version:
+            measured.champion(Path(champion))
+        repeats = RepeatCounts(**asdict(queries.repeated)) if queries.repeated else None
+        found = measured.completed(found.model_copy(update={"repeats": repeats}))
     decides = split == "test"
-    metrics["gate"] = run_gate(evaluation.checks, metrics, default=evaluation.gate_is_default) if decides else TRIED
+    gate = run_gate(evaluation.checks, found, default=evaluation.gate_is_default) if decides else TRIED
+    found = found.model_copy(update={"gate": gate})
     with write_artifact(out, KIND, data_seen_until=data.manifest.data_seen_until) as artifact:
         artifact.manifest.config = evaluation.model_dump(mode="json")
         artifact.manifest.made_from = {kind: content_hash(folder) for kind, folder in sources.items()}
-        artifact.write_json("metrics.json", metrics)
+        artifact.write_json(FILE, found.to_json())
         artifact.write_json("examples.json", measured.examples() if measured else [])
         if described is not None:
             artifact.write_json(PROFILE, described)
@@ -135,27 +152,24 @@ def evaluate(
             artifact.write_table("per_query.parquet", measured.per_query())
         if measured and embeddings is not None:
             artifact.write_json(space.FILE, measured.space())
-    decision: str = metrics["gate"]["decision"]
-    log.info("the gate: %s", metrics["gate"]["reason"])
-    return decision
+    log.info("the gate: %s", gate.reason)
+    return gate.decision
 
 
 def headlines(evaluation: str | Path) -> dict[str, float]:
     """The main figures of an `evaluation` artefact: end-to-end metrics, the index's recall and latency, by name."""
-    metrics = open_artifact(evaluation, KIND).json("metrics.json")
-    ours = metrics["systems"].get(CHALLENGER, {"metrics": {}})["metrics"]
-    found = {"queries": metrics["queries"], **{name: figure["value"] for name, figure in ours.items()}}
-    for name, difference in metrics["comparisons"].get(CHAMPION, {}).items():
+    measured = Evaluation.open(evaluation)
+    ours = measured.systems.get(CHALLENGER, System())
+    found: dict[str, float] = {"queries": measured.queries, **values_of(ours.metrics)}
+    for name, difference in measured.comparisons.get(CHAMPION, {}).items():
         if name.startswith("recall@"):
-            found[f"{name}_minus_champion"] = difference["difference"]
-    index = metrics["index"] or {"latency_ms": {}}
-    found |= {f"index_{name}": index[name] for name in index if name.startswith("recall@") and index[name] is not None}
-    return found | {f"latency_{name}_ms": value for name, value in index["latency_ms"].items()}
+            found[f"{name}_minus_champion"] = difference.difference
+    index = measured.index or IndexFigures()
+    found |= {f"index_recall@{k}": value for k, value in index.recall.items() if value is not None}
+    return found | {f"latency_{name}_ms": value for name, value in index.latency_ms.items() if value is not None}
 
 
-def _profiles(
-    profile: dict[str, Any] | None, champion: str | Path | None
-) -> tuple[dict[str, Any] | None, dict[str, list[str]] | None]:
+def _profiles(profile: dict[str, Any] | None, champion: str | Path | None) -> tuple[Drift | None, Days | None]:
     """What has changed in the data since the champion was trained, and the days that are missing from it.
 
     The first is None where one of the two profiles is missing, the second where the data tells no days.
@@ -164,9 +178,12 @@ def _profiles(
         return None, None
     path = None if champion is None else Path(champion) / KIND / PROFILE
     earlier = json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
-    drift = earlier and compare_profiles(earlier, profile, skip=profile["not_compared"])
+    changes = earlier and compare_profiles(earlier, profile, skip=profile["not_compared"])
+    drift = Drift.model_validate(changes) if changes else None
     per_day = profile.get("per_day") or {"day": []}
-    return drift, incomplete_days(per_day, earlier and earlier.get("per_day")) if per_day["day"] else None
+    if not per_day["day"]:
+        return drift, None
+    return drift, Days.model_validate(incomplete_days(per_day, earlier and earlier.get("per_day")))
 
 
 def _candidate_table(data: ArtifactReader) -> pa.Table:
@@ -174,3 +191,9 @@ def _candidate_table(data: ArtifactReader) -> pa.Table:
     names = pq.read_schema(data.path("items.parquet")).names
     display = [name for name in names if name.startswith("display.")]
     return data.table("items.parquet", ["item_id", "train_count", "available", *display])
+
+
+def _before_refit(folder: str | Path) -> System | None:
+    """What the towers had before their refit; None where there was none."""
+    figures = open_artifact(folder, "before_refit").json("figures.json")
+    return figures and System.model_validate(figures)

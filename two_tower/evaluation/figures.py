@@ -1,14 +1,17 @@
-"""Looking up figures in metrics.json, for the gate's checks."""
+"""Looking up figures of an evaluation, for the gate's checks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Self, TypeVar
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from two_tower.contracts import RANKING as RANKING, GateCheck, RankingMetric as RankingMetric
+from two_tower.metrics_file import Compared, Difference, Evaluation, IndexFigures
+
+Found = TypeVar("Found")
 
 RECOMMENDED = ("coverage", "novelty", "diversity", "gini", "head", "middle", "tail", "log_count")
 """Figures of what a system recommends, whether it is relevant or not: they have no intervals and no slices."""
@@ -91,11 +94,11 @@ def on(slice_name: str | None) -> str:
     return "" if slice_name is None else f" on {slice_name}"
 
 
-def figure(metrics: Mapping[str, Any], system: str, metric: str, *, slice_name: str | None = None) -> float:
-    """The value of a metric of a system, wherever in metrics.json it stands.
+def figure(evaluation: Evaluation, system: str, metric: str, *, slice_name: str | None = None) -> float:
+    """The value of a metric of a system, wherever in an evaluation it stands.
 
     Args:
-        metrics: The content of metrics.json.
+        evaluation: The evaluation.
         system: Such as `two_tower`.
         metric: Such as `recall@100` or `coverage@100`.
         slice_name: A slice of the queries or of the relevant items; all if not given.
@@ -105,23 +108,22 @@ def figure(metrics: Mapping[str, Any], system: str, metric: str, *, slice_name: 
         LeftOut: The system is a baseline that could not be fitted.
         TooFewQueries: The slice is too small for a verdict.
     """
-    _refuse_left_out(metrics, system)
+    _refuse_left_out(evaluation, system)
     if metric.split("@")[0] in RECOMMENDED:
-        value = _get(_get(metrics["popularity"]["recommended"], system, "system"), metric, "metric")
+        recommended = evaluation.popularity.recommended if evaluation.popularity else {}
+        value = _get(_get(recommended, system, "system"), metric, "metric")
         if value is None:
             raise MissingFigure(f"{metric} of {system} has no value, since nothing was recommended or nothing compared")
         return float(value)
-    measured = _get(_part(metrics, slice_name)["systems"], system, "system")["metrics"]
-    return float(_get(measured, metric, "metric")["value"])
+    measured = _get(_part(evaluation, slice_name).systems, system, "system").metrics
+    return float(_get(measured, metric, "metric").value)
 
 
-def comparison(
-    metrics: Mapping[str, Any], system: str, metric: str, *, slice_name: str | None = None
-) -> dict[str, float]:
-    """The paired comparison of the two towers with a system: difference, low, high, probability_better.
+def comparison(evaluation: Evaluation, system: str, metric: str, *, slice_name: str | None = None) -> Difference:
+    """The paired comparison of the two towers with a system.
 
     Args:
-        metrics: The content of metrics.json.
+        evaluation: The evaluation.
         system: A baseline, or `champion`.
         metric: Such as `recall@100`.
         slice_name: A slice of the queries or of the relevant items; all if not given.
@@ -131,41 +133,50 @@ def comparison(
         LeftOut: The system is a baseline that could not be fitted.
         TooFewQueries: The slice is too small for a verdict.
     """
-    _refuse_left_out(metrics, system)
-    compared = _get(_part(metrics, slice_name)["comparisons"], system, "system to compare with")
-    found: dict[str, float] = _get(compared, metric, "metric")
-    return found
+    _refuse_left_out(evaluation, system)
+    compared = _get(_part(evaluation, slice_name).comparisons, system, "system to compare with")
+    return _get(compared, metric, "metric")
 
 
-def slice_queries(metrics: Mapping[str, Any], slice_name: str | None) -> int:
+def slice_queries(evaluation: Evaluation, slice_name: str | None) -> int:
     """How many queries a slice holds; all of them without one.
 
     Raises:
         MissingFigure: There is no such slice; the message says which there are.
     """
-    part = metrics if slice_name is None else _get(metrics["slices"], slice_name, "slice")
-    return int(part["queries"])
+    return evaluation.queries if slice_name is None else _get(evaluation.slices, slice_name, "slice").queries
 
 
-def _refuse_left_out(metrics: Mapping[str, Any], system: str) -> None:
-    if why := metrics.get("left_out", {}).get(system):
+def measured_index(evaluation: Evaluation) -> IndexFigures:
+    """What was measured of the index.
+
+    Raises:
+        MissingFigure: Nothing was.
+    """
+    if evaluation.index is None:
+        raise MissingFigure("the index has not been measured")
+    return evaluation.index
+
+
+def _refuse_left_out(evaluation: Evaluation, system: str) -> None:
+    if why := evaluation.left_out.get(system):
         raise LeftOut(f"the baseline {system} does not fit: {why}")
 
 
-def _part(metrics: Mapping[str, Any], slice_name: str | None) -> Mapping[str, Any]:
-    """The section that holds the systems and the comparisons of a slice, or of all queries."""
+def _part(evaluation: Evaluation, slice_name: str | None) -> Compared:
+    """What holds the systems and the comparisons of a slice, or of all queries."""
     if slice_name is None:
-        return metrics
-    part: Mapping[str, Any] = _get(metrics["slices"], slice_name, "slice")
-    if part["too_small"]:
+        return evaluation
+    part = _get(evaluation.slices, slice_name, "slice")
+    if part.too_small:
         raise TooFewQueries(
-            f"the slice {slice_name} holds {part['queries']} queries, and evaluation.smallest_slice asks for "
-            f"{metrics['smallest_slice']}"
+            f"the slice {slice_name} holds {part.queries} queries, and evaluation.smallest_slice asks for "
+            f"{evaluation.smallest_slice}"
         )
     return part
 
 
-def _get(values: Mapping[str, Any], key: str, what: str) -> Any:
+def _get(values: Mapping[str, Found], key: str, what: str) -> Found:
     if key not in values:
         raise MissingFigure(f"there is no {what} {key!r}; measured: {', '.join(values) or 'none'}")
     return values[key]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
-from two_tower.contracts import CheckResult, GateCheck
+from two_tower.contracts import GateCheck
 from two_tower.evaluation.figures import LeftOut, TooFewQueries
-from two_tower.evaluation.shown import main_k
+from two_tower.metrics_file import CheckResult, Evaluation, Gate
 
 
 class WindowAfterTraining(GateCheck):
@@ -21,14 +20,14 @@ class WindowAfterTraining(GateCheck):
     def name(self) -> str:
         return "test window after training"
 
-    def check(self, metrics: dict[str, Any]) -> CheckResult:
-        window = metrics["window"]
+    def check(self, evaluation: Evaluation) -> CheckResult:
+        window = evaluation.window
         if window is None:
             return self.result(None, "The split is not by time, so no moment parts training from test.")
-        if window["start"] is None or window["seen_until"] is None:
+        if window.start is None or window.seen_until is None:
             return self.result(None, "It is not known when the test window begins or until when the version has seen.")
-        start, seen_until = _in_words(window["start"]), _in_words(window["seen_until"])
-        if window["overlaps"]:
+        start, seen_until = _in_words(window.start), _in_words(window.seen_until)
+        if window.overlaps:
             return self.result(
                 False,
                 f"The version was trained on events until {seen_until}, and the test window begins on {start}; take "
@@ -39,8 +38,8 @@ class WindowAfterTraining(GateCheck):
         )
 
 
-def run_gate(checks: Sequence[GateCheck], metrics: dict[str, Any], *, default: bool = False) -> dict[str, Any]:
-    """The `gate` section of metrics.json: `decision`, `reason` (one sentence), `configured` and `checks`.
+def run_gate(checks: Sequence[GateCheck], evaluation: Evaluation, *, default: bool = False) -> Gate:
+    """The decision, its reason in one sentence, and what the checks found.
 
     `refuse` where a blocking check failed, else `keep` where the version is the champion already, else `promote`.
     A check that cannot be evaluated has failed, but an advisory one of a baseline that was left out is skipped.  An
@@ -50,40 +49,39 @@ def run_gate(checks: Sequence[GateCheck], metrics: dict[str, Any], *, default: b
 
     Args:
         checks: The configuration's checks.
-        metrics: The content of metrics.json less `gate`.
+        evaluation: What was measured.
         default: Whether they are those of the default gate, which the reason then says.
     """
     configured = "none" if not checks else "default" if default else "listed"
-    if not metrics["queries"]:
-        return {**_without_queries(metrics), "configured": configured}
-    results = [_run(check, metrics) for check in (WindowAfterTraining(), *checks)]
+    if not evaluation.queries:
+        return _without_queries(evaluation, configured=configured)
+    results = [_run(check, evaluation) for check in (WindowAfterTraining(), *checks)]
     failed = [result for result in results if result.status == "failed" and result.blocking]
-    better = _better_baselines(metrics)
+    better = _better_baselines(evaluation)
     if failed:
         by = " by the default gate" if default else ""
         more = f" ({len(failed) - 1} more blocking checks failed)" if len(failed) > 1 else ""
         also = f" Besides, {better}." if better else ""
         decision, reason = "refuse", f"Refused{by}, since {failed[0].name} failed: {failed[0].reason}{more}{also}"
     else:
-        keep = metrics["version"] == metrics["champion"]
+        keep = evaluation.version == evaluation.champion
         says = "The version is the champion already; " if keep else "The gate lets it through: "
         but = f"; but {better}" if better else ""
         decision, reason = "keep" if keep else "promote", f"{says}{_summary(results, default=default)}{but}."
-    checked = [asdict(result) for result in results]
-    return {"decision": decision, "reason": reason, "configured": configured, "checks": checked}
+    return Gate(decision=decision, reason=reason, configured=configured, checks=results)
 
 
-def _without_queries(metrics: dict[str, Any]) -> dict[str, Any]:
-    split = metrics["split"]
-    unseen = " with a relevant item that is new to the user" if metrics["exclude_seen"] else ""
+def _without_queries(evaluation: Evaluation, *, configured: str) -> Gate:
+    split = evaluation.split
+    unseen = " with a relevant item that is new to the user" if evaluation.exclude_seen else ""
     reason = f"The {split} window holds no query{unseen}; make data.split.{split} longer."
-    result = CheckResult("queries >= 1", "failed", 0, 1, reason)
-    return {"decision": "refuse", "reason": f"Refused: {reason}", "checks": [asdict(result)]}
+    result = CheckResult(name="queries >= 1", status="failed", value=0, threshold=1, reason=reason, blocking=True)
+    return Gate(decision="refuse", reason=f"Refused: {reason}", configured=configured, checks=[result])
 
 
-def _run(check: GateCheck, metrics: dict[str, Any]) -> CheckResult:
+def _run(check: GateCheck, evaluation: Evaluation) -> CheckResult:
     try:
-        return check.check(metrics)
+        return check.check(evaluation)
     except TooFewQueries as error:
         return check.result(None, f"There is no verdict: {error}.")
     except LeftOut as error:
@@ -92,17 +90,17 @@ def _run(check: GateCheck, metrics: dict[str, Any]) -> CheckResult:
         return check.result(False, f"The check cannot be evaluated: {str(error) or type(error).__name__}.")
 
 
-def _better_baselines(metrics: dict[str, Any]) -> str:
+def _better_baselines(evaluation: Evaluation) -> str:
     """Which baselines are better than the two towers beyond chance, the best first; empty where none is."""
-    metric = f"recall@{main_k(metrics)}"
+    metric = evaluation.main_metric
 
     def value(system: str) -> float:
-        return float(metrics["systems"][system]["metrics"][metric]["value"])
+        return evaluation.systems[system].metrics[metric].value
 
     better = [
         name
-        for name, compared in metrics["comparisons"].items()
-        if name != "champion" and metric in compared and compared[metric]["high"] < 0
+        for name, compared in evaluation.comparisons.items()
+        if name != "champion" and metric in compared and compared[metric].high < 0
     ]
     if not better:
         return ""

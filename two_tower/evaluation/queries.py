@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 
 BLOCK = 1024
 Split = Literal["validation", "test"]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """How many relevant items the user has had, and how many queries ask for nothing else."""
+
+    counted: Repeats
+    queries: int
+    of_queries: int
+    relevant: int
+    of_relevant: int
 
 
 @dataclass(frozen=True)
@@ -53,20 +64,20 @@ class Queries:
         self._repeats, self._table = repeats, table
         self.rows: Int64 = np.arange(len(table))
         """The row of each query in the prepared queries."""
-        self.repeated: dict[str, Any] | None = None
-        """What was asked for and is excluded: the section `repeats` of metrics.json; None without `exclude_seen`."""
+        self.repeated: Repeated | None = None
+        """What was asked for and is excluded; None without `exclude_seen`."""
         left = len(table)
         if exclude_seen:
             relevant, repeated = self._counts()
             of_old = relevant == repeated
             left -= int(of_old.sum())
-            self.repeated = {
-                "counted": repeats,
-                "queries": int(of_old.sum()),
-                "of_queries": len(table),
-                "relevant": int(repeated.sum()),
-                "of_relevant": int(relevant.sum()),
-            }
+            self.repeated = Repeated(
+                counted=repeats,
+                queries=int(of_old.sum()),
+                of_queries=len(table),
+                relevant=int(repeated.sum()),
+                of_relevant=int(relevant.sum()),
+            )
             if repeats == "leave_out":
                 self.rows = np.flatnonzero(~of_old)
                 self._table = table.take(self.rows)

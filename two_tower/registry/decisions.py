@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Literal
 
 from two_tower.errors import RegistryError
+from two_tower.metrics_file import CHALLENGER, Evaluation, values_of
 from two_tower.registry.version import Status, Version
 
 
@@ -26,11 +27,11 @@ class Decision:
     metrics: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of_gate(cls, event: Literal["promoted", "refused"], version: str, metrics: Mapping[str, Any]) -> Decision:
-        """The gate's decision about a version, as the metrics of its evaluation have it."""
-        challenger = metrics["systems"].get("two_tower", {"metrics": {}})
-        figures = {name: figure["value"] for name, figure in challenger["metrics"].items()}
-        return cls(event, version, now(), metrics["gate"]["reason"], figures)
+    def of_gate(cls, event: Literal["promoted", "refused"], version: str, evaluation: Evaluation) -> Decision:
+        """The gate's decision about a version, as its evaluation has it."""
+        challenger = evaluation.systems.get(CHALLENGER)
+        figures = values_of(challenger.metrics) if challenger else {}
+        return cls(event, version, now(), evaluation.gate.reason, figures)
 
     @classmethod
     def by_hand(cls, event: Literal["promoted", "rolled_back"], version: Version, reason: str) -> Decision:

@@ -11,6 +11,7 @@ from typing import Any
 
 from two_tower.artifacts import MANIFEST, Place, content_hash, open_artifact, read_manifest, write_artifact
 from two_tower.errors import RegistryError
+from two_tower.metrics_file import Evaluation
 from two_tower.registry.fetched import VERSION_KIND
 from two_tower.registry.version import SERVED, version_id
 
@@ -36,8 +37,8 @@ class VersionParts:
     sources: Sequence[Mapping[str, Any]] | None = None
     """The interaction files of the run, so that a later one can tell what is new; None if they are not known."""
 
-    def evaluated(self) -> tuple[str, dict[str, Any]]:
-        """The id of the version that they make and the metrics that the evaluation holds.
+    def evaluated(self) -> tuple[str, Evaluation]:
+        """The id of the version that they make and what the evaluation holds.
 
         Raises:
             RegistryError: They do not belong together, or the evaluation is of another version.
@@ -52,13 +53,13 @@ class VersionParts:
                     f"{folder} and {candidates} do not belong together: the tower was made from the "
                     f"{kind} {made_from.get(kind)}, this is {content_hash(folder)}; use one run's outputs"
                 )
-        metrics: dict[str, Any] = open_artifact(evaluation, "evaluation").json("metrics.json")
-        if metrics["version"] != version:
+        measured = Evaluation.open(evaluation)
+        if measured.version != version:
             raise RegistryError(
                 f"{evaluation} and {tower} do not belong together: the evaluation is of version "
-                f"{metrics['version']}, the towers and the index are version {version}; use one run's outputs"
+                f"{measured.version}, the towers and the index are version {version}; use one run's outputs"
             )
-        return version, metrics
+        return version, measured
 
     def store(self, folder: Path, *, link: bool = False) -> None:
         """Makes the version in `folder`, every byte checked.

@@ -132,22 +132,22 @@ class Registry:
                 another version, or the champion is no longer the one they were compared with.
             ArtifactError: An artefact is incomplete or damaged, or the disk is full.
         """
-        version, metrics = parts.evaluated()
-        if metrics["gate"]["decision"] == "refuse":
-            raise RegistryError(f"version {version}: the gate refused it: {metrics['gate']['reason']}")
+        version, measured = parts.evaluated()
+        if measured.gate.decision == "refuse":
+            raise RegistryError(f"version {version}: the gate refused it: {measured.gate.reason}")
 
         def work(alias: Alias | None, held: Held) -> str:
             current = alias.version if alias else None
             if current == version:
                 log.info("%s: version %s is the champion already", self.place, version)
                 return version
-            if current != metrics["champion"]:
+            if current != measured.champion:
                 raise RegistryError(
-                    f"{self.place}: version {version} was compared with the champion {metrics['champion']}, but the "
+                    f"{self.place}: version {version} was compared with the champion {measured.champion}, but the "
                     f"champion is {current} now; run again to compare with that"
                 )
             self._storage.store(version, parts, held)
-            self._switch(alias, Decision.of_gate("promoted", version, metrics), held)
+            self._switch(alias, Decision.of_gate("promoted", version, measured), held)
             return version
 
         return self._change(work)
@@ -157,16 +157,16 @@ class Registry:
 
         Refusing it once more for the same reason and figures changes nothing.  What is raised is that of `promote`.
         """
-        version, metrics = parts.evaluated()
+        version, measured = parts.evaluated()
 
         def work(alias: Alias | None, held: Held) -> str:
             if alias and alias.version == version:
                 raise RegistryError(f"{self.place}: version {version} is the champion; roll back to refuse it")
-            if metrics["gate"]["decision"] != "refuse":
-                raise RegistryError(f"version {version}: the gate did not refuse it: {metrics['gate']['reason']}")
+            if measured.gate.decision != "refuse":
+                raise RegistryError(f"version {version}: the gate did not refuse it: {measured.gate.reason}")
             self._storage.store(version, parts, held)
             self._storage.keep(held)
-            decision = Decision.of_gate("refused", version, metrics)
+            decision = Decision.of_gate("refused", version, measured)
             about = [earlier for earlier in self._decisions(alias) if earlier.version == version]
             if not about or replace(about[-1], at=decision.at) != decision:
                 self._record(decision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from two_tower.artifacts import ArtifactReader
 from two_tower.data import PROFILE, filtered_in_words
+from two_tower.metrics_file import ColumnDrift, Days, Drift, SchemaChange, Volume
 from two_tower.profile import in_words
 from two_tower.report import plots
 from two_tower.report.values import as_day, as_window
@@ -25,16 +27,15 @@ _OPEN_COLUMNS = 8
 """Rows of the table of changed columns that are seen without opening the rest."""
 _CHANGE, _LARGE_CHANGE = 0.1, 0.25
 """The stability index of a change, and of a large one."""
+_TONES = {"none": "good", "moderate": "busy", "large": "bad", "not_compared": "neutral"}
 
 
-def data_section(
-    data: ArtifactReader, *, days: Mapping[str, list[str]] | None, new_data: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def data_section(data: ArtifactReader, *, days: Days | None, new_data: Mapping[str, Any] | None) -> dict[str, Any]:
     """What was read, kept and left out, when it happened, and what is new.
 
     `days` are those with no or few events, `new_data` is what the champion has not seen; both if known.
     """
-    summary = data.json("summary.json")
+    summary, odd = data.json("summary.json"), days or Days()
     rows = summary.get("rows", {})
     windows = {name: window for name, edges in summary.get("windows", {}).items() if (window := as_window(edges))}
     per_day = summary.get("per_day") or {}
@@ -58,8 +59,11 @@ def data_section(
         else None,
         "odd_days": [
             f"{words}: {_first_days(found)}."
-            for kind, words in (("missing", "Days without events"), ("low", "Days with far fewer than usual"))
-            if (found := (days or {}).get(kind))
+            for found, words in (
+                (odd.missing, "Days without events"),
+                (odd.low, "Days with far fewer than usual"),
+            )
+            if found
         ],
     }
 
@@ -103,28 +107,59 @@ def columns_section(evaluation: ArtifactReader) -> list[dict[str, Any]]:
     ]
 
 
-def drift_section(drift: Mapping[str, Any] | None) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class DriftRow:
+    """How far a column is from the champion's data."""
+
+    name: str
+    psi: float | None
+    reason: str
+    verdict: str
+    tone: str
+    width: float | None
+    """Of its bar, in percent."""
+
+
+@dataclass(frozen=True)
+class DriftSection:
     """What has changed in the data since the champion was trained, the largest change first."""
+
+    open: list[DriftRow]
+    rest: list[DriftRow]
+    marks: list[float]
+    """Where a bar passes from no change to one, and to a large one, in percent."""
+    schema: list[SchemaChange]
+    volume: Volume
+    days: str
+
+
+def drift_section(drift: Drift | None) -> DriftSection | None:
+    """What has changed in the data since the champion was trained; None without a champion."""
     if drift is None:
         return None
-    tones = {"none": "good", "moderate": "busy", "large": "bad", "not_compared": "neutral"}
-    rows = [
-        {**found, "name": name, "tone": tones[found["verdict"]], "verdict": found["verdict"].replace("_", " ")}
-        for name, found in drift["columns"].items()
-    ]
-    rows.sort(key=lambda row: -1.0 if row["psi"] is None else row["psi"], reverse=True)
-    widest = max([_LARGE_CHANGE, *(row["psi"] for row in rows if row["psi"] is not None)])
-    for row in rows:
-        row["width"] = None if row["psi"] is None else round(100 * row["psi"] / widest, 2)
-    volume = drift["volume"]
-    return {
-        "open": rows[:_OPEN_COLUMNS],
-        "rest": rows[_OPEN_COLUMNS:],
-        "marks": [round(100 * edge / widest, 2) for edge in (_CHANGE, _LARGE_CHANGE)],
-        "schema": drift["schema"],
-        "volume": volume,
-        "days": _first_days([*(day["day"] for day in volume["unusual_days"]), *volume["missing_days"]]),
-    }
+    widest = max([_LARGE_CHANGE, *(column.psi for column in drift.columns.values() if column.psi is not None)])
+    rows = [_drift_row(name, found, widest=widest) for name, found in drift.columns.items()]
+    rows.sort(key=lambda row: -1.0 if row.psi is None else row.psi, reverse=True)
+    volume = drift.volume
+    return DriftSection(
+        rows[:_OPEN_COLUMNS],
+        rows[_OPEN_COLUMNS:],
+        marks=[round(100 * edge / widest, 2) for edge in (_CHANGE, _LARGE_CHANGE)],
+        schema=drift.schema_changes,
+        volume=volume,
+        days=_first_days([*(day.day for day in volume.unusual_days), *volume.missing_days]),
+    )
+
+
+def _drift_row(name: str, found: ColumnDrift, *, widest: float) -> DriftRow:
+    return DriftRow(
+        name,
+        found.psi,
+        found.reason,
+        verdict=found.verdict.replace("_", " "),
+        tone=_TONES[found.verdict],
+        width=None if found.psi is None else round(100 * found.psi / widest, 2),
+    )
 
 
 def _reasons(counts: Mapping[str, int] | None) -> dict[str, Any]:

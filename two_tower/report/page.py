@@ -10,6 +10,7 @@ import jinja2
 import yaml
 
 from two_tower.artifacts import open_artifact, replace_file
+from two_tower.metrics_file import FILE, Evaluation
 from two_tower.report import values
 from two_tower.report.data import columns_section, data_section, drift_section
 from two_tower.report.examples import display_columns, examples_section
@@ -67,29 +68,29 @@ def write_report(
     if index is not None:
         artefacts["index"] = open_artifact(index, "index")
     measured = artefacts["evaluation"]
-    metrics = measured.json("metrics.json")
+    found = Evaluation.read(measured.path(FILE))
     display = display_columns(data)
     _write(
         "report.html.j2",
         out_html,
         title=title or config.get("name", "Report"),
         description=config.get("description"),
-        verdict=verdict_section(metrics),
-        slices=slices_section(metrics),
-        recall=recall_section(metrics),
-        loss=loss_section(metrics),
-        built=index_section(metrics, artefacts["index"]) if "index" in artefacts else None,
-        comparisons=comparisons_section(metrics),
-        discovery=discovery_section(metrics),
-        ranker=ranker_section(metrics),
-        users=users_section(metrics),
-        popularity=popularity_section(metrics),
+        verdict=verdict_section(found),
+        slices=slices_section(found),
+        recall=recall_section(found),
+        loss=loss_section(found),
+        built=index_section(found, artefacts["index"]) if "index" in artefacts else None,
+        comparisons=comparisons_section(found),
+        discovery=discovery_section(found),
+        ranker=ranker_section(found),
+        users=users_section(found),
+        popularity=popularity_section(found),
         tail=long_tail_section(data),
         space=space_section(measured, display=display),
         examples=examples_section(measured, display=display),
-        data=data_section(data, days=metrics.get("days"), new_data=new_data),
+        data=data_section(data, days=found.days, new_data=new_data),
         columns=columns_section(measured),
-        drift=drift_section(metrics.get("drift")),
+        drift=drift_section(found.drift),
         training=training_section(artefacts["trained_towers"].json("history.json")),
         artefacts=[artefact_row(name, reader) for name, reader in artefacts.items()],
         config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100),

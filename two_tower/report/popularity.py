@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from two_tower.artifacts import ArtifactReader
+from two_tower.metrics_file import Evaluation, nearest_k
 from two_tower.report import plots
+from two_tower.report.svg import Picture
 from two_tower.report.systems import kind_of, ordered_systems
 from two_tower.report.values import share
 
@@ -18,29 +18,58 @@ _GROUPS = ("head", "middle", "tail")
 _FIGURES = (*_GROUPS, "log_count", "novelty", "coverage", "gini", "diversity")
 
 
-def popularity_section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class PopularityRow:
+    """What is consumed, or what a system recommends in the first places."""
+
+    name: str
+    what: str
+    kind: str | None
+    figures: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class PopularitySection:
+    """What is recommended in the first places and what is consumed, by the items' popularity."""
+
+    k: int
+    rows: list[PopularityRow]
+    items: dict[str, int]
+    picture: Picture
+
+
+def popularity_section(evaluation: Evaluation) -> PopularitySection | None:
     """What is recommended in the first places and what is consumed, by the items' popularity; None if not measured."""
-    found = metrics.get("popularity")
+    found = evaluation.popularity
     if not found:
         return None
-    k = min(metrics["ks"], key=lambda k: abs(math.log(k / 10)))  # what a person gets to see
-    rows = [{"name": "consumed", "what": "the relevant items", **{key: found["consumed"].get(key) for key in _FIGURES}}]
-    for name, system in ordered_systems(metrics).items():
-        measured = found["recommended"].get(name)
-        if measured and system.get("kind") != "exact":
+    k = nearest_k(evaluation.ks, 10)  # what a person gets to see
+    consumed = {key: found.consumed.get(key) for key in _FIGURES}
+    rows = [PopularityRow("consumed", "the relevant items", None, consumed)]
+    for name, system in ordered_systems(evaluation).items():
+        measured = found.recommended.get(name)
+        if measured and system.kind != "exact":
             figures = {key: measured.get(f"{key}@{k}") for key in _FIGURES}
-            rows.append({"name": name, "kind": system.get("kind"), "what": kind_of(system), **figures})
-    shares = {row["name"]: [row[group] or 0.0 for group in _GROUPS] for row in rows}
-    return {"k": k, "rows": rows, "items": found["items"], "picture": plots.popularity_shares(shares)}
+            rows.append(PopularityRow(name, kind_of(system), system.kind, figures))
+    shares = {row.name: [row.figures[group] or 0.0 for group in _GROUPS] for row in rows}
+    return PopularitySection(k, rows, found.items, plots.popularity_shares(shares))
 
 
-def long_tail_section(data: ArtifactReader) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class LongTailSection:
+    """How the training events spread over the items."""
+
+    sentence: str
+    picture: Picture
+
+
+def long_tail_section(data: ArtifactReader) -> LongTailSection | None:
     """How the training events spread over the items; None where there are none."""
     counts = data.table("items.parquet", columns=["train_count"])["train_count"].fill_null(0).to_numpy()
     descending = -np.sort(-counts)
     if not descending.any():
         return None
-    return {"sentence": _tail_sentence(descending), "picture": plots.long_tail(descending)}
+    return LongTailSection(_tail_sentence(descending), plots.long_tail(descending))
 
 
 def _tail_sentence(counts: npt.NDArray[np.int64]) -> str:

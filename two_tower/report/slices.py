@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from two_tower.metrics_file import Evaluation, SliceFigures
 from two_tower.report.systems import (
+    Cell,
+    Comparison,
     compared_words,
     first_of_kind,
-    main_k,
-    measured,
     metric_title,
     ordered_systems,
     without_champion,
@@ -37,50 +38,136 @@ _MOST_MEDIANS = 4.0
 """The axis of the differences ends at this many medians of the intervals' ends; a wider interval is cut there."""
 
 
-def slices_section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The rows of the dot plot in groups, its axes, and a table of every system; None without slices.
+@dataclass(frozen=True)
+class Places:
+    """Where a row's figures stand, in percent of the plots' width; None for what is not there."""
 
-    The challenger's rival is the champion or, without one, the best baseline.
-    """
-    systems = ordered_systems(metrics)
+    own: float | None
+    rival: float | None
+    low: float | None
+    high: float | None
+    difference: float | None = None
+    start: float | None = None
+    end: float | None = None
+    """Of the difference's interval."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A slice's figures of the challenger and its rival at one K."""
+
+    name: str
+    label: str | None
+    what: str | None
+    queries: int
+    too_small: bool
+    own: Cell
+    rival: Cell
+    difference: Comparison | None
+
+
+@dataclass(frozen=True)
+class Dots:
+    """A row of the dot plot."""
+
+    row: Row
+    at: Places
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows under one heading; without one, that of all queries."""
+
+    title: str | None
+    dots: list[Dots]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A tick of an axis, its place in percent of the width."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """Every system's figure on a slice."""
+
+    row: Row
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class SlicesSection:
+    """The rows of the dot plot in groups, its axes, and a table of every system."""
+
+    own: str
+    rival: str | None
+    """The champion or, without one, the best baseline."""
+    without_champion: str | None
+    metric: str
+    confidence: float
+    smallest: int | None
+    groups: list[Group]
+    ticks: list[Tick]
+    difference_ticks: list[Tick]
+    systems: list[str]
+    table: list[TableRow]
+
+
+def slices_section(evaluation: Evaluation) -> SlicesSection | None:
+    """The challenger against its rival on every slice; None without slices."""
+    systems = ordered_systems(evaluation)
     own = first_of_kind(systems, "challenger")
-    if own is None or not metrics["slices"]:
+    if own is None or not evaluation.slices:
         return None
     rival = first_of_kind(systems, "champion") or first_of_kind(systems, "baseline")
-    main = f"recall@{main_k(metrics)}"
-    whole = {**metrics, "label": _ALL, "group": _ALL, "too_small": False}
-    groups: list[dict[str, Any]] = [{"title": None, "rows": [_row(_ALL, whole, own, rival, main)]}]
-    for group, names in _grouped(metrics["slices"]).items():
-        rows = [_row(name, metrics["slices"][name], own, rival, main) for name in names]
-        groups.append({"title": _GROUPS.get(group, group), "rows": rows})
-    rows = [row for group in groups for row in group["rows"]]
-    axes = _place(rows)
-    return {
-        "own": own,
-        "rival": rival,
-        "without_champion": without_champion(metrics),
-        "metric": metric_title(main),
-        "confidence": metrics["confidence"],
-        "smallest": metrics.get("smallest_slice"),
-        "groups": groups,
-        **axes,
-        "table": _table(metrics, groups, [name for name in systems if systems[name].get("kind") != "exact"], main),
-    }
+    main = evaluation.main_metric
+    whole = SliceFigures(
+        queries=evaluation.queries,
+        systems=evaluation.systems,
+        comparisons=evaluation.comparisons,
+        label=_ALL,
+    )
+    rows: dict[str | None, list[Row]] = {None: [_row(_ALL, whole, own, rival, main)]}
+    for group, names in _grouped(evaluation.slices).items():
+        rows[_GROUPS.get(group, group)] = [_row(name, evaluation.slices[name], own, rival, main) for name in names]
+    axes = Axes.of([row for some in rows.values() for row in some])
+    shown = [name for name, system in systems.items() if system.kind != "exact"]
+    return SlicesSection(
+        own,
+        rival,
+        without_champion=without_champion(evaluation),
+        metric=metric_title(main),
+        confidence=evaluation.confidence,
+        smallest=evaluation.smallest_slice,
+        groups=[Group(title, [Dots(row, axes.places(row)) for row in some]) for title, some in rows.items()],
+        ticks=axes.ticks(),
+        difference_ticks=axes.difference_ticks(),
+        systems=shown,
+        table=[
+            TableRow(row, [_cell(evaluation.slices[row.name], system, main) for system in shown])
+            for title, some in rows.items()
+            if title
+            for row in some
+        ],
+    )
 
 
-def _grouped(slices: Mapping[str, Any]) -> dict[str, list[str]]:
+def _grouped(slices: Mapping[str, SliceFigures]) -> dict[str, list[str]]:
     """The names of the slices in each group: users, history and items first, then the columns."""
     groups: dict[str, list[str]] = {}
     for name, part in slices.items():
-        groups.setdefault(part["group"], []).append(name)
+        groups.setdefault(part.group, []).append(name)
     first = [group for group in _GROUPS if group in groups]
 
-    def order(name: str) -> tuple[Any, ...]:
+    def order(name: str) -> tuple[int, int, str]:
         if name in _ORDER:
             return 0, _ORDER.index(name), name
-        if slices[name]["group"] == "history":
+        if slices[name].group == "history":
             return 1, int((re.findall(r"\d+", name) or ["0"])[0]), name
-        return 2, -slices[name]["queries"], name
+        return 2, -slices[name].queries, name
 
     return {
         group: sorted(groups[group], key=order)
@@ -88,82 +175,79 @@ def _grouped(slices: Mapping[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def _row(name: str, part: Mapping[str, Any], own: str, rival: str | None, main: str) -> dict[str, Any]:
-    """A slice's figures of the two systems at one K."""
-    difference = None if part["too_small"] or rival is None else part["comparisons"].get(rival, {}).get(main)
-    return {
-        "name": name,
-        "label": part["label"],
-        "what": _WHAT.get(name),
-        "queries": part["queries"],
-        "too_small": part["too_small"],
-        "own": _figure(part, own, main),
-        "rival": _figure(part, rival, main) if rival else measured(None),
-        "difference": difference and {**difference, **compared_words(difference)},
-    }
+def _row(name: str, part: SliceFigures, own: str, rival: str | None, main: str) -> Row:
+    difference = None if part.too_small or rival is None else part.difference(rival, main)
+    return Row(
+        name,
+        label=part.label,
+        what=_WHAT.get(name),
+        queries=part.queries,
+        too_small=part.too_small,
+        own=Cell.of(part.figure(own, main)),
+        rival=Cell.of(part.figure(rival, main)) if rival else Cell(),
+        difference=Comparison.of(rival, difference) if rival and difference else None,
+    )
 
 
-def _figure(part: Mapping[str, Any], system: str, key: str) -> dict[str, Any]:
-    return measured(part["systems"].get(system, {"metrics": {}})["metrics"].get(key))
+def _cell(part: SliceFigures, system: str, main: str) -> Cell:
+    """A system's figure on a slice, with what the paired comparison says of it."""
+    difference = part.difference(system, main)
+    return Cell.of(part.figure(system, main), words=compared_words(difference)[1] if difference else None)
 
 
-def _place(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Puts each row's places in percent of the plot's width into it; the ticks of the two axes."""
-    figures = [row[system] for row in rows for system in ("own", "rival")]
-    most = max((value for row in figures for value in (row["value"], row["high"]) if value is not None), default=0) or 1
-    ends = [max(abs(row["difference"]["low"]), abs(row["difference"]["high"])) for row in rows if row["difference"]]
-    limit = min(max(ends), _MOST_MEDIANS * float(np.median(ends))) if ends else 0.0
-    limit = 1.08 * (limit or max(ends, default=0) or 1.0)
+@dataclass(frozen=True)
+class Axes:
+    """The two axes of the dot plot."""
 
-    def along(value: float) -> float:
-        return round(100 * value / (1.04 * most), 2)
+    most: float
+    """The largest figure."""
+    limit: float
+    """The difference at either end."""
+    compared: bool
+    """Whether any row has a difference."""
 
-    def around(value: float) -> float:
-        return round(50 + 50 * min(max(value / limit, -1), 1), 2)
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Axes:
+        """Those that fit the rows."""
+        figures = [cell for row in rows for cell in (row.own, row.rival)]
+        ends = [max(abs(row.difference.low), abs(row.difference.high)) for row in rows if row.difference]
+        limit = min(max(ends), _MOST_MEDIANS * float(np.median(ends))) if ends else 0.0
+        return cls(
+            most=max((end for cell in figures for end in (cell.value, cell.high) if end is not None), default=0) or 1,
+            limit=1.08 * (limit or max(ends, default=0) or 1.0),
+            compared=bool(ends),
+        )
 
-    for row in rows:
-        row["at"] = {
-            "own": _mapped(row["own"]["value"], along),
-            "rival": _mapped(row["rival"]["value"], along),
-            "low": _mapped(row["own"]["low"], along),
-            "high": _mapped(row["own"]["high"], along),
-        }
-        if row["difference"]:
-            found = row["difference"]
-            ends_at = {"from": around(found["low"]), "to": around(found["high"])}
-            row["at"] |= {"difference": around(found["difference"]), **ends_at}
-    return {
-        "ticks": [{"at": along(tick), "label": f"{tick:g}"} for tick in _ticks(0, 1.04 * most, 5)],
-        "difference_ticks": [
-            {"at": around(tick), "label": f"{tick:+g}".replace("-", "−") if tick else "0"}
-            for tick in _ticks(-0.9 * limit, 0.9 * limit, 4)
+    def places(self, row: Row) -> Places:
+        """Where a row's figures stand."""
+        own, found = row.own, row.difference
+        figures = (self._along(value) for value in (own.value, row.rival.value, own.low, own.high))
+        if not found:
+            return Places(*figures)
+        return Places(*figures, *(self._around(value) for value in (found.difference, found.low, found.high)))
+
+    def ticks(self) -> list[Tick]:
+        """Those of the figures."""
+        return [Tick(_place(tick, 1.04 * self.most), f"{tick:g}") for tick in _ticks(0, 1.04 * self.most, 5)]
+
+    def difference_ticks(self) -> list[Tick]:
+        """Those of the differences."""
+        return [
+            Tick(self._around(tick), f"{tick:+g}".replace("-", "−") if tick else "0")
+            for tick in (_ticks(-0.9 * self.limit, 0.9 * self.limit, 4) if self.compared else ())
         ]
-        if ends
-        else [],
-    }
+
+    def _along(self, value: float | None) -> float | None:
+        return None if value is None else _place(value, 1.04 * self.most)
+
+    def _around(self, value: float) -> float:
+        return round(50 + 50 * min(max(value / self.limit, -1), 1), 2)
 
 
-def _mapped(value: float | None, place: Any) -> float | None:
-    return None if value is None else place(value)
+def _place(value: float, end: float) -> float:
+    return round(100 * value / end, 2)
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
     ticks = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     return [round(float(tick), 10) for tick in ticks if low <= tick <= high]
-
-
-def _table(
-    metrics: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], systems: Sequence[str], main: str
-) -> dict[str, Any]:
-    """Every system's figure on every slice, with what the paired comparison says of it."""
-    rows = []
-    for row in (row for group in groups[1:] for row in group["rows"]):
-        part = metrics["slices"][row["name"]]
-        cells = []
-        for system in systems:
-            difference = part["comparisons"].get(system, {}).get(main)
-            cells.append(
-                {**_figure(part, system, main), **(compared_words(difference) if difference else {"words": None})}
-            )
-        rows.append({**row, "cells": cells})
-    return {"systems": list(systems), "rows": rows}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from two_tower.evaluation import main_k as main_k, table_rows
+from two_tower.evaluation import table_rows
+from two_tower.metrics_file import Difference, Evaluation, Figure, System
 from two_tower.report import plots
 
 METRICS = {
@@ -26,6 +27,44 @@ KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A figure in a table; nothing at all where it was not measured."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    best: bool = False
+    """Of its column."""
+    words: str | None = None
+    """What the paired difference says."""
+
+    @classmethod
+    def of(cls, figure: Figure | None, *, words: str | None = None) -> Cell:
+        """The cell of a figure."""
+        return cls(figure.value, figure.low, figure.high, words=words) if figure else cls(words=words)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference, and what it says of the two towers."""
+
+    name: str
+    """Of the other system."""
+    difference: float
+    low: float
+    high: float
+    probability_better: float
+    tone: str
+    words: str
+
+    @classmethod
+    def of(cls, name: str, found: Difference) -> Comparison:
+        """That with the system of this name."""
+        tone, words = compared_words(found)
+        return cls(name, found.difference, found.low, found.high, found.probability_better, tone, words)
+
+
 def k_of(key: str) -> int:
     """The K of a key such as `recall@100`."""
     return int(key.rpartition("@")[2])
@@ -42,59 +81,52 @@ def metric_title(key: str) -> str:
     return f"{METRICS.get(name, (name.replace('_', ' '), ''))[0]}{at}{k}"
 
 
-def measured(value: Any) -> dict[str, Any]:
-    """`{"value", "low", "high", "best"}` of a figure that may be given alone, with its interval, or not at all."""
-    given = value if isinstance(value, Mapping) else {"value": value}
-    return {"value": given.get("value"), "low": given.get("low"), "high": given.get("high"), "best": False}
-
-
-def kind_of(system: Mapping[str, Any]) -> str:
+def kind_of(system: System) -> str:
     """What a system is, in words."""
-    kind: str = system.get("kind", "baseline")
+    kind = system.kind or "baseline"
     return KINDS.get(kind, kind)
 
 
-def ordered_systems(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The systems: this run, its exact search, the champion, then the others by falling recall."""
+def ordered_systems(evaluation: Evaluation, systems: Mapping[str, System] | None = None) -> dict[str, System]:
+    """The systems, or others instead: this run, its exact search, the champion, then the rest by falling recall."""
     kinds = list(KINDS)
-    key = f"recall@{main_k(metrics)}"
 
-    def order(item: tuple[str, Any]) -> tuple[int, float]:
-        kind = item[1].get("kind")
-        place = kinds.index(kind) if kind in kinds else len(kinds)
-        return place, -(measured(item[1]["metrics"].get(key))["value"] or 0)
+    def order(item: tuple[str, System]) -> tuple[int, float]:
+        system = item[1]
+        place = kinds.index(system.kind) if system.kind in kinds else len(kinds)
+        return place, -(Cell.of(system.metrics.get(evaluation.main_metric)).value or 0)
 
-    return dict(sorted(metrics["systems"].items(), key=order))
+    return dict(sorted((evaluation.systems if systems is None else systems).items(), key=order))
 
 
-def rows_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def rows_of(evaluation: Evaluation) -> dict[str, System]:
     """The ordered systems, and what stands beside them, by what they are called in tables and pictures."""
-    return dict(table_rows(metrics, systems=ordered_systems(metrics)))
+    return dict(table_rows(evaluation, systems=ordered_systems(evaluation)))
 
 
-def first_of_kind(systems: Mapping[str, Any], kind: str) -> str | None:
+def first_of_kind(systems: Mapping[str, System], kind: str) -> str | None:
     """The first system of a kind: of the baselines, where the systems are ordered, the best."""
-    return next((name for name, system in systems.items() if system.get("kind") == kind), None)
+    return next((name for name, system in systems.items() if system.kind == kind), None)
 
 
-def without_champion(metrics: Mapping[str, Any]) -> str | None:
+def without_champion(evaluation: Evaluation) -> str | None:
     """Why no champion is among the systems, None where one is."""
-    if first_of_kind(metrics["systems"], "champion"):
+    if first_of_kind(evaluation.systems, "champion"):
         return None
-    if metrics.get("champion") is None:
+    if evaluation.champion is None:
         return "There is no champion to compare with."
-    if metrics["champion"] == metrics.get("version"):
+    if evaluation.champion == evaluation.version:
         return "The version is the champion itself."
     return "The champion could not be evaluated."
 
 
-def series_of(systems: Mapping[str, Any]) -> dict[str, plots.Series]:
+def series_of(systems: Mapping[str, System]) -> dict[str, plots.Series]:
     """The style of each system in every picture."""
-    return plots.system_series({name: system.get("kind", "baseline") for name, system in systems.items()})
+    return plots.system_series({name: system.kind or "baseline" for name, system in systems.items()})
 
 
-def compared_words(difference: Mapping[str, float]) -> dict[str, str]:
-    """What a paired difference says of the two towers."""
-    if difference["low"] > 0:
-        return {"tone": "good", "words": "better"}
-    return {"tone": "bad", "words": "worse"} if difference["high"] < 0 else {"tone": "neutral", "words": "unclear"}
+def compared_words(difference: Difference) -> tuple[str, str]:
+    """What a paired difference says of the two towers: its tone, and the word."""
+    if difference.low > 0:
+        return "good", "better"
+    return ("bad", "worse") if difference.high < 0 else ("neutral", "unclear")

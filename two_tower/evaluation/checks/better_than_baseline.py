@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from two_tower.contracts import CheckResult, GateCheck
+from two_tower.contracts import GateCheck
 from two_tower.evaluation.figures import RankingMetric, SliceName, comparison, on, recall_only
+from two_tower.metrics_file import CheckResult, Evaluation
 
 
 class BetterThanBaseline(GateCheck):
@@ -31,17 +32,17 @@ class BetterThanBaseline(GateCheck):
             recall_only(self.metric)
         return self
 
-    def check(self, metrics: dict[str, Any]) -> CheckResult:
-        found = comparison(metrics, self.baseline, self.metric, slice_name=self.slice)
+    def check(self, evaluation: Evaluation) -> CheckResult:
+        found = comparison(evaluation, self.baseline, self.metric, slice_name=self.slice)
         if self.probability is None:
-            value, threshold = found["low"], 0.0
+            value, threshold = found.low, 0.0
             passed = value > threshold
         else:
-            value, threshold = found["probability_better"], self.probability
+            value, threshold = found.probability_better, self.probability
             passed = value >= threshold
         reason = (
-            f"{self.metric}{on(self.slice)} differs from that of {self.baseline} by {found['difference']:+.4f} "
-            f"({found['low']:+.4f} to {found['high']:+.4f}) and is better with probability "
-            f"{found['probability_better']:.3f}."
+            f"{self.metric}{on(self.slice)} differs from that of {self.baseline} by {found.difference:+.4f} "
+            f"({found.low:+.4f} to {found.high:+.4f}) and is better with probability "
+            f"{found.probability_better:.3f}."
         )
         return self.result(passed, reason, value=value, threshold=threshold)

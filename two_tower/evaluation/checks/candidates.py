@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from two_tower.contracts import CheckResult, GateCheck
+from two_tower.contracts import GateCheck
+from two_tower.metrics_file import CheckResult, Evaluation
 from two_tower.settings import MANY
 
 
@@ -32,13 +33,13 @@ class Candidates(GateCheck):
             raise PydanticCustomError("candidates", "give at_least, of_champion or both")
         return self
 
-    def check(self, metrics: dict[str, Any]) -> CheckResult:
-        value, champion = metrics["candidates"], metrics["champion"]
+    def check(self, evaluation: Evaluation) -> CheckResult:
+        value, champion = evaluation.candidates, evaluation.champion
         bounds = [] if self.at_least is None else [(float(self.at_least), f"{self.at_least:,} are asked for")]
-        if self.of_champion is not None and champion is not None and champion != metrics["version"]:
-            theirs = metrics["champion_candidates"]
+        if self.of_champion is not None and champion is not None and champion != evaluation.version:
+            theirs = evaluation.champion_candidates
             if theirs is None:
-                why = metrics["champion_error"] or "it does not say"
+                why = evaluation.champion_error or "it does not say"
                 return self.result(
                     False, f"How many candidates the champion {champion} has is not known: {why}", value=value
                 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from two_tower.contracts import CheckResult, GateCheck
+from two_tower.contracts import GateCheck
+from two_tower.metrics_file import CheckResult, Evaluation
 from two_tower.settings import MANY
 
 SHOWN = 5
@@ -25,15 +26,15 @@ class DataComplete(GateCheck):
     def name(self) -> str:
         return f"{'missing or low' if self.low else 'missing'} days <= {self.at_most}"
 
-    def check(self, metrics: dict[str, Any]) -> CheckResult:
-        days, closed = metrics["days"], {day.isoformat() for day in self.closed}
+    def check(self, evaluation: Evaluation) -> CheckResult:
+        days, closed = evaluation.days, {day.isoformat() for day in self.closed}
         if days is None:
             return self.result(None, "The logs carry no times, or their profile was not handed over.")
-        found = {kind: [day for day in days[kind] if day not in closed] for kind in ("missing", "low")}
-        parts = [f"No events on {_listed(found['missing'])}"] if found["missing"] else []
-        if self.low and found["low"]:
-            parts.append(f"less than half of the usual events on {_listed(found['low'])}")
-        value = len(found["missing"]) + (len(found["low"]) if self.low else 0)
+        missing, low = ([day for day in found if day not in closed] for found in (days.missing, days.low))
+        parts = [f"No events on {_listed(missing)}"] if missing else []
+        if self.low and low:
+            parts.append(f"less than half of the usual events on {_listed(low)}")
+        value = len(missing) + (len(low) if self.low else 0)
         reason = " and ".join(parts) or "No day of the logs is missing"
         reason = f"{reason[0].upper()}{reason[1:]}."
         return self.result(value <= self.at_most, reason, value=value, threshold=self.at_most)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from two_tower.contracts import CheckResult, GateCheck
+from two_tower.contracts import GateCheck
+from two_tower.metrics_file import CheckResult, Evaluation
 
 
 class DataDrift(GateCheck):
@@ -19,12 +20,12 @@ class DataDrift(GateCheck):
     def name(self) -> str:
         return f"data drift <= {self.at_most:g}"
 
-    def check(self, metrics: dict[str, Any]) -> CheckResult:
-        drift = metrics["drift"]
+    def check(self, evaluation: Evaluation) -> CheckResult:
+        drift = evaluation.drift
         if drift is None:
             reason = "There is no champion whose data this could be compared with."
             return self.result(None, reason, threshold=self.at_most)
-        largest = drift["largest"]
-        value = float(largest.get("psi", 0.0))
-        reason = f"{largest['column']}: {largest['reason']}" if largest else "No column has changed beyond chance."
+        largest = drift.largest
+        value = float(largest.psi or 0.0)
+        reason = f"{largest.column}: {largest.reason}" if largest.column else "No column has changed beyond chance."
         return self.result(value <= self.at_most, reason, value=value, threshold=self.at_most)

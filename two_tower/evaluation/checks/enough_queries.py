@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from two_tower.contracts import CheckResult, GateCheck
+from two_tower.contracts import GateCheck
 from two_tower.evaluation.figures import SliceName, on, slice_queries
+from two_tower.metrics_file import CheckResult, Evaluation
 from two_tower.settings import MANY
 
 
@@ -22,8 +23,8 @@ class EnoughQueries(GateCheck):
     def name(self) -> str:
         return f"queries{on(self.slice)} >= {self.at_least}"
 
-    def check(self, metrics: dict[str, Any]) -> CheckResult:
-        value = slice_queries(metrics, self.slice)
+    def check(self, evaluation: Evaluation) -> CheckResult:
+        value = slice_queries(evaluation, self.slice)
         where = "test window" if self.slice is None else f"slice {self.slice}"
         reason = f"The {where} holds {value} queries, {self.at_least} are asked for."
         return self.result(value >= self.at_least, reason, value=value, threshold=self.at_least)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from two_tower.contracts import CheckResult, GateCheck
+from two_tower.contracts import GateCheck
+from two_tower.evaluation.figures import measured_index
+from two_tower.metrics_file import CheckResult, Evaluation
 
 SLOWEST = {"p50": "One search in two", "p95": "One search in twenty", "p99": "One search in a hundred"}
 
@@ -22,10 +24,11 @@ class Latency(GateCheck):
     def name(self) -> str:
         return f"{self.percentile} latency <= {self.at_most_ms:g} ms"
 
-    def check(self, metrics: dict[str, Any]) -> CheckResult:
-        value = float(metrics["index"]["latency_ms"][self.percentile])
+    def check(self, evaluation: Evaluation) -> CheckResult:
+        index = measured_index(evaluation)
+        value = index.latency(self.percentile)
         reason = (
-            f"{SLOWEST[self.percentile]} of the {metrics['index']['kind']} index takes longer than {value:.3g} ms; "
+            f"{SLOWEST[self.percentile]} of the {index.kind} index takes longer than {value:.3g} ms; "
             f"{self.at_most_ms:g} ms are accepted."
         )
         return self.result(value <= self.at_most_ms, reason, value=value, threshold=self.at_most_ms)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from two_tower.contracts import CheckResult
 from two_tower.evaluation.figures import RANKING, BoundedFigure, figure
+from two_tower.metrics_file import CheckResult, Evaluation
 
 
 class Maximum(BoundedFigure):
@@ -25,8 +25,8 @@ class Maximum(BoundedFigure):
         self._within_range("at_most", self.at_most)
         return self
 
-    def check(self, metrics: dict[str, Any]) -> CheckResult:
-        value = figure(metrics, self.system, self.metric, slice_name=self.slice)
+    def check(self, evaluation: Evaluation) -> CheckResult:
+        value = figure(evaluation, self.system, self.metric, slice_name=self.slice)
         passed = value <= self.at_most
         reason = f"{self.subject} is {value:.4f}, {'at most' if passed else 'above'} {self.at_most:g}"
         if not passed and self.metric.split("@")[0] in RANKING:

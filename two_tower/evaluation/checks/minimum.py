@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from two_tower.contracts import CheckResult
 from two_tower.evaluation.figures import BoundedFigure, figure
+from two_tower.metrics_file import CheckResult, Evaluation
 
 
 class Minimum(BoundedFigure):
@@ -25,8 +25,8 @@ class Minimum(BoundedFigure):
         self._within_range("at_least", self.at_least)
         return self
 
-    def check(self, metrics: dict[str, Any]) -> CheckResult:
-        value = figure(metrics, self.system, self.metric, slice_name=self.slice)
+    def check(self, evaluation: Evaluation) -> CheckResult:
+        value = figure(evaluation, self.system, self.metric, slice_name=self.slice)
         passed = value >= self.at_least
         reason = f"{self.subject} is {value:.4f}, {'at least' if passed else 'below'} {self.at_least:g}."
         return self.result(passed, reason, value=value, threshold=self.at_least)

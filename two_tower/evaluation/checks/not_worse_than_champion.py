@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from two_tower.contracts import CheckResult, GateCheck
+from two_tower.contracts import GateCheck
 from two_tower.evaluation.figures import RankingMetric, SliceName, comparison, on, recall_only
+from two_tower.metrics_file import CheckResult, Difference, Evaluation
 
 _NORMAL = NormalDist()
 EQUALS_THAT_PASS = 0.9
@@ -44,22 +45,22 @@ class NotWorseThanChampion(GateCheck):
             recall_only(self.metric)
         return self
 
-    def check(self, metrics: dict[str, Any]) -> CheckResult:
-        champion = metrics["champion"]
+    def check(self, evaluation: Evaluation) -> CheckResult:
+        champion = evaluation.champion
         if champion is None:
             return self.result(None, "There is no champion to compare with.", threshold=self.probability)
-        if champion == metrics["version"]:
+        if champion == evaluation.version:
             return self.result(None, f"Version {champion} is the champion itself.", threshold=self.probability)
-        if metrics["champion_error"]:
-            reason = f"The champion {champion} cannot be evaluated: {metrics['champion_error']}"
+        if evaluation.champion_error:
+            reason = f"The champion {champion} cannot be evaluated: {evaluation.champion_error}"
             return self.result(False, reason, threshold=self.probability)
-        found = comparison(metrics, "champion", self.metric, slice_name=self.slice)
-        error = _standard_error(found, confidence=metrics["confidence"])
+        found = comparison(evaluation, "champion", self.metric, slice_name=self.slice)
+        error = _standard_error(found, confidence=evaluation.confidence)
         margin, margin_text = self._margin(error)
-        probability = _probability_above(-margin, found["difference"], error)
+        probability = _probability_above(-margin, found.difference, error)
         reason = (
-            f"{self.metric}{on(self.slice)} differs from the champion's by {found['difference']:+.4f} "
-            f"({found['low']:+.4f} to {found['high']:+.4f}) and is not worse by more than {margin_text} with "
+            f"{self.metric}{on(self.slice)} differs from the champion's by {found.difference:+.4f} "
+            f"({found.low:+.4f} to {found.high:+.4f}) and is not worse by more than {margin_text} with "
             f"probability {probability:.3f}."
         )
         return self.result(probability >= self.probability, reason, value=probability, threshold=self.probability)
@@ -72,9 +73,9 @@ class NotWorseThanChampion(GateCheck):
         return errors * error, f"{errors * error:.4f} ({errors:.1f} standard errors)"
 
 
-def _standard_error(found: dict[str, float], *, confidence: float) -> float:
+def _standard_error(found: Difference, *, confidence: float) -> float:
     """That of the difference, by the length of its interval."""
-    return (found["high"] - found["low"]) / (2 * _NORMAL.inv_cdf((1 + confidence) / 2))
+    return (found.high - found.low) / (2 * _NORMAL.inv_cdf((1 + confidence) / 2))
 
 
 def _probability_above(bound: float, difference: float, error: float) -> float:

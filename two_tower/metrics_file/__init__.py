@@ -1,0 +1,8 @@
+"""What metrics.json holds, as models: what an evaluation writes, and what checks, reports and consoles read.
+
+It is a low room of its own, since the contract of gate checks, the registry and the evaluation itself all speak of it.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

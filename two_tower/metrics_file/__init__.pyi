@@ -1,0 +1,36 @@
+from .evaluation import (
+    CHALLENGER as CHALLENGER,
+    FILE as FILE,
+    KIND as KIND,
+    Evaluation as Evaluation,
+    nearest_k as nearest_k,
+)
+from .figures import (
+    Compared as Compared,
+    Curve as Curve,
+    Difference as Difference,
+    Figure as Figure,
+    Metrics as Metrics,
+    Number as Number,
+    System as System,
+    values_of as values_of,
+)
+from .sections import (
+    CheckResult as CheckResult,
+    CheckStatus as CheckStatus,
+    ColumnDrift as ColumnDrift,
+    Days as Days,
+    Drift as Drift,
+    Gate as Gate,
+    IndexFigures as IndexFigures,
+    KeptTarget as KeptTarget,
+    LossStage as LossStage,
+    PopularityFigures as PopularityFigures,
+    Ranker as Ranker,
+    RepeatCounts as RepeatCounts,
+    SchemaChange as SchemaChange,
+    SliceFigures as SliceFigures,
+    Users as Users,
+    Volume as Volume,
+    Window as Window,
+)
