@@ -55,14 +55,14 @@ def evaluate_recall(
     from two_tower.registry import Registry, version_id
 
     with running("evaluate_recall") as step:
-        tower, built, measured = step.read(query_tower), step.read(index), step.write(evaluation)
+        tower, built = step.read(query_tower), step.read(index)
         version = version_id(tower, step.read(candidate_tower), built)
-        decision = evaluate(
+        measured = evaluate(
             step.read(prepared),
             tower,
             built,
             step.read(embeddings),
-            measured,
+            step.write(evaluation),
             evaluation=parse_section(EvaluationSettings, evaluation_settings),
             version=version,
             profile=step.read(profile),
@@ -75,4 +75,4 @@ def evaluate_recall(
             figures.log_metric(figure, value)
         # The cache takes an artefact without a file for one that is gone.
         Path(step.write(figures)).write_text(json.dumps(found, indent=1), encoding="utf-8")
-        return decision, version
+        return measured.gate.decision, version

@@ -73,7 +73,7 @@ def run(
         **settings,
     }
     new = world / "challenger"
-    decision = evaluate(
+    measured = evaluate(
         world / "prepared",
         new / "query_tower",
         new / "index",
@@ -84,7 +84,7 @@ def run(
         champion=champion,
         profile=profile,
     )
-    return decision, open_artifact(out, "evaluation").json("metrics.json")
+    return measured.gate.decision, open_artifact(out, "evaluation").json("metrics.json")
 
 
 def test_without_a_champion(world: Path, tmp_path: Path, log: Log) -> None:

@@ -50,7 +50,7 @@ def write_version(folder: Path, vectors: np.ndarray, ids: list[str], **tower: An
 def gate_of(world: Path, version: Path, out: Path, **settings: Any) -> dict[str, Any]:
     """The verdict on a version against the good one: the decision, and the failed checks' names and reasons."""
     section = {"ks": [5, 20], "gate": GATE, "bootstrap_samples": 500, "smallest_slice": 20, **settings}
-    decision = evaluate(
+    measured = evaluate(
         settings.pop("prepared", world / "prepared"),
         version / "query_tower",
         version / "index",
@@ -62,7 +62,7 @@ def gate_of(world: Path, version: Path, out: Path, **settings: Any) -> dict[str,
     )
     checks = json.loads((out / "metrics.json").read_text())["gate"]["checks"]
     failed = {check["name"]: check["reason"] for check in checks if check["status"] == "failed"}
-    return {"decision": decision, "failed": failed}
+    return {"decision": measured.gate.decision, "failed": failed}
 
 
 def test_an_equally_good_version_passes(world: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def embedded_by_hand(queries: pa.Table, vectors: np.ndarray, *, known: int = ITE
 def test_queries_are_fed_by_the_signature(
     world: Path, tower: QueryTower, queries: pa.Table, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("two_tower.retrievers.query_tower.BATCH", 7)
+    monkeypatch.setattr("two_tower.towers.query_tower.BATCH", 7)
     assert queries["user.age"].null_count
     found = retriever(tower, load_index(world / "index")).embed(queries)
     assert found.dtype == np.float32

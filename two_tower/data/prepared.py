@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from two_tower.artifacts import Artifact, open_artifact
+from two_tower.artifacts import Artifact, Place, open_artifact
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +62,7 @@ class Prepared(Artifact):
         return content
 
 
-def read_profile(path: str | Path) -> dict[str, Any]:
+def read_profile(path: Place) -> dict[str, Any]:
     """The content of the `data_profile` artefact in the folder `path`.
 
     Raises:
@@ -73,7 +72,7 @@ def read_profile(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def open_prepared(path: str | Path) -> Prepared:
+def open_prepared(path: Place) -> Prepared:
     """The prepared data in the folder `path`, its files checked.
 
     Raises:

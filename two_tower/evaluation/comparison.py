@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from two_tower import config
-from two_tower.artifacts import ArtifactReader, content_hash, read_manifest
+from two_tower.artifacts import ArtifactReader, Place, content_hash, read_manifest
 from two_tower.contracts import Float32, Int64, Retriever
 from two_tower.errors import ArtifactError, UserError
 from two_tower.evaluation import embedding_space as space
@@ -78,7 +78,7 @@ class Comparison:
         queries: Queries,
         evaluation: config.EvaluationSettings,
         *,
-        prepared: str | Path,
+        prepared: Place,
     ) -> None:
         self._data, self._items, self._queries, self._evaluation = data, items, queries, evaluation
         self._prepared = prepared
@@ -90,7 +90,7 @@ class Comparison:
         self._left_out: dict[str, str] = {}
         self._directions: Float32 | None = None
 
-    def challenger(self, query_tower: str | Path, index: str | Path, embeddings: str | Path | None) -> None:
+    def challenger(self, query_tower: Place, index: Place, embeddings: Place | None) -> None:
         """Measures the version end to end and, given its embeddings, with exact search.
 
         Raises:
@@ -194,7 +194,7 @@ class Comparison:
         self._systems[name] = MeasuredSystem(kind, found, new, positions)
         return self._systems[name]
 
-    def _retriever(self, query_tower: str | Path, index: str | Path) -> TwoTowerRetriever:
+    def _retriever(self, query_tower: Place, index: Place) -> TwoTowerRetriever:
         """The retriever of a query tower and an index for the queries."""
         log.info("loading the query tower %s and the index %s", query_tower, index)
         return TwoTowerRetriever(
@@ -379,7 +379,7 @@ class Comparison:
         return found.model_copy(update={"target": kept, "unmet": unmet})
 
 
-def _exact_index(challenger: TwoTowerRetriever, index: str | Path, embeddings: str | Path) -> ExactIndex:
+def _exact_index(challenger: TwoTowerRetriever, index: Place, embeddings: Place) -> ExactIndex:
     """Exact search over the vectors that the challenger's index was built from.
 
     Raises:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pyarrow.compute as pc
 
 from two_tower import config
-from two_tower.artifacts import ArtifactReader, open_artifact
+from two_tower.artifacts import ArtifactReader, Place, open_artifact
 from two_tower.errors import ConfigError
 from two_tower.evaluation.popularity import ItemPopularity
 from two_tower.evaluation.queries import Queries, Split
@@ -17,7 +15,7 @@ from two_tower.retrievers import data_sizes
 
 
 def check_prepared(
-    prepared: str | Path,
+    prepared: Place,
     *,
     model: config.ModelSettings,
     index: config.IndexSettings,

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from two_tower import config
-from two_tower.artifacts import ArtifactReader, content_hash, open_artifact, write_artifact
+from two_tower.artifacts import ArtifactReader, Place, content_hash, open_artifact, write_artifact
 from two_tower.data import PROFILE, read_profile
 from two_tower.errors import NoQueries
 from two_tower.evaluation import embedding_space as space
@@ -48,20 +48,20 @@ TRIED = Gate(
 
 
 def evaluate(
-    prepared: str | Path,
-    query_tower: str | Path,
-    index: str | Path,
-    embeddings: str | Path | None,
-    out: str | Path,
+    prepared: Place,
+    query_tower: Place,
+    index: Place,
+    embeddings: Place | None,
+    out: Place,
     *,
-    evaluation: config.EvaluationSettings,
+    evaluation: config.EvaluationSettings | None = None,
     version: str,
-    champion: str | Path | None = None,
-    profile: str | Path | None = None,
-    before_refit: str | Path | None = None,
+    champion: Place | None = None,
+    profile: Place | None = None,
+    before_refit: Place | None = None,
     split: Split = "test",
-) -> str:
-    """The gate's decision, `promote`, `refuse` or `keep`, once the `evaluation` artefact has been written.
+) -> Evaluation:
+    """The figures of a version and the decision of the gate, once the `evaluation` artefact has been written to `out`.
 
     On validation queries, which choose settings, nothing is decided (`try`), and the champion, which may have been
     trained on them, plays no part.
@@ -75,8 +75,8 @@ def evaluate(
         embeddings: The `candidate_embeddings` artefact that the index was built from, for exact search; without it
             what the index loses is not told.
         out: The folder of the artefact.
-        evaluation: The configuration's section.
-        version: The version's id.
+        evaluation: The configuration's section; its defaults if not given.
+        version: The version's id, as `version_id` gives it.
         champion: The champion's folder in the registry, named by its id.  It is evaluated on the same queries, unless
             it is this version; where it cannot be, metrics.json says why in `champion_error`.
         profile: The `data_profile` artefact of the data that the version was trained on.  It is kept with the
@@ -88,6 +88,7 @@ def evaluate(
         ArtifactError: An artefact is damaged, or they do not belong together.
         ConfigError: A column of `evaluation.slices` is not there.
     """
+    evaluation = evaluation or config.EvaluationSettings()
     data = open_artifact(prepared, "prepared_data")
     items = _candidate_table(data)
     described = None if profile is None else read_profile(profile)
@@ -153,12 +154,11 @@ def evaluate(
         if measured and embeddings is not None:
             artifact.write_json(space.FILE, measured.space())
     log.info("the gate: %s", gate.reason)
-    return gate.decision
+    return Evaluation.open(out)
 
 
-def headlines(evaluation: str | Path) -> dict[str, float]:
-    """The main figures of an `evaluation` artefact: end-to-end metrics, the index's recall and latency, by name."""
-    measured = Evaluation.open(evaluation)
+def headlines(measured: Evaluation) -> dict[str, float]:
+    """The main figures of an evaluation: end-to-end metrics, the index's recall and latency, by name."""
     ours = measured.systems.get(CHALLENGER, System())
     found: dict[str, float] = {"queries": measured.queries, **values_of(ours.metrics)}
     for name, difference in measured.comparisons.get(CHAMPION, {}).items():
@@ -169,7 +169,7 @@ def headlines(evaluation: str | Path) -> dict[str, float]:
     return found | {f"latency_{name}_ms": value for name, value in index.latency_ms.items() if value is not None}
 
 
-def _profiles(profile: dict[str, Any] | None, champion: str | Path | None) -> tuple[Drift | None, Days | None]:
+def _profiles(profile: dict[str, Any] | None, champion: Place | None) -> tuple[Drift | None, Days | None]:
     """What has changed in the data since the champion was trained, and the days that are missing from it.
 
     The first is None where one of the two profiles is missing, the second where the data tells no days.
@@ -193,7 +193,7 @@ def _candidate_table(data: ArtifactReader) -> pa.Table:
     return data.table("items.parquet", ["item_id", "train_count", "available", *display])
 
 
-def _before_refit(folder: str | Path) -> System | None:
+def _before_refit(folder: Place) -> System | None:
     """What the towers had before their refit; None where there was none."""
     figures = open_artifact(folder, "before_refit").json("figures.json")
     return figures and System.model_validate(figures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from two_tower.artifacts import ArtifactReader, read_manifest
+from two_tower.artifacts import ArtifactReader, Place, read_manifest
 from two_tower.errors import ArtifactError
 from two_tower.evaluation.queries import Split
 from two_tower.metrics_file import Window
@@ -13,7 +13,7 @@ from two_tower.progress import moment_text
 MICROSECONDS = 1_000_000
 
 
-def window_of(data: ArtifactReader, query_tower: str | Path, *, split: Split) -> Window | None:
+def window_of(data: ArtifactReader, query_tower: Place, *, split: Split) -> Window | None:
     """Where the window of the queries begins, and the newest event that a version has seen, in seconds.
 
     None where the split is not by time: then every user has a window of their own.

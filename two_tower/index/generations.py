@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from two_tower import config
-from two_tower.artifacts import content_hash, open_artifact, sync_folder, write_artifact
+from two_tower.artifacts import Place, content_hash, open_artifact, sync_folder, write_artifact
 from two_tower.contracts import Float32
 from two_tower.errors import ArtifactError
 from two_tower.index.build import build_index, load_index
@@ -86,7 +86,7 @@ def replayed(view: View, changes: Changes) -> View:
     return view.without(changes.removed).with_items(pa.Table.from_pylist(rows, schema=schema), changes.vectors)
 
 
-def table_of(candidates: CandidateEmbeddings, folder: str | Path) -> pa.Table:
+def table_of(candidates: CandidateEmbeddings, folder: Place) -> pa.Table:
     """Ids and attributes of the candidates, whose artefact is in `folder`."""
     for name, kind in zip(candidates.attributes.column_names, candidates.attributes.schema.types, strict=True):
         if name == "item_id" or not _storable(kind):

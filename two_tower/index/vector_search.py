@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from two_tower import config
-from two_tower.artifacts import write_json
+from two_tower.artifacts import Place, write_json
 from two_tower.contracts import Float32, Int64
 from two_tower.errors import ArtifactError
 from two_tower.index.datapoints import VALUE_KEYS, Datapoints, datapoints_of, json_attributes, json_lines
@@ -36,7 +36,7 @@ TREE = ("approximate_neighbors_count", "leaf_node_embedding_count", "leaf_nodes_
 
 
 def write_vector_search_input(
-    folder: str | Path,
+    folder: Place,
     item_ids: pa.StringArray,
     vectors: Float32,
     attributes: pa.Table | None,
@@ -96,7 +96,7 @@ def write_vector_search_input(
 
 
 def write_vector_search_update(
-    folder: str | Path,
+    folder: Place,
     previous: CandidateEmbeddings,
     current: CandidateEmbeddings,
     settings: config.VectorSearchSettings,

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from two_tower.artifacts import open_artifact, replace_file
+from two_tower.artifacts import Place, open_artifact, replace_file
 from two_tower.metrics_file import FILE, Evaluation
 from two_tower.report import values
 from two_tower.report.data import columns_section, data_section, drift_section
@@ -30,12 +30,12 @@ _FILTERS = ("breakable", "clip", "count", "figure", "number", "seconds", "share"
 
 
 def write_report(
-    out_html: str | Path,
+    out_html: Place,
     *,
-    prepared: str | Path,
-    trained: str | Path,
-    evaluation: str | Path,
-    index: str | Path | None = None,
+    prepared: Place,
+    trained: Place,
+    evaluation: Place,
+    index: Place | None = None,
     config: Mapping[str, Any],
     title: str | None = None,
     new_data: Mapping[str, Any] | None = None,
@@ -99,7 +99,7 @@ def write_report(
 
 
 def write_failure_page(
-    out_html: str | Path,
+    out_html: Place,
     *,
     title: str,
     run_id: str,
@@ -132,7 +132,7 @@ def write_failure_page(
     )
 
 
-def _write(template: str, out_html: str | Path, **content: Any) -> None:
+def _write(template: str, out_html: Place, **content: Any) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -143,4 +143,4 @@ def _write(template: str, out_html: str | Path, **content: Any) -> None:
     environment.filters.update({name: getattr(values, name) for name in _FILTERS})
     page = environment.get_template(template).render(content)
     Path(out_html).parent.mkdir(parents=True, exist_ok=True)
-    replace_file(out_html, page.encode("utf-8", errors="replace"))
+    replace_file(Path(out_html), page.encode("utf-8", errors="replace"))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from two_tower.artifacts import open_artifact
+from two_tower.artifacts import Place, open_artifact
 from two_tower.contracts import Float32
 from two_tower.towers import QueryTower, query_features
 
 
-def sample_queries(
-    query_tower: str | Path, prepared: str | Path, *, split: Literal["validation", "test"], most: int
-) -> Float32:
+def sample_queries(query_tower: Place, prepared: Place, *, split: Literal["validation", "test"], most: int) -> Float32:
     """The embeddings `[queries, dim]` of at most `most` of the split's queries, evenly spread.
 
     Args:
