@@ -15,7 +15,6 @@ from .loading import (
     parse_section as parse_section,
 )
 from .models import (
-    STEPS as STEPS,
     AnyHistory as AnyHistory,
     AnySplit as AnySplit,
     BeamSettings as BeamSettings,

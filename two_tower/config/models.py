@@ -23,6 +23,7 @@ from two_tower.contracts import (
     Role,
 )
 from two_tower.settings import AUTO, MANY, Auto, Duration, Seed, Settings, TimeFormat, TimeZone, did_you_mean, one_of
+from two_tower.steps import STEPS, TABLE
 
 if TYPE_CHECKING:
     AnyFeature = FeatureType
@@ -940,24 +941,6 @@ class ResourcesSettings(Settings):
     accelerator_count: int = Field(1, ge=1, le=1024, description="How many of them.")
 
 
-STEPS = (
-    "resolve_inputs",
-    "prepare_data",
-    "check_prepared",
-    "train_towers",
-    "measure_before_refit",
-    "export_candidate_tower",
-    "embed_candidates",
-    "build_index",
-    "export_query_tower",
-    "evaluate_recall",
-    "promote",
-    "keep_refused",
-    "write_report",
-)
-"""The DAG's steps, in an order in which they can run."""
-
-
 class Config(Settings):
     """One data set's whole configuration."""
 
@@ -982,7 +965,7 @@ class Config(Settings):
     @property
     def steps(self) -> tuple[str, ...]:
         """The DAG's steps for this configuration: all of them, or without what is done after a refit."""
-        return tuple(step for step in STEPS if self.training.refit or step != "measure_before_refit")
+        return tuple(step for step in STEPS if self.training.refit or TABLE[step].when != "refit")
 
     @model_validator(mode="after")
     def _validation_counts_what_the_test_counts(self) -> Config:
