@@ -6,23 +6,10 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-IMAGE_OF = {
-    "resolve_inputs": "prep",
-    "prepare_data": "prep",
-    "check_prepared": "index",
-    "train_towers": "train",
-    "measure_before_refit": "train",
-    "export_candidate_tower": "train",
-    "embed_candidates": "embed",
-    "build_index": "index",
-    "export_query_tower": "train",
-    "evaluate_recall": "index",
-    "promote": "index",
-    "keep_refused": "index",
-    "write_report": "index",
-    "report_failure": "index",
-}
-"""The image target (an extra of setup.py) of every step; `report_failure` is the exit handler."""
+from two_tower.steps import TABLE
+
+IMAGE_OF = {step.name: step.image for step in TABLE.values()}
+"""The image target (an extra of the project) of every step."""
 
 LOCAL_IMAGE = "python:3.11"
 """Stands in the compiled file of a local run; the subprocess runner starts no container."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import json
 import secrets
 import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from pipelines.hints import meant
 from two_tower.artifacts import write_json
-from two_tower.config import STEPS
 from two_tower.errors import ArtifactError, UserError
+from two_tower.steps import STEPS, TABLE, present_name
 
 PACKAGES = (
     "apache-beam", "kfp", "numpy", "polars", "pyarrow", "scann", "tensorflow", "tensorflow-recommenders", "two-tower",
@@ -25,6 +27,7 @@ PACKAGES = (
 """The packages whose versions a run's record names."""
 
 State = Literal["waiting", "running", "ran", "cached", "skipped", "failed"]
+RunState = Literal["running", "finished", "failed", "interrupted"]
 Kind = Literal["run", "try", "schedule", "tune", "evaluate", "step"]
 """What a run was started by; that of `tune` is the preparation of its data alone."""
 ARTIFACTS = "artifacts"
@@ -38,12 +41,26 @@ class StepRecord:
     name: str
     state: State = "waiting"
     seconds: float = 0.0
-    outputs: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
     """Output parameters by name, and the folders of output artefacts."""
 
 
+class StepRecords:
+    """The records of a run's steps, wherever it runs."""
+
+    steps: list[StepRecord]
+
+    def step(self, name: str) -> StepRecord:
+        """The record of a step; a step beside the DAG's own (the exit handler) gets one when it is first asked for."""
+        for step in self.steps:
+            if step.name == name:
+                return step
+        self.steps.append(StepRecord(name))
+        return self.steps[-1]
+
+
 @dataclass
-class Run:
+class Run(StepRecords):
     """A run's record, written to `run.json` at every change."""
 
     folder: Path
@@ -55,7 +72,7 @@ class Run:
     code: str
     versions: dict[str, str]
     steps: list[StepRecord]
-    state: Literal["running", "finished", "failed", "interrupted"] = "running"
+    state: RunState = "running"
     decision: str | None = None
     version: str | None = None
     seconds: float = 0.0
@@ -78,16 +95,18 @@ class Run:
     def load(cls, folder: Path) -> Run:
         """The record in a run's folder.
 
+        What an earlier release did not write has its default, and what a later one adds is left out.
+
         Raises:
-            ArtifactError: There is none, or another version of this program wrote it.
+            ArtifactError: There is none, or it cannot be read.
         """
         try:
             content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            content["steps"] = [StepRecord(**step) for step in content["steps"]]
-            return TypeAdapter(cls).validate_python(asdict(cls(folder=folder, **content)))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            steps = [_with_present_names(step) for step in content["steps"]]
+            return _reader().validate_python({**content, "folder": folder, "steps": steps})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ArtifactError(
-                f"{folder / 'run.json'}: not a run's record that this version reads: {error}"
+                f"{folder / 'run.json'}: not a run's record that this version reads: {_in_one_line(error)}"
             ) from error
 
     def save(self) -> None:
@@ -95,14 +114,6 @@ class Run:
         content = asdict(self)
         del content["folder"]
         write_json(self.folder / "run.json", content)
-
-    def step(self, name: str) -> StepRecord:
-        """The record of a step; a step beside the DAG's own (the exit handler) gets one when it is first asked for."""
-        for step in self.steps:
-            if step.name == name:
-                return step
-        self.steps.append(StepRecord(name))
-        return self.steps[-1]
 
     @property
     def kind_in_words(self) -> str:
@@ -139,13 +150,39 @@ class Run:
         return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
 
 
+@cache
+def _reader() -> TypeAdapter[Run]:
+    return TypeAdapter(Run)
+
+
+def _with_present_names(step: dict[str, Any]) -> dict[str, Any]:
+    """A step of a record under the names that it and its outputs have now."""
+    name = present_name(step["name"])
+    now = TABLE[name].outputs_formerly if name in TABLE else {}
+    return {**step, "name": name, "outputs": {now.get(key, key): out for key, out in step.get("outputs", {}).items()}}
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return " ".join(f"no {error}".split() if isinstance(error, KeyError) else str(error).split())
+
+
 def list_runs(workdir: Path) -> list[Run]:
-    """The runs in `workdir`, oldest first, less those whose record this version does not read."""
+    """The runs in `workdir`, oldest first; a record that cannot be read is named on standard error, and left out."""
     runs = []
     for path in sorted(workdir.glob("*/run.json")):
-        with contextlib.suppress(ArtifactError):
+        try:
             runs.append(Run.load(path.parent))
+        except ArtifactError as error:
+            _say_once(f"left out: {error}")
     return runs
+
+
+@cache
+def _say_once(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def prepared_folders(workdir: Path, name: str) -> list[str]:
@@ -169,13 +206,31 @@ def find_run(workdir: Path, run_id: str) -> Run:
     Raises:
         UserError: There is none, or more than one.
     """
-    runs = list_runs(workdir)
-    found = runs[-1:] if run_id == "latest" else meant(run_id, runs, lambda run: run.run_id)
+    return choose_run(list_runs(workdir)[::-1], run_id, where=f"{workdir}: ")
+
+
+class HasRunId(Protocol):
+    """Whatever a run's id tells apart."""
+
+    @property
+    def run_id(self) -> str: ...
+
+
+R = TypeVar("R", bound=HasRunId)
+
+
+def choose_run(runs: Sequence[R], run_id: str, *, where: str = "") -> R:
+    """The run with this id, the one whose id starts so, or the newest for `latest`; `runs` are newest first.
+
+    Raises:
+        UserError: There is none, or more than one; the message begins with `where`.
+    """
+    found = runs[:1] if run_id == "latest" else meant(run_id, runs, lambda run: run.run_id)
     if len(found) == 1:
         return found[0]
-    known = ", ".join(run.run_id for run in runs[-5:]) or "none"
+    known = ", ".join(run.run_id for run in runs[:5]) or "none"
     problem = "no run is called" if not found else "more than one run starts with"
-    raise UserError(f"{workdir}: {problem} {run_id!r}; the newest runs: {known}")
+    raise UserError(f"{where}{problem} {run_id!r}; the newest runs: {known}")
 
 
 def commit() -> str:

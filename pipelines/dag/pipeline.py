@@ -13,33 +13,26 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.build import IMAGE_OF, LOCAL_IMAGE, component_of
+from components.build import LOCAL_IMAGE, component_of
 from pipelines.dag.fingerprint import fingerprint
 from two_tower.config import Config, ResourcesSettings, canonical_json
-
-SECTIONS_OF: dict[str, tuple[str, ...]] = {
-    "prepare_data": ("data", "beam"),
-    "check_prepared": ("evaluation",),
-    "train_towers": ("data", "model", "training"),
-    "measure_before_refit": ("data", "model"),
-    "export_candidate_tower": ("data", "model"),
-    "embed_candidates": ("data", "embedding", "beam"),
-    "build_index": ("data", "index"),
-    "export_query_tower": ("data", "model"),
-    "evaluate_recall": ("data", "evaluation"),
-}
-"""The sections whose plug-ins a cached step runs; they decide which files its fingerprint covers."""
-
+from two_tower.steps import EXIT_HANDLER, TABLE
 
 RUN_ID = "{{$.pipeline_job_name}}"
 """KFP's placeholder (`dsl.PIPELINE_JOB_NAME_PLACEHOLDER`) for the name of the job, which is the run's id."""
+
+Task = Callable[..., Any]
+"""Makes a task from a step's name and inputs."""
 
 
 def code_fingerprints(config: Config) -> dict[str, str]:
     """The fingerprint of every cached step's code, by step."""
     return {
-        step: fingerprint(f"components.{step}.component", sections=[getattr(config, name) for name in sections])
-        for step, sections in SECTIONS_OF.items()
+        step.name: fingerprint(
+            f"components.{step.name}.component", sections=[getattr(config, name) for name in step.sections]
+        )
+        for step in TABLE.values()
+        if step.cached
     }
 
 
@@ -69,12 +62,10 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
     """
     from kfp import dsl
 
-    code = code_fingerprints(config)
     defaults = parameters_of(config)
     refitted = config.training.refit
     task = _tasks(config, images=images, uncached=uncached)
 
-    @dsl.pipeline(name=config.name.replace("_", "-"), description=config.description or None)
     def two_tower_retrieval(
         registry: str,
         data_root: str = "",
@@ -92,9 +83,8 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
         figures_settings: str = defaults["figures_settings"],
         beam: str = defaults["beam"],
         embedding_beam: str = defaults["embedding_beam"],  # where workers have images of their own, another one
-    ):
-        exit_task = task("report_failure", run_id=RUN_ID).set_caching_options(False)
-        with dsl.ExitHandler(exit_task, name="retrieval"):
+    ) -> None:
+        with dsl.ExitHandler(task(EXIT_HANDLER, run_id=RUN_ID), name="retrieval"):
             # 1. Which files, which window of time and which champion this run works with.
             inputs = task(
                 "resolve_inputs",
@@ -107,135 +97,65 @@ def build_pipeline(config: Config, *, images: Mapping[str, str] | None = None, u
                 scheduled=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
                 created=dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER,
                 run_id=RUN_ID,
-            ).set_caching_options(False)
-            data, config = inputs.outputs["data"], inputs.outputs["config"]
+            ).outputs
             # 2. Logs to examples, queries and the candidate table.
-            preparation = task(
-                "prepare_data",
-                sources=inputs.outputs["sources"],
-                previous=inputs.outputs["previous"],
-                data=data,
-                beam=beam,
-                code=code["prepare_data"],
-            )
-            prepared = preparation.outputs["prepared"]
+            prepared = _prepare(task, inputs, beam=beam)
+            of_data = {"prepared": prepared["prepared"]}
             # 3. What the last steps could not do with them.
             checked = task(
-                "check_prepared",
-                prepared=prepared,
-                split=split,
-                model=model,
-                index_settings=index,
+                "check_prepared", **of_data, split=split, model=model, index_settings=index,
                 evaluation_settings=evaluation,
-                code=code["check_prepared"],
-            )
+            )  # fmt: skip
             # 4. Examples to towers.
-            trained = (
-                task(
-                    "train_towers",
-                    prepared=prepared,
-                    model=model,
-                    training=training,
-                    warm_start=inputs.outputs["warm_start"],
-                    code=code["train_towers"],
-                )
-                .after(checked)
-                .outputs["trained"]
+            training_task = task(
+                "train_towers", **of_data, model=model, training=training, warm_start=inputs["warm_start"]
             )
+            trained = training_task.after(checked).outputs["trained"]
             unrefitted = {}
             if refitted:
-                measured_before = task(
-                    "measure_before_refit",
-                    prepared=prepared,
-                    trained=trained,
-                    figures_settings=figures_settings,
-                    code=code["measure_before_refit"],
-                )
-                unrefitted = {"before_refit": measured_before.outputs["before_refit"]}
+                before = task("measure_before_refit", **of_data, trained=trained, figures_settings=figures_settings)
+                unrefitted = {"before_refit": before.outputs["before_refit"]}
             # 5. The candidate tower, and every candidate through it.
-            candidate_tower = task(
-                "export_candidate_tower", trained=trained, code=code["export_candidate_tower"]
-            ).outputs["candidate_tower"]
+            candidate_tower = task("export_candidate_tower", trained=trained).outputs["candidate_tower"]
             embeddings = task(
-                "embed_candidates",
-                candidate_tower=candidate_tower,
-                prepared=prepared,
-                embedding=embedding,
-                beam=embedding_beam,
-                code=code["embed_candidates"],
+                "embed_candidates", candidate_tower=candidate_tower, **of_data, embedding=embedding, beam=embedding_beam
             ).outputs["embeddings"]
             # 6. The vectors become the query tower's history table, and the index, which is tuned on queries.
-            query_tower = task(
-                "export_query_tower", trained=trained, embeddings=embeddings, code=code["export_query_tower"]
-            ).outputs["query_tower"]
+            query_tower = task("export_query_tower", trained=trained, embeddings=embeddings).outputs["query_tower"]
             built = task(
-                "build_index",
-                embeddings=embeddings,
-                query_tower=query_tower,
-                prepared=prepared,
-                index_settings=index,
-                code=code["build_index"],
-            )
+                "build_index", embeddings=embeddings, query_tower=query_tower, **of_data, index_settings=index
+            ).outputs["index"]
             # 7. What it is worth, and the gate.
+            candidate = {"candidate_tower": candidate_tower, "query_tower": query_tower, "index": built}
             measured = task(
                 "evaluate_recall",
                 name=name,
-                prepared=prepared,
-                profile=preparation.outputs["profile"],
-                candidate_tower=candidate_tower,
-                query_tower=query_tower,
+                **of_data,
+                profile=prepared["profile"],
+                **candidate,
                 embeddings=embeddings,
-                index=built.outputs["index"],
                 **unrefitted,
                 evaluation_settings=evaluation,
                 split=split,
                 registry=registry,
-                champion=inputs.outputs["champion"],
-                code=code["evaluate_recall"],
-            )
-            with dsl.If(measured.outputs["Output"] == "promote", name="gate"):
-                task(
-                    "promote",
-                    name=name,
-                    prepared=prepared,
-                    candidate_tower=candidate_tower,
-                    query_tower=query_tower,
-                    index=built.outputs["index"],
-                    evaluation=measured.outputs["evaluation"],
-                    trained=trained,
-                    config=config,
-                    registry=registry,
-                    sources=inputs.outputs["sources"],
-                    run_id=RUN_ID,
-                ).set_caching_options(False)
-            with dsl.If(measured.outputs["Output"] == "refuse", name="refused"):
-                task(
-                    "keep_refused",
-                    name=name,
-                    prepared=prepared,
-                    candidate_tower=candidate_tower,
-                    query_tower=query_tower,
-                    index=built.outputs["index"],
-                    evaluation=measured.outputs["evaluation"],
-                    trained=trained,
-                    config=config,
-                    registry=registry,
-                    sources=inputs.outputs["sources"],
-                    run_id=RUN_ID,
-                ).set_caching_options(False)
+                champion=inputs["champion"],
+            ).outputs
+            made = {**of_data, "trained": trained, "evaluation": measured["evaluation"]}
+            version = {
+                "name": name, **made, **candidate, "config": inputs["config"], "registry": registry,
+                "sources": inputs["sources"], "run_id": RUN_ID,
+            }  # fmt: skip
+            with dsl.If(measured["Output"] == "promote", name="gate"):
+                task("promote", **version)
+            with dsl.If(measured["Output"] == "refuse", name="refused"):
+                task("keep_refused", **version)
             # 8. The page that a person opens.
             task(
-                "write_report",
-                prepared=prepared,
-                trained=trained,
-                index=built.outputs["index"],
-                evaluation=measured.outputs["evaluation"],
-                config=config,
-                new_data=inputs.outputs["new_data"],
-                run_id=RUN_ID,
-            ).set_caching_options(False)
+                "write_report", **made, index=built, config=inputs["config"], new_data=inputs["new_data"], run_id=RUN_ID
+            )
 
-    return two_tower_retrieval
+    described = dsl.pipeline(name=config.name.replace("_", "-"), description=config.description or None)
+    return described(two_tower_retrieval)
 
 
 def build_preparation(config: Config) -> Any:
@@ -245,8 +165,7 @@ def build_preparation(config: Config) -> Any:
     task = _tasks(config)
     known = parameters_of(config)
 
-    @dsl.pipeline(name=f"prepare-{config.name}".replace("_", "-"))
-    def preparation(registry: str, data_root: str = "", earlier: str = "[]", run_time: str = ""):
+    def preparation(registry: str, data_root: str = "", earlier: str = "[]", run_time: str = "") -> None:
         inputs = task(
             "resolve_inputs",
             config=known["config"],
@@ -258,30 +177,33 @@ def build_preparation(config: Config) -> Any:
             scheduled="",
             created="",
             run_id=RUN_ID,
-        ).set_caching_options(False)
-        task(
-            "prepare_data",
-            sources=inputs.outputs["sources"],
-            previous=inputs.outputs["previous"],
-            data=inputs.outputs["data"],
-            beam=known["beam"],
-            code=code_fingerprints(config)["prepare_data"],
-        )
+        ).outputs
+        _prepare(task, inputs, beam=known["beam"])
 
-    return preparation
+    return dsl.pipeline(name=f"prepare-{config.name}".replace("_", "-"))(preparation)
 
 
-def _tasks(
-    config: Config, *, images: Mapping[str, str] | None = None, uncached: Collection[str] = ()
-) -> Callable[..., Any]:
-    """What makes a step's task, by its name and inputs, in its image and with the machine that it asks for."""
+def _prepare(task: Task, inputs: Mapping[str, Any], *, beam: Any) -> Mapping[str, Any]:
+    """The outputs of the preparation of what `resolve_inputs` has found."""
+    found = {name: inputs[name] for name in ("sources", "previous", "data")}
+    outputs: Mapping[str, Any] = task("prepare_data", **found, beam=beam).outputs
+    return outputs
+
+
+def _tasks(config: Config, *, images: Mapping[str, str] | None = None, uncached: Collection[str] = ()) -> Task:
+    """What makes a step's task, by its name and inputs: in its image, with the machine that it asks for.
+
+    A step that may be cached is given the fingerprint of its code, too.
+    """
+    code = code_fingerprints(config)
     components = {
-        name: component_of(name, image=(images or {}).get(target, LOCAL_IMAGE)) for name, target in IMAGE_OF.items()
+        step.name: component_of(step.name, image=(images or {}).get(step.image, LOCAL_IMAGE)) for step in TABLE.values()
     }
 
-    def task(step: str, **inputs: Any) -> Any:
-        made = _ask_for(components[step](**inputs), config.resources.get(step))
-        return made.set_caching_options(False) if step in uncached else made
+    def task(name: str, **inputs: Any) -> Any:
+        known = {"code": code[name]} if name in code else {}
+        made = _ask_for(components[name](**inputs, **known), config.resources.get(name))
+        return made if name in code and name not in uncached else made.set_caching_options(False)
 
     return task
 

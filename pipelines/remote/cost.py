@@ -7,10 +7,10 @@ from typing import Literal
 
 from rich.table import Table
 
-from pipelines.dag.pipeline import SECTIONS_OF
-from pipelines.remote.runs import EXIT_HANDLER, RemoteRun
+from pipelines.remote.runs import RemoteRun
 from pipelines.remote.submission import Submission
 from two_tower.config import PricesSettings, ResourcesSettings
+from two_tower.steps import EXIT_HANDLER, TABLE
 
 NO_PRICES = (
     "no estimate of the cost: the environment file has no section `prices` (currency, run, cpu_hour, memory_gb_hour, "
@@ -19,9 +19,8 @@ NO_PRICES = (
 """What to say where there is no estimate."""
 DEFAULT_CPU, DEFAULT_MEMORY = 4.0, 16.0
 """Vertex AI's machine for a step that asks for none, e2-standard-4: virtual CPUs and gigabytes."""
-EITHER = ("promote", "keep_refused")
+EITHER = tuple(step.name for step in TABLE.values() if step.when in ("promote", "refuse"))
 """Of these steps a run has one."""
-BEAM_STEPS = tuple(step for step, sections in SECTIONS_OF.items() if "beam" in sections)
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def _of_step(
     """A step's cost; adds to `unknown` what of its price is not known."""
     machine, hourly = _machine(step, submission, prices, unknown)
     minutes, source = _minutes(step, submission, history)
-    if step in BEAM_STEPS and submission.config.beam.runner == "DataflowRunner":
+    if "beam" in TABLE[step].sections and submission.config.beam.runner == "DataflowRunner":
         workers, workers_hourly = _workers(submission, prices, unknown)
         machine += workers
         hourly = None if hourly is None or workers_hourly is None else hourly + workers_hourly

@@ -10,7 +10,9 @@ from typing import Any, Literal
 from cronsim import CronSim
 
 from pipelines.remote.google import patiently
-from pipelines.remote.kubeflow import PAGE, KubeflowBackend, Missing, described_by, labels_in, runtime_config
+from pipelines.remote.kubeflow import runtime_config
+from pipelines.remote.kubeflow_client import PAGE, KubeflowService, Missing
+from pipelines.remote.kubeflow_labels import described_by, labels_in
 from pipelines.remote.schedules import DEFINITION, NAME, OWNER, TIMING, PlannedSchedule, RemoteSchedule
 from pipelines.remote.vertex import moment_of
 from two_tower.config import KubeflowSettings, ScheduleSettings
@@ -25,7 +27,7 @@ class KubeflowSchedules:
     """The recurring runs of one installation that this program has made."""
 
     def __init__(self, settings: KubeflowSettings, host: str | None = None) -> None:
-        self.backend = KubeflowBackend(settings, host)
+        self.service = KubeflowService(settings, host)
 
     def list(self, owner: str) -> Sequence[RemoteSchedule]:
         """The recurring runs of an environment file, the newest first."""
@@ -56,7 +58,7 @@ class KubeflowSchedules:
     def pause(self, existing: RemoteSchedule) -> None:
         """Has it start nothing until it is resumed."""
         method = self._api.recurring_run_service_disable_recurring_run
-        self.backend.ask(method, f"pausing the schedule {existing.name}", existing.handle)
+        self.service.ask(method, f"pausing the schedule {existing.name}", existing.handle)
 
     def resume(self, existing: RemoteSchedule, *, catch_up: bool) -> None:
         """Has it start runs again; with `catch_up` also for what came due meanwhile, as it was made to.
@@ -65,11 +67,11 @@ class KubeflowSchedules:
         """
         what = f"resuming the schedule {existing.name}"
         if catch_up:
-            self.backend.ask(self._api.recurring_run_service_enable_recurring_run, what, existing.handle)
+            self.service.ask(self._api.recurring_run_service_enable_recurring_run, what, existing.handle)
             return
         from kfp_server_api import RecurringRunMode
 
-        old = self.backend.ask(self._api.recurring_run_service_get_recurring_run, what, existing.handle)
+        old = self.service.ask(self._api.recurring_run_service_get_recurring_run, what, existing.handle)
         copied = ("display_name", "description", "experiment_id", "pipeline_spec", "runtime_config", "trigger",
                   "max_concurrency", "no_catchup", "service_account")  # fmt: skip
         anew = type(old)(mode=RecurringRunMode.ENABLE, **{name: getattr(old, name) for name in copied})
@@ -84,7 +86,7 @@ class KubeflowSchedules:
 
         def delete() -> None:
             try:
-                self.backend.once(method, what, existing.handle, propagation_policy="ORPHAN")
+                self.service.once(method, what, existing.handle, propagation_policy="ORPHAN")
             except Missing:  # an earlier try, whose reply was lost, has removed it
                 return
 
@@ -107,7 +109,7 @@ class KubeflowSchedules:
         return V2beta1RecurringRun(
             display_name=f"{submission.name}-{planned.name}".replace("_", "-"),
             description=described_by({**labels, DEFINITION: planned.definition, TIMING: planned.timing}),
-            experiment_id=self.backend.experiment(),
+            experiment_id=self.service.experiment(),
             pipeline_spec=submission.pipeline,
             runtime_config=runtime_config(submission),
             trigger=V2beta1Trigger(
@@ -124,12 +126,12 @@ class KubeflowSchedules:
 
     @property
     def _api(self) -> Any:
-        return self.backend.client.recurring_runs
+        return self.service.client.recurring_runs
 
     def _ours(self, owner: str) -> Sequence[Any]:
         """The recurring runs of an environment file in whatever experiment, the newest first."""
-        found = self.backend.pages(
-            "recurring_runs", f"listing the recurring runs at {self.backend.host}", **self.backend.scope
+        found = self.service.pages(
+            "recurring_runs", f"listing the recurring runs at {self.service.host}", **self.service.scope
         )
         labels = ((one, labels_in(one.description)) for one in found)
         return [one for one, known in labels if known.get(OWNER) == owner and NAME in known]
@@ -146,17 +148,17 @@ class KubeflowSchedules:
             made = [one for one in self._ours(owner) if one.recurring_run_id not in known] if tried else []
             tried = True
             twin = next((one for one in made if one.description == recurring.description), None)
-            return twin or self.backend.once(self._api.recurring_run_service_create_recurring_run, what, recurring)
+            return twin or self.service.once(self._api.recurring_run_service_create_recurring_run, what, recurring)
 
         return self._described(patiently(make, what), None)
 
     def _last_runs(self) -> dict[str, datetime]:
         """For which time each recurring run last started a run, as far as the experiment's newest runs tell."""
-        experiment = self.backend.experiment(make=False)
+        experiment = self.service.experiment(make=False)
         if experiment is None:
             return {}
         found: dict[str, datetime] = {}
-        for run in islice(self.backend.pages("runs", "listing the runs", experiment_id=experiment), PAGE):
+        for run in islice(self.service.pages("runs", "listing the runs", experiment_id=experiment), PAGE):
             moment = moment_of(run.scheduled_at) or moment_of(run.created_at)
             if run.recurring_run_id and moment:
                 found.setdefault(run.recurring_run_id, moment)
@@ -183,7 +185,7 @@ class KubeflowSchedules:
             state=state,
             next_run=coming if state == "active" else None,
             last_run=last_run,
-            link=f"{self.backend.host}/#/recurringrun/details/{recurring.recurring_run_id}",
+            link=f"{self.service.host}/#/recurringrun/details/{recurring.recurring_run_id}",
         )
 
 

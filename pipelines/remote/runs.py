@@ -8,20 +8,17 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
-from pipelines.hints import meant
 from pipelines.remote.submission import Submission
-from pipelines.runs import StepRecord
+from pipelines.runs import StepRecord, StepRecords
 from two_tower.artifacts import below, read_object
-from two_tower.config import STEPS
-from two_tower.errors import UserError
+from two_tower.steps import EXIT_HANDLER, STEPS, TABLE, present_name
 
 State = Literal["waiting", "running", "finished", "failed", "cancelled"]
 ENDED = ("finished", "failed", "cancelled")
-EXIT_HANDLER = "report_failure"
 
 
 @dataclass
-class RemoteRun:
+class RemoteRun(StepRecords):
     """What is known of a run at one moment."""
 
     run_id: str
@@ -38,13 +35,10 @@ class RemoteRun:
     labels: dict[str, str] = field(default_factory=dict)
     registry: str = ""
 
-    def step(self, name: str) -> StepRecord:
-        """The record of a step; a step beside the DAG's own gets one when it is first asked for."""
-        for step in self.steps:
-            if step.name == name:
-                return step
-        self.steps.append(StepRecord(name))
-        return self.steps[-1]
+    def step_of_task(self, task: str) -> StepRecord | None:
+        """The record of the step that a service's task is; None for a task that is no step."""
+        name = present_name(task.replace("-", "_"))
+        return self.step(name) if name in TABLE else None
 
     @property
     def seconds(self) -> float:
@@ -56,10 +50,7 @@ class RemoteRun:
     @property
     def report(self) -> str | None:
         """Where the report is, or the page that a failed run left."""
-        page: str | None = self.step("write_report").outputs.get("report") or self.step(EXIT_HANDLER).outputs.get(
-            "page"
-        )
-        return page
+        return self.step("write_report").outputs.get("report") or self.step(EXIT_HANDLER).outputs.get("page")
 
     @cached_property
     def metrics(self) -> dict[str, Any] | None:
@@ -98,18 +89,3 @@ class Backend(Protocol):
 
     def cancel(self, run_id: str) -> None:
         """Asks for the end of a run."""
-
-
-def choose_run(runs: list[RemoteRun], run_id: str) -> RemoteRun:
-    """The run with this id, the only one whose id starts so, or the newest for `latest`; `runs` are newest first.
-
-    Raises:
-        UserError: There is none, or more than one.
-    """
-    found = runs[:1] if run_id == "latest" else meant(run_id, runs, lambda run: run.run_id)
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(run.run_id for run in runs[:5]) or "none"
-    raise UserError(
-        f"{'no run is called' if not found else 'more than one run starts with'} {run_id!r}; the newest runs: {known}"
-    )

@@ -16,9 +16,10 @@ import yaml
 from pipelines.dag.pipeline import build_pipeline
 from pipelines.runs import commit
 from two_tower.artifacts import below
-from two_tower.config import STEPS, BeamSettings, Config, Environment, canonical_json, load_config, load_settings
+from two_tower.config import BeamSettings, Config, Environment, canonical_json, load_config, load_settings
 from two_tower.errors import ConfigError
 from two_tower.settings import Settings
+from two_tower.steps import STEPS
 
 TOOL = "two-tower"
 """The value of the label `tool` on all that this program makes in a cloud."""
@@ -95,7 +96,7 @@ def make_submission(
     """
     config = environment.overlaid(load_config(config_file, [*environment.overrides(), *overrides]))
     root, registry, data_root = places(environment, backend)
-    images = {**environment.images, **(images or {})}
+    images = dict[str, str](environment.images.items()) | (images or {})
     embedding_beam = completed_beam(config.beam, environment, images.get("embed"))
     config = config.model_copy(update={"beam": completed_beam(config.beam, environment, images.get("prep"))})
     uncached = STEPS if not cache else tuple(step for step, cached in environment.caching.items() if not cached)

@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipelines.remote.google import credentials, patiently
-from pipelines.remote.runs import EXIT_HANDLER, RemoteRun, State, choose_run
+from pipelines.remote.runs import RemoteRun, State
 from pipelines.remote.submission import TOOL, Submission
-from two_tower.config import STEPS, VertexSettings
+from pipelines.runs import choose_run
+from two_tower.config import VertexSettings
 from two_tower.errors import UserError
 
 if TYPE_CHECKING:
@@ -201,10 +202,9 @@ class VertexBackend:
 
 def _note(run: RemoteRun, task: PipelineTaskDetail) -> None:
     """Adds what a task says to the record of its step."""
-    name = task.task_name.replace("-", "_")
-    if name not in (*STEPS, EXIT_HANDLER):
+    step = run.step_of_task(task.task_name)
+    if step is None:
         return
-    step = run.step(name)
     step.state = STEP_STATES.get(task.state.name, "waiting")  # type: ignore[assignment]
     start, end = moment_of(task.start_time), moment_of(task.end_time)
     if start and end:
@@ -213,7 +213,7 @@ def _note(run: RemoteRun, task: PipelineTaskDetail) -> None:
         key: artifacts.artifacts[0].uri for key, artifacts in dict(task.outputs).items() if artifacts.artifacts
     }
     if task.error.message:
-        run.errors[name] = task.error.message
+        run.errors[step.name] = task.error.message
 
 
 def _caches(job: PipelineJob) -> bool:

@@ -9,7 +9,8 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.build import IMAGE_OF, body_of
 from pipelines.dag.pipeline import build_preparation, compile_pipeline
-from two_tower.config import STEPS, load_config
+from two_tower.config import load_config
+from two_tower.steps import STEPS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -14,7 +14,8 @@ from pipelines.remote.cost import Estimate, StepCost, estimate, estimate_table, 
 from pipelines.remote.runs import RemoteRun
 from pipelines.remote.submission import Submission, make_submission
 from pipelines.runs import StepRecord
-from two_tower.config import STEPS, BeamSettings, Environment
+from two_tower.config import BeamSettings, Environment
+from two_tower.steps import STEPS
 
 ROOT = Path(__file__).parents[2]
 PRICES = {

@@ -14,13 +14,9 @@ from project import Project
 from rich.console import Console
 
 from pipelines.remote.follow import follow
-from pipelines.remote.kubeflow import (
-    DESCRIPTION,
-    KubeflowBackend,
-    KubeflowRun,
-    described_by,
-    labels_in,
-)
+from pipelines.remote.kubeflow import KubeflowBackend
+from pipelines.remote.kubeflow_labels import DESCRIPTION, described_by, labels_in
+from pipelines.remote.kubeflow_runs import KubeflowRun
 from pipelines.remote.kubeflow_schedules import KubeflowSchedules, cron_of
 from pipelines.remote.schedules import PlannedSchedule, apply, find
 from pipelines.remote.submission import make_submission
@@ -159,7 +155,7 @@ def test_runs_are_found_by_id_by_its_beginning_and_as_the_latest(cloud, backend,
 def test_lists_hold_the_runs_of_this_program_and_go_on_over_pages(cloud, backend, submission, monkeypatch):
     assert backend.list_runs(None, most=5) == []
     assert not cloud.called("kfp.experiments.create")  # looking makes nothing
-    monkeypatch.setattr("pipelines.remote.kubeflow.PAGE", 2)
+    monkeypatch.setattr("pipelines.remote.kubeflow_client.PAGE", 2)
     for number in range(5):
         backend.submit(replace(submission, run_id=f"tiny-{number}"))
     theirs = cloud.kubeflow.run(backend.find("tiny-3").handle)

@@ -44,7 +44,6 @@ from .splits import (
     LeaveLastK as LeaveLastK,
     LeaveLastOut as LeaveLastOut,
 )
-from .steps import STEPS as STEPS
 from .tables import ItemTableSettings as ItemTableSettings, UserTableSettings as UserTableSettings
 from .times import at_time as at_time, first_time as first_time
 from .training import MiningSettings as MiningSettings, TrainingSettings as TrainingSettings

@@ -13,9 +13,9 @@ from two_tower.config.index import EmbeddingSettings, IndexSettings
 from two_tower.config.machines import BeamSettings, ResourcesSettings
 from two_tower.config.model import ModelSettings
 from two_tower.config.search import Searched, canonical_search
-from two_tower.config.steps import STEPS
 from two_tower.config.training import TrainingSettings
 from two_tower.settings import MANY, Settings, did_you_mean
+from two_tower.steps import STEPS, TABLE
 
 
 class RetentionSettings(Settings):
@@ -59,7 +59,7 @@ class Config(Settings):
     @property
     def steps(self) -> tuple[str, ...]:
         """The DAG's steps for this configuration: all of them, or without what is done after a refit."""
-        return tuple(step for step in STEPS if self.training.refit or step != "measure_before_refit")
+        return tuple(step for step in STEPS if self.training.refit or TABLE[step].when != "refit")
 
     @model_validator(mode="after")
     def _validation_counts_what_the_test_counts(self) -> Config:

@@ -18,10 +18,10 @@ from two_tower.artifacts import normalised
 from two_tower.config.config import Config
 from two_tower.config.loading import load_settings
 from two_tower.config.machines import BeamSettings, ResourcesSettings
-from two_tower.config.steps import STEPS
 from two_tower.config.times import filled, refuse_unknown_placeholders, texts_in
 from two_tower.errors import ConfigError
 from two_tower.settings import Duration, Settings, TimeZone
+from two_tower.steps import STEPS, Image
 
 
 def load_environment(path: str | Path) -> Environment:
@@ -265,7 +265,7 @@ class Environment(Settings):
         description="Where relative paths of a configuration are looked up, as DATA_ROOT/DATASET/PATH; `data` in the "
         "bucket if not given.",
     )
-    images: dict[Literal["prep", "train", "embed", "index"], str] = Field(
+    images: dict[Image, str] = Field(
         {}, description="The container image of each target, by digest (NAME@sha256:…); `make images` writes them."
     )
     labels: dict[Label, Label] = Field({}, description="Put on every resource in the cloud.")
