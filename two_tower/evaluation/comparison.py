@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,7 +116,7 @@ class Comparison:
         """Fits the baselines and measures them; one that cannot be fitted is left out, and the others still count."""
         for settings in self._evaluation.baselines:
             try:
-                baseline = settings.build(str(self._prepared), split=self._queries.split)
+                baseline = settings.build(os.fspath(self._prepared), split=self._queries.split)
                 self._measured(settings.name, "baseline", baseline)
             except (UserError, MemoryError) as error:
                 why = str(error).removeprefix(f"{settings.name}: ") or type(error).__name__
