@@ -200,7 +200,7 @@ def test_a_mix_of_two_runs_is_refused_naming_both(registry: Registry, tmp_path: 
     mixed = replace(parts, **{part: getattr(other, part)})
     with pytest.raises(RegistryError, match="do not belong together") as caught:
         registry.promote(mixed)
-    assert str(other[part]) in str(caught.value)
+    assert str(getattr(other, part)) in str(caught.value)
     assert str(tmp_path / "a") in str(caught.value)
     assert list_files(registry.place) == {}
 
