@@ -88,7 +88,7 @@ def kind_of(system: System) -> str:
 
 
 def ordered_systems(evaluation: Evaluation, systems: Mapping[str, System] | None = None) -> dict[str, System]:
-    """The systems, or others in their place: this run, its exact search, the champion, then the rest by falling recall."""
+    """The systems, or others in their place: this run, exact search, the champion, then the rest by falling recall."""
     kinds = list(KINDS)
 
     def order(item: tuple[str, System]) -> tuple[int, float]:
