@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipelines.hints import meant
 from two_tower.artifacts import write_json
 from two_tower.errors import ArtifactError, UserError
+from two_tower.metrics_file import FILE, Evaluation
 from two_tower.steps import STEPS, TABLE, present_name
 
 PACKAGES = (
@@ -143,11 +144,11 @@ class Run(StepRecords):
         return path if path.is_file() else None
 
     @property
-    def metrics(self) -> dict[str, Any] | None:
+    def metrics(self) -> Evaluation | None:
         """The content of metrics.json, where `evaluate_recall` has finished."""
         folder = self.step("evaluate_recall").outputs.get("evaluation")
-        path = Path(folder) / "metrics.json" if folder else None
-        return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
+        path = Path(folder) / FILE if folder else None
+        return Evaluation.read(path) if path and path.is_file() else None
 
 
 @cache

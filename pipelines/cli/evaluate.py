@@ -62,12 +62,12 @@ def evaluate(
             raise typer.Exit(EXIT_FAILED)
         folder = out.resolve() if out else record.folder
         with showing_progress(console):
-            metrics = evaluate_version(record, loaded, version=asked, against=other, out=folder)
+            evaluation = evaluate_version(record, loaded, version=asked, against=other, out=folder)
     except KeyboardInterrupt:
         print("interrupted; the prepared data are kept", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    print_evaluation(metrics, asked, other, console)
+    print_evaluation(evaluation, asked, other, console)
     console.print(f"evaluation: {shown(folder / 'evaluation')}", soft_wrap=True)
     page = shown(folder / "report.html") if asked.trained_towers else "none: the version was stored without its towers"
     console.print(f"report: {page}", soft_wrap=True)
-    raise typer.Exit(EXIT_REFUSED if metrics["gate"]["decision"] == "refuse" else 0)
+    raise typer.Exit(EXIT_REFUSED if evaluation.gate.decision == "refuse" else 0)

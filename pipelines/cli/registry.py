@@ -43,18 +43,18 @@ def registry_show(
     env: OptionalEnvironment = None,
 ) -> None:
     """Show a version's figures, what the gate checked, and what was decided about it."""
-    import json
-
+    from pipelines.views.checks import checks_table
     from pipelines.views.console import headed, metrics_table, print_left_out
-    from pipelines.views.registry_tables import checks_table, decisions_table
+    from pipelines.views.registry_tables import decisions_table
+    from two_tower.metrics_file import FILE, Evaluation
 
     registry, found = stored_version(version, workdir, env)
     console = make_console()
     console.print(headed(registry.name, f" version {found.id}, {found.status}\n{shown(found.place)}"), soft_wrap=True)
-    metrics = json.loads((found.evaluation / "metrics.json").read_text(encoding="utf-8"))
-    console.print(metrics_table(metrics, width=console.width))
-    print_left_out(metrics, console)
-    console.print(checks_table(metrics["gate"]))
+    evaluation = Evaluation.read(found.evaluation / FILE)
+    console.print(metrics_table(evaluation, width=console.width))
+    print_left_out(evaluation, console)
+    console.print(checks_table(evaluation.gate))
     console.print(decisions_table(each for each in registry.history() if each.version == found.id))
 
 

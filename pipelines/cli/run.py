@@ -109,8 +109,9 @@ def print_verdict(record: Run, config_file: Path, overrides: list[str], console:
     """Says what became of the version and what to try next, by the file if its configuration is that; the exit code."""
     from two_tower.registry import Registry
 
-    metrics, workdir = record.metrics, record.folder.parent
-    console.print(f"\n{metrics['gate']['reason']}", soft_wrap=True)
+    evaluation, workdir = record.metrics, record.folder.parent
+    assert evaluation is not None
+    console.print(f"\n{evaluation.gate.reason}", soft_wrap=True)
     console.print(f"report: {shown(record.report)}", soft_wrap=True)
     if record.kind == "try":
         print(f"next: {command_line('run', config_file, set=overrides, workdir=workdir)}")

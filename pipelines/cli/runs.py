@@ -23,16 +23,17 @@ def runs_list(
     host: Host = None,
 ) -> None:
     """List the runs, newest first."""
+    from pipelines.views.runs_table import runs_table
+
     if env is not None:
         from pipelines.remote import commands
 
         environment, kind = service_of(env, backend)
-        make_console().print(commands.runs_table(commands.list_runs(environment, kind=kind, host=host)))
+        make_console().print(runs_table(commands.list_runs(environment, kind=kind, host=host)))
         return
     from pipelines.runs import list_runs
-    from pipelines.views.console import runs_table
 
-    make_console().print(runs_table(list_runs(workdir)))
+    make_console().print(runs_table(reversed(list_runs(workdir)), kind=lambda run: run.kind_in_words))
 
 
 @app.command("show")
@@ -60,7 +61,7 @@ def runs_show(
     console.print(LiveWatcher(found))
     print_figures(found, console)
     if found.metrics:
-        console.print(f"\n{found.metrics['gate']['reason']}", soft_wrap=True)
+        console.print(f"\n{found.metrics.gate.reason}", soft_wrap=True)
     if found.artifacts.is_dir():
         console.print(f"artefacts: {shown(found.artifacts)}", soft_wrap=True)
     for folder, steps in found.from_cache().items():
@@ -80,7 +81,9 @@ def runs_compare(
 ) -> None:
     """Set two runs beside each other: configuration, data, time, figures, slices, verdicts."""
     from pipelines.runs import find_run
-    from pipelines.views.comparison import compare_runs, comparison_tables, write_comparison
+    from pipelines.views.comparison import compare_runs
+    from pipelines.views.comparison_page import write_comparison
+    from pipelines.views.comparison_tables import comparison_tables
     from two_tower.errors import ConfigError
 
     if page and page.suffix != ".html":

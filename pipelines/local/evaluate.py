@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from two_tower.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from pipelines.runs import Run
     from two_tower.config import Config
+    from two_tower.metrics_file import Evaluation
     from two_tower.registry import Version
 
 OF_THE_WINDOW = ("name", "dataset", "data", "evaluation")
@@ -37,8 +38,8 @@ def require_free(out: Path) -> None:
 
 def evaluate_version(
     record: Run, config: Config, *, version: Version, against: Version | None, out: Path
-) -> dict[str, Any]:
-    """The content of metrics.json of `version` on the test queries that `record` has prepared.
+) -> Evaluation:
+    """The evaluation of `version` on the test queries that `record` has prepared.
 
     Nothing is decided about the version: the gate's verdict is what it would be.  `record` gets the step
     `evaluate_recall`, so that the run can be shown and compared like any other.
@@ -54,6 +55,7 @@ def evaluate_version(
         ArtifactError: The version is damaged, or does not take such queries.
     """
     from two_tower.evaluation import evaluate
+    from two_tower.metrics_file import Evaluation
 
     prepared = record.step("prepare_data").outputs["prepared"]
     evaluation = out / "evaluation"
@@ -79,9 +81,7 @@ def evaluate_version(
         step.seconds = round(time.monotonic() - start, 2)
         record.seconds += step.seconds
         record.save()
-    metrics = record.metrics
-    assert metrics is not None
-    return metrics
+    return Evaluation.open(evaluation)
 
 
 def _write_page(record: Run, config: Config, *, version: Version, out: Path) -> None:

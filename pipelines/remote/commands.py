@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from pipelines.hints import command_line
 from pipelines.remote.runs import Backend, RemoteRun
 from pipelines.remote.submission import Submission, make_submission, new_run_id, shown
-from pipelines.views.console import gate_table, headed, metrics_table, print_left_out
+from pipelines.views.console import headed
+from pipelines.views.outcome import print_measured
 from two_tower.artifacts import staging
 from two_tower.config import Environment
 from two_tower.errors import ConfigError
-from two_tower.progress import human_seconds
 
 if TYPE_CHECKING:
     from pipelines.remote.schedules import PlannedSchedule, Schedules
@@ -196,21 +195,6 @@ def show(environment: Environment, run_id: str, console: Console, *, kind: str, 
     _print_end(run, console)
 
 
-def runs_table(runs: Sequence[RemoteRun]) -> Table:
-    """One row a run, newest first."""
-    table = Table()
-    for name in ("run", "config", "state", "decision", "version", "recall@100", "time", "report"):
-        table.add_column(name, no_wrap=name not in ("report", "run"), overflow="fold")
-    for run in runs:
-        system = run.metrics["systems"].get("two_tower") if run.metrics else None
-        recall = system["metrics"].get("recall@100") if system else None
-        table.add_row(
-            run.run_id, run.name, run.state, run.decision or "", (run.version or "")[:12],
-            f"{recall['value']:.4f}" if recall else "", human_seconds(run.seconds), run.report or "",
-        )  # fmt: skip
-    return table
-
-
 def list_runs(environment: Environment, *, kind: str, host: str | None) -> list[RemoteRun]:
     """The newest runs with their steps, as far as their service tells."""
     backend = backend_of(environment, kind, host=host)
@@ -255,10 +239,8 @@ def _started(backend: Backend, run: RemoteRun, console: Console, *, then: str, w
 def _print_end(run: RemoteRun, console: Console) -> None:
     """Prints the figures of a run, the verdict, what failed, and where to look."""
     if run.metrics:
-        console.print(metrics_table(run.metrics, width=console.width))
-        print_left_out(run.metrics, console)
-        console.print(gate_table(run.metrics["gate"]))
-        console.print(f"\n{run.metrics['gate']['reason']}", highlight=False, markup=False, soft_wrap=True)
+        print_measured(run.metrics, console)
+        console.print(f"\n{run.metrics.gate.reason}", highlight=False, markup=False, soft_wrap=True)
     for step, said in run.errors.items():
         console.print(f"{step or 'the run'} failed:", style="bold red")
         console.print(said, highlight=False, markup=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from pipelines.remote.vertex import moment_of
 from two_tower.artifacts import below, describe_objects, is_remote, list_folders, read_object
 from two_tower.config import KubeflowSettings
 from two_tower.errors import ArtifactError
+from two_tower.metrics_file import FILE, Evaluation
 from two_tower.progress import log
 from two_tower.steps import EXIT_HANDLER, TABLE
 
@@ -80,16 +81,15 @@ class KubeflowRun(RemoteRun):
         return found
 
     @cached_property
-    def metrics(self) -> dict[str, Any] | None:
+    def metrics(self) -> Evaluation | None:
         """The content of metrics.json, from the evaluation's artefact or else from the registry, where on gs://."""
         if self.state not in ENDED and self.step("evaluate_recall").state not in ("ran", "cached"):
             return None
         try:
             for folder in self._evaluations():
-                found = read_object(below(folder, "metrics.json"))
+                found = read_object(below(folder, FILE))
                 if found:
-                    content: dict[str, Any] = json.loads(found[0])
-                    return content
+                    return Evaluation.parse(found[0])
         except ArtifactError as error:
             log.info("the evaluation of run %s cannot be read: %s", self.run_id, error)
         return None

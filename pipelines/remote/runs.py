@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from pipelines.remote.submission import Submission
 from pipelines.runs import StepRecord, StepRecords
 from two_tower.artifacts import below, read_object
+from two_tower.metrics_file import FILE, Evaluation
 from two_tower.steps import EXIT_HANDLER, STEPS, TABLE, present_name
 
 State = Literal["waiting", "running", "finished", "failed", "cancelled"]
@@ -53,23 +53,23 @@ class RemoteRun(StepRecords):
         return self.step("write_report").outputs.get("report") or self.step(EXIT_HANDLER).outputs.get("page")
 
     @cached_property
-    def metrics(self) -> dict[str, Any] | None:
+    def metrics(self) -> Evaluation | None:
         """The content of metrics.json, where `evaluate_recall` has finished and its bucket can be read."""
         folder = self.step("evaluate_recall").outputs.get("evaluation")
         if not folder or not folder.startswith("gs://"):
             return None
-        found = read_object(below(folder, "metrics.json"))
-        return json.loads(found[0]) if found else None
+        found = read_object(below(folder, FILE))
+        return Evaluation.parse(found[0]) if found else None
 
     @property
     def decision(self) -> str | None:
         """What the gate said."""
-        return self.metrics["gate"]["decision"] if self.metrics else None
+        return self.metrics.gate.decision if self.metrics else None
 
     @property
     def version(self) -> str | None:
         """The id of the version that the run made."""
-        return self.metrics["version"] if self.metrics else None
+        return self.metrics.version if self.metrics else None
 
 
 class Backend(Protocol):

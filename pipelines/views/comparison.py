@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from pipelines.views.evaluation_tables import difference_text, ordered_slices, probability_text, slice_label, verdict_of
-from pipelines.views.registry_tables import number_text
-from two_tower.evaluation import main_k, shown_metrics, table_rows
+from pipelines.views.checks import number_text
+from pipelines.views.evaluation_tables import ordered_slices, slice_label
+from two_tower.evaluation import shown_metrics, table_rows
+from two_tower.metrics_file import CHALLENGER, Difference, Evaluation, Figure, Metrics, RepeatCounts, SliceFigures
 from two_tower.progress import human_seconds
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from markupsafe import Markup
 
     from pipelines.runs import Run
 
-SYSTEM = "two_tower"
 SPLITS = ("train", "validation", "test")
 MISSING = "–"
 
@@ -48,9 +42,9 @@ class MetricPair:
     """A metric of each run; the difference is the second's less the first's, where both measured the same queries."""
 
     name: str
-    first: Mapping[str, float] | None
-    second: Mapping[str, float] | None
-    difference: Mapping[str, float] | None
+    first: Figure | None
+    second: Figure | None
+    difference: Difference | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ class SystemRow:
 
     system: str
     run_id: str
-    figures: Mapping[str, Mapping[str, float]]
+    figures: Metrics
 
 
 @dataclass(frozen=True)
@@ -68,8 +62,8 @@ class SlicePair:
 
     name: str
     queries: tuple[int | None, int | None]
-    first: Mapping[str, float] | None
-    second: Mapping[str, float] | None
+    first: Figure | None
+    second: Figure | None
     too_small: bool
 
 
@@ -97,6 +91,11 @@ class RunComparison:
     verdicts: list[Pair]
     """The decision, its reason, and every check."""
 
+    @property
+    def paired(self) -> bool:
+        """Whether any metric has a difference."""
+        return any(pair.difference for pair in self.metrics)
+
 
 def compare_runs(first: Run, second: Run) -> RunComparison:
     """The comparison of two runs, whatever of them is there.
@@ -108,13 +107,12 @@ def compare_runs(first: Run, second: Run) -> RunComparison:
         ArtifactError: An evaluation is damaged.
     """
     runs = (first, second)
-    measured = [run.metrics or {} for run in runs]
+    measured = [run.metrics for run in runs]
     problem, tables = _same_queries(runs, measured)
-    figures = [_figures(metrics) for metrics in measured]
+    figures = [_figures(evaluation) for evaluation in measured]
     differences = _paired(*tables, run=second) if tables else {}
-    queries = [f"{metrics['queries']:,}" if metrics else "none" for metrics in measured]
-    ks = next((metrics for metrics in measured if metrics), None)
-    metric = f"recall@{main_k(ks)}" if ks else ""
+    evaluated = [evaluation for evaluation in measured if evaluation]
+    metric = evaluated[0].main_metric if evaluated else ""
     return RunComparison(
         first=first,
         second=second,
@@ -125,15 +123,15 @@ def compare_runs(first: Run, second: Run) -> RunComparison:
             MetricPair(name, figures[0].get(name), figures[1].get(name), differences.get(name))
             for name in dict.fromkeys([*figures[0], *figures[1]])
         ],
-        shown=_shown(measured),
+        shown=_shown(evaluated),
         systems=_systems(runs, measured),
         remark=f"The queries differ, so that no difference is drawn: {problem}."
         if problem
-        else f"Both measured the same {queries[1]} queries, so the differences are paired.",
-        confidence=max((metrics.get("confidence", 0.0) for metrics in measured), default=0.0),
+        else f"Both measured the same {evaluated[-1].queries:,} queries, so the differences are paired.",
+        confidence=max((evaluation.confidence for evaluation in evaluated), default=0.0),
         slice_metric=metric,
         slices=_slices(measured, metric),
-        verdicts=_pairs(*[_verdicts_of(metrics) for metrics in measured]),
+        verdicts=_pairs(*[_verdicts_of(evaluation) for evaluation in measured]),
     )
 
 
@@ -215,46 +213,54 @@ def _steps_of(run: Run) -> dict[str, str]:
     return {**steps, "the whole run": human_seconds(run.seconds)}
 
 
-def _figures(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+def _figures(evaluation: Evaluation | None) -> Metrics:
     """The end-to-end figures; empty where nothing was measured."""
-    figures: dict[str, Mapping[str, float]] = metrics.get("systems", {}).get(SYSTEM, {}).get("metrics", {})
-    return figures
+    system = evaluation.systems.get(CHALLENGER) if evaluation else None
+    return system.metrics if system else {}
 
 
 def _same_queries(
-    runs: Sequence[Run], measured: Sequence[Mapping[str, Any]]
+    runs: Sequence[Run], measured: Sequence[Evaluation | None]
 ) -> tuple[str, tuple[pa.Table, pa.Table] | None]:
     """Why the two did not measure the same queries, or an empty text and both tables of figures by query."""
     from two_tower.artifacts import read_manifest
 
-    for run, metrics in zip(runs, measured, strict=True):
-        if not _figures(metrics):
+    for run, evaluation in zip(runs, measured, strict=True):
+        if not _figures(evaluation):
             return f"run {run.run_id} measured none", None
     folders = [Path(run.step("evaluate_recall").outputs["evaluation"]) for run in runs]
     made_from = [read_manifest(folder, "evaluation").made_from["prepared_data"] for folder in folders]
     if made_from[0] != made_from[1]:
         return "they come from different prepared data", None
-    for key, what in (("split", "splits"), ("exclude_seen", "rules for what was seen before")):
-        if measured[0][key] != measured[1][key]:
-            return f"they have different {what}, {measured[0][key]} and {measured[1][key]}", None
-    repeats = [metrics.get("repeats") or {"counted": "leave_out", "relevant": 0} for metrics in measured]
-    if repeats[0]["counted"] != repeats[1]["counted"] and any(found["relevant"] for found in repeats):
-        return f"they count repeats differently, {repeats[0]['counted']} and {repeats[1]['counted']}", None
+    if problem := _other_rules(*[evaluation for evaluation in measured if evaluation]):
+        return problem, None
     first, second = (_by_query(folder) for folder in folders)
     if not first["query"].equals(second["query"]):
         return "they are other rows of the same prepared data", None
     return "", (first, second)
 
 
+def _other_rules(first: Evaluation, second: Evaluation) -> str:
+    """By which rules the two count queries differently; empty where they do not."""
+    if first.split != second.split:
+        return f"they have different splits, {first.split} and {second.split}"
+    if first.exclude_seen != second.exclude_seen:
+        return f"they have different rules for what was seen before, {first.exclude_seen} and {second.exclude_seen}"
+    one, two = (evaluation.repeats or RepeatCounts() for evaluation in (first, second))
+    if one.counted != two.counted and (one.relevant or two.relevant):
+        return f"they count repeats differently, {one.counted} and {two.counted}"
+    return ""
+
+
 def _by_query(folder: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     path = folder / "per_query.parquet"
-    own = [name for name in pq.read_schema(path).names if name.startswith(f"{SYSTEM}/")]
+    own = [name for name in pq.read_schema(path).names if name.startswith(f"{CHALLENGER}/")]
     return pq.read_table(path, columns=["query", *own])
 
 
-def _paired(first: pa.Table, second: pa.Table, *, run: Run) -> dict[str, dict[str, float]]:
+def _paired(first: pa.Table, second: pa.Table, *, run: Run) -> dict[str, Difference]:
     """The second's figures less the first's, by metric, on the same resampled queries."""
     import numpy as np
 
@@ -266,7 +272,7 @@ def _paired(first: pa.Table, second: pa.Table, *, run: Run) -> dict[str, dict[st
     means = values.mean(axis=0, dtype=np.float64)
     resampled = resampled_means(values, samples=settings["bootstrap_samples"], seed=settings["seed"])
     return {
-        name.removeprefix(f"{SYSTEM}/"): paired_difference(
+        name.removeprefix(f"{CHALLENGER}/"): paired_difference(
             resampled[:, at + 1],
             resampled[:, at],
             difference=means[at + 1] - means[at],
@@ -276,170 +282,53 @@ def _paired(first: pa.Table, second: pa.Table, *, run: Run) -> dict[str, dict[st
     }
 
 
-def _shown(measured: Sequence[Mapping[str, Any]]) -> list[str]:
+def _shown(evaluated: Sequence[Evaluation]) -> list[str]:
     """The metrics that either run shows, as far as they were measured: recall first, by K."""
-    names = [name for metrics in measured if metrics for name in shown_metrics(metrics)]
+    names = [name for evaluation in evaluated for name in shown_metrics(evaluation)]
     recalls = sorted({name for name in names if name.startswith("recall@")}, key=lambda name: int(name.split("@")[1]))
-    there = {name for metrics in measured for name in _figures(metrics)}
+    there = {name for evaluation in evaluated for name in _figures(evaluation)}
     return [name for name in dict.fromkeys([*recalls, *names]) if name in there]
 
 
-def _systems(runs: Sequence[Run], measured: Sequence[Mapping[str, Any]]) -> list[SystemRow]:
+def _systems(runs: Sequence[Run], measured: Sequence[Evaluation | None]) -> list[SystemRow]:
     rows = [
-        SystemRow(name, run.run_id, system["metrics"])
-        for run, metrics in zip(runs, measured, strict=True)
-        for name, system in table_rows(metrics)
+        SystemRow(name, run.run_id, system.metrics)
+        for run, evaluation in zip(runs, measured, strict=True)
+        if evaluation
+        for name, system in table_rows(evaluation)
     ]
     names = list(dict.fromkeys(row.system for row in rows))
     return sorted(rows, key=lambda row: names.index(row.system))
 
 
-def _slices(measured: Sequence[Mapping[str, Any]], metric: str) -> list[SlicePair]:
-    slices = [metrics.get("slices", {}) for metrics in measured]
-    pairs = []
-    of_either = {**slices[0], **{name: found for name, found in slices[1].items() if found["queries"]}}
-    for name, _ in ordered_slices(of_either):
-        found = [own.get(name, {}) for own in slices]
-        figures = [own.get("systems", {}).get(SYSTEM, {}).get("metrics", {}).get(metric) for own in found]
-        queries = (found[0].get("queries"), found[1].get("queries"))
-        small = any(own.get("too_small", False) for own in found)
-        pairs.append(SlicePair(slice_label(name, found[1] or found[0]), queries, figures[0], figures[1], small))
-    return pairs
+def _slices(measured: Sequence[Evaluation | None], metric: str) -> list[SlicePair]:
+    first, second = (evaluation.slices if evaluation else {} for evaluation in measured)
+    of_either = {**first, **{name: found for name, found in second.items() if found.queries}}
+    return [
+        _slice_pair(slice_label(name, second.get(name) or first[name]), first.get(name), second.get(name), metric)
+        for name, _ in ordered_slices(of_either)
+    ]
 
 
-def _verdicts_of(metrics: Mapping[str, Any]) -> dict[str, str]:
-    if not metrics:
+def _slice_pair(label: str, first: SliceFigures | None, second: SliceFigures | None, metric: str) -> SlicePair:
+    both = (first, second)
+    one, two = (found.figure(CHALLENGER, metric) if found else None for found in both)
+    queries = (first.queries if first else None, second.queries if second else None)
+    return SlicePair(label, queries, one, two, too_small=any(found.too_small for found in both if found))
+
+
+def _verdicts_of(evaluation: Evaluation | None) -> dict[str, str]:
+    if not evaluation:
         return {"decision": "not evaluated"}
-    gate = metrics["gate"]
+    gate = evaluation.gate
     checks = {
-        check["name"]: check["status"] + ("" if check["value"] is None else f", {number_text(check['value'])}")
-        for check in gate["checks"]
+        check.name: check.status + ("" if check.value is None else f", {number_text(check.value)}")
+        for check in gate.checks
     }
-    compared = {"version": metrics["version"], "compared with": metrics["champion"] or MISSING}
-    return {**compared, "decision": gate["decision"], "reason": gate["reason"], **checks}
+    compared = {"version": evaluation.version, "compared with": evaluation.champion or MISSING}
+    return {**compared, "decision": gate.decision, "reason": gate.reason, **checks}
 
 
-def comparison_tables(comparison: RunComparison) -> list[RenderableType]:
-    """What a terminal shows of a comparison, from the top to the bottom."""
-    parts: list[RenderableType] = []
-    if comparison.config:
-        parts.append(_pair_table("configuration: what differs", comparison, comparison.config))
-    else:
-        parts.append(Text("the configurations are the same"))
-    parts.append(_pair_table("data", comparison, comparison.data))
-    parts.append(_pair_table("steps", comparison, comparison.steps))
-    if comparison.metrics:
-        parts += [_metrics_table(comparison), _systems_table(comparison)]
-    parts.append(Text(comparison.remark))
-    if comparison.slices:
-        parts.append(_slices_table(comparison))
-    parts.append(_pair_table("verdicts", comparison, comparison.verdicts))
-    return parts
-
-
-def _pair_table(title: str, comparison: RunComparison, pairs: Sequence[Pair]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in ("", comparison.first.run_id, comparison.second.run_id):
-        table.add_column(name, overflow="fold")
-    for pair in pairs:
-        table.add_row(*[Text(text, "" if pair.differs else "dim") for text in (pair.name, pair.first, pair.second)])
-    return table
-
-
-def _metrics_table(comparison: RunComparison) -> Table:
-    table = Table(title="figures, end to end", title_justify="left", title_style="bold")
-    others = ["difference", "second better with probability", ""] if _has_differences(comparison) else []
-    for name in ("metric", comparison.first.run_id, comparison.second.run_id, *others):
-        table.add_column(name, justify="right" if name not in ("metric", "") else "left", no_wrap="better" not in name)
-    for pair in (pair for pair in comparison.metrics if pair.name in comparison.shown):
-        cells = [interval_text(pair.first), interval_text(pair.second)]
-        if others:
-            paired = pair.difference
-            cells += [difference_text(paired), probability_text(paired), verdict_of(paired)]
-        table.add_row(pair.name, *cells)
-    return table
-
-
-def _systems_table(comparison: RunComparison) -> Table:
-    table = Table(title="every system", title_justify="left", title_style="bold")
-    for name in ("system", "run"):
-        table.add_column(name, overflow="fold")
-    for name in comparison.shown:
-        table.add_column(name, justify="right", no_wrap=True)
-    before = ""
-    for row in comparison.systems:
-        figures = [f"{row.figures[name]['value']:.4f}" if name in row.figures else MISSING for name in comparison.shown]
-        table.add_row("" if row.system == before else row.system, row.run_id, *figures)
-        before = row.system
-    return table
-
-
-def _slices_table(comparison: RunComparison) -> Table:
-    table = Table(title=f"{comparison.slice_metric} by slice", title_justify="left", title_style="bold")
-    table.add_column("slice", overflow="fold")
-    for name in ("queries", comparison.first.run_id, "queries", comparison.second.run_id):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for pair in comparison.slices:
-        counts = [MISSING if count is None else f"{count:,}" for count in pair.queries]
-        few = "too few queries to judge" if pair.too_small else ""
-        figures = [interval_text(pair.first), interval_text(pair.second)]
-        table.add_row(pair.name, counts[0], figures[0], counts[1], figures[1], few)
-    return table
-
-
-def _has_differences(comparison: RunComparison) -> bool:
-    return any(pair.difference for pair in comparison.metrics)
-
-
-def interval_text(figure: Mapping[str, float] | None) -> str:
+def interval_text(figure: Figure | None) -> str:
     """Such as `0.2825 [0.2724, 0.2920]`."""
-    return f"{figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}]" if figure else MISSING
-
-
-def write_comparison(comparison: RunComparison, out_html: str | Path) -> None:
-    """Writes a comparison as one HTML file without any reference outside itself; the file is replaced atomically."""
-    import jinja2
-
-    from two_tower.artifacts import replace_file
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        breakable=_breakable, interval=interval_text, difference=difference_text, probability=probability_text,
-        verdict=verdict_of,
-    )  # fmt: skip
-    differences = [pair.difference for pair in comparison.metrics if pair.difference]
-    reach = max((abs(paired[end]) for paired in differences for end in ("low", "high")), default=0.0)
-    page = environment.get_template("comparison.html.j2").render(
-        comparison=comparison,
-        bars={pair.name: _bar(pair.difference, reach=reach or 1.0) for pair in comparison.metrics if pair.difference},
-        paired=_has_differences(comparison),
-    )
-    Path(out_html).parent.mkdir(parents=True, exist_ok=True)
-    replace_file(out_html, page.encode("utf-8", errors="replace"))
-
-
-def _breakable(text: str) -> Markup:
-    """The escaped text with a chance to break after each separator of a key."""
-    from markupsafe import Markup, escape
-
-    return Markup("<wbr>").join(escape(piece) for piece in re.split(r"(?<=[._/-])", text))
-
-
-def _bar(paired: Mapping[str, float], *, reach: float) -> dict[str, float]:
-    """The places of an interval and its difference, in percent of a bar from `-reach` to `reach`."""
-
-    def place(value: float) -> float:
-        return round(50 + 48 * value / reach, 2)
-
-    return {
-        "start": place(paired["low"]),
-        "width": round(place(paired["high"]) - place(paired["low"]), 2),
-        "at": place(paired["difference"]),
-    }
+    return str(figure) if figure else MISSING

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -17,6 +16,7 @@ from rich.text import Text
 from components.runtime import log_to_console
 from pipelines.runs import Run
 from two_tower.evaluation import repeats_in_words, shown_metrics, table_rows
+from two_tower.metrics_file import Evaluation, Figure
 from two_tower.progress import human_seconds, log
 
 _MARKS = {
@@ -120,28 +120,28 @@ def headed(head: str, rest: str, *, style: str = "bold") -> Text:
     return Text.assemble((head, style), rest)
 
 
-def metrics_table(metrics: Mapping[str, Any], *, width: int) -> Table:
-    """The figures of a metrics.json: one row a system, recall with its interval at every K, then what else is shown.
+def metrics_table(evaluation: Evaluation, *, width: int) -> Table:
+    """The figures of an evaluation: one row a system, recall with its interval at every K, then what else is shown.
 
     Where `width` columns are too few, the intervals stand on lines of their own, or go.
     """
-    names = shown_metrics(metrics)
+    names = shown_metrics(evaluation)
     between = _between(names, width=width)
-    intervals = f", {round(100 * metrics['confidence'])} % intervals" if between else ""
-    queries = f"{metrics['queries']:,} {metrics.get('split', 'test')} queries"
+    intervals = f", {round(100 * evaluation.confidence)} % intervals" if between else ""
+    queries = f"{evaluation.queries:,} {evaluation.split} queries"
     table = Table(
-        title=f"{queries}, {metrics['candidates']:,} candidates{intervals}",
+        title=f"{queries}, {evaluation.candidates:,} candidates{intervals}",
         title_justify="left",
         title_style="bold",
-        caption=repeats_in_words(metrics),
+        caption=repeats_in_words(evaluation.repeats),
         caption_justify="left",
         caption_style="",
     )
     table.add_column("system", overflow="fold")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for label, system in table_rows(metrics):
-        cells = [_cell(name, system["metrics"].get(name), between=between) for name in names]
+    for label, system in table_rows(evaluation):
+        cells = [_cell(name, system.metrics.get(name), between=between) for name in names]
         table.add_row(label, *cells, style="bold" if label == "two_tower" else "")
     return table
 
@@ -155,7 +155,7 @@ def _between(names: Sequence[str], *, width: int) -> str | None:
     return None
 
 
-def _cell(name: str, figure: Mapping[str, float] | None, *, between: str | None) -> str:
+def _cell(name: str, figure: Figure | None, *, between: str | None) -> str:
     return _interval(figure, between=between) if between and _with_interval(name) else _value(figure)
 
 
@@ -163,42 +163,15 @@ def _with_interval(name: str) -> bool:
     return name.startswith("recall@")
 
 
-def gate_table(gate: Mapping[str, Any]) -> Table:
-    """The gate's checks with their verdicts and reasons."""
-    styles = {"passed": "green", "failed": "bold red", "skipped": "dim"}
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for check in gate["checks"]:
-        advisory = "" if check["blocking"] else " (advisory)"
-        table.add_row(
-            Text(check["status"], styles[check["status"]]), check["name"] + advisory, Text(check["reason"], "dim")
-        )
-    return table
-
-
-def print_left_out(metrics: Mapping[str, Any], console: Console) -> None:
+def print_left_out(evaluation: Evaluation, console: Console) -> None:
     """Names the baselines that could not be fitted, a line each."""
-    for name, why in metrics.get("left_out", {}).items():
+    for name, why in evaluation.left_out.items():
         console.print(headed("left out:", f" the baseline {name}: {why}", style="yellow"), soft_wrap=True)
 
 
-def runs_table(runs: list[Run]) -> Table:
-    """One row a run, newest first."""
-    table = Table()
-    for name in ("run", "kind", "config", "state", "decision", "version", "recall@100", "time", "report"):
-        table.add_column(name, no_wrap=name != "report", overflow="fold")
-    for run in reversed(runs):
-        metrics = run.metrics
-        measured = metrics["systems"].get("two_tower") if metrics else None  # none where there was no query
-        recall = measured["metrics"].get("recall@100") if measured else None
-        report = run.report
-        table.add_row(run.run_id, run.kind_in_words, run.name, run.state, run.decision or "", (run.version or "")[:12],
-                      _value(recall), human_seconds(run.seconds), str(report) if report else "")  # fmt: skip
-    return table
+def _value(figure: Figure | None) -> str:
+    return f"{figure.value:.4f}" if figure else ""
 
 
-def _value(figure: Mapping[str, float] | None) -> str:
-    return f"{figure['value']:.4f}" if figure else ""
-
-
-def _interval(figure: Mapping[str, float] | None, *, between: str) -> str:
-    return f"{figure['value']:.4f}{between}[{figure['low']:.4f}, {figure['high']:.4f}]" if figure else ""
+def _interval(figure: Figure | None, *, between: str) -> str:
+    return _value(figure) + figure.interval_text(between) if figure else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.hints import shown
 
@@ -10,41 +10,48 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipelines.runs import Run
+    from two_tower.metrics_file import Evaluation
     from two_tower.registry import Version
 
 
 def print_figures(record: Run, console: Console) -> None:
-    from pipelines.views.console import gate_table, metrics_table, print_left_out
-
-    metrics = record.metrics
-    if metrics is None:
-        return
-    console.print(metrics_table(metrics, width=console.width))
-    print_left_out(metrics, console)
-    console.print(gate_table(metrics["gate"]))
+    """The figures of a run, the baselines that were left out, and what the gate checked."""
+    if record.metrics is not None:
+        print_measured(record.metrics, console)
 
 
-def print_evaluation(metrics: dict[str, Any], version: Version, against: Version | None, console: Console) -> None:
+def print_measured(evaluation: Evaluation, console: Console) -> None:
+    """The same of an evaluation."""
+    from pipelines.views.checks import gate_table
+    from pipelines.views.console import metrics_table, print_left_out
+
+    console.print(metrics_table(evaluation, width=console.width))
+    print_left_out(evaluation, console)
+    console.print(gate_table(evaluation.gate))
+
+
+def print_evaluation(evaluation: Evaluation, version: Version, against: Version | None, console: Console) -> None:
     """The figures of a version on a window, what the gate would say, and why."""
-    from pipelines.views.console import gate_table, headed, metrics_table, print_left_out
+    from pipelines.views.checks import gate_table
+    from pipelines.views.console import headed, metrics_table, print_left_out
     from pipelines.views.evaluation_tables import differences_table, named, slices_table, window_in_words
 
     beside = f" against {against.id} ({against.status})" if against else ""
     console.print(headed(f"\ntwo_tower is version {version.id}", f" ({version.status}){beside}"))
-    console.print(window_in_words(metrics["window"]), soft_wrap=True)
-    if metrics["champion_error"]:
+    console.print(window_in_words(evaluation.window), soft_wrap=True)
+    if evaluation.champion_error:
         console.print(
-            f"{metrics['champion']} cannot be measured: {metrics['champion_error']}", style="red", soft_wrap=True
+            f"{evaluation.champion} cannot be measured: {evaluation.champion_error}", style="red", soft_wrap=True
         )
         against = None
-    console.print(metrics_table(named(metrics, against=against), width=console.width))
-    print_left_out(metrics, console)
-    if against and metrics["comparisons"]:
-        console.print(differences_table(metrics, against=against))
-    if metrics["slices"]:
-        console.print(slices_table(metrics, against=against))
-    console.print(gate_table(metrics["gate"]))
-    console.print(f"\n{metrics['gate']['reason']} Nothing has been promoted.", soft_wrap=True)
+    console.print(metrics_table(named(evaluation, against=against), width=console.width))
+    print_left_out(evaluation, console)
+    if against and evaluation.comparisons:
+        console.print(differences_table(evaluation, against=against))
+    if evaluation.slices:
+        console.print(slices_table(evaluation, against=against))
+    console.print(gate_table(evaluation.gate))
+    console.print(f"\n{evaluation.gate.reason} Nothing has been promoted.", soft_wrap=True)
 
 
 def explain_failure(record: Run, console: Console) -> None:

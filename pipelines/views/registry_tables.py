@@ -1,28 +1,13 @@
-"""The registry on a terminal: what the gate checked, what was decided, what pruning does."""
+"""The registry on a terminal: what was decided, what pruning does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from rich.table import Table
 from rich.text import Text
 
 from two_tower.registry import Decision, PruneDecision
-
-_STYLES = {"passed": "green", "failed": "bold red", "skipped": "dim"}
-
-
-def checks_table(gate: Mapping[str, Any]) -> Table:
-    """One row a check of a metrics.json's `gate`: what was measured, the threshold, the verdict and the reason."""
-    table = _table("check", "value", "threshold", "verdict", "reason", right=("value", "threshold"))
-    for check in gate["checks"]:
-        advisory = "" if check["blocking"] else " (advisory)"
-        table.add_row(
-            Text(check["name"] + advisory), number_text(check["value"]), number_text(check["threshold"]),
-            Text(check["status"], _STYLES[check["status"]]), Text(check["reason"]),
-        )  # fmt: skip
-    return table
 
 
 def decisions_table(decisions: Iterable[Decision]) -> Table:
@@ -42,22 +27,13 @@ def pruning_table(decisions: Iterable[PruneDecision]) -> Table:
     return table
 
 
-def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+def _table(*columns: str) -> Table:
     """An empty table whose last column alone is wrapped."""
     table = Table()
     for column in columns:
-        table.add_column(
-            column, no_wrap=column != columns[-1], overflow="fold", justify="right" if column in right else "left"
-        )
+        table.add_column(column, no_wrap=column != columns[-1], overflow="fold")
     return table
 
 
 def _minute(at: str | None) -> str:
     return (at or "")[:16]
-
-
-def number_text(value: float | None) -> str:
-    """A check's value or threshold, which may be a count or a share; empty for none."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
