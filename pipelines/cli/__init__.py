@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for name, command in {
+COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run,
     "try": run.try_,
     "submit": submit.submit,
@@ -31,7 +32,8 @@ for name, command in {
     "evaluate": evaluate.evaluate,
     "compile": compile.compile_,
     "recommend": recommend.recommend,
-}.items():
+}
+for name, command in COMMANDS.items():
     app.command(name)(command)
 for name, group in {"data": data, "config": config, "runs": runs, "registry": registry, "schedule": schedule}.items():
     app.add_typer(group.app, name=name)

@@ -95,7 +95,7 @@ def recommend(
 
     if exclude_seen is None:
         exclude_seen = excludes_seen(asked, config=load(config) if config is not None else None)
-    if everyone:
+    if out is not None:
         _recommend_to_all(prepared, out, config, asked, queries, k=k or 100, exclude_seen=exclude_seen)
         return
 

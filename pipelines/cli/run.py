@@ -110,6 +110,7 @@ def print_verdict(record: Run, config_file: Path, overrides: list[str], console:
     from two_tower.registry import Registry
 
     metrics, workdir = record.metrics, record.folder.parent
+    assert metrics is not None  # of a run that has succeeded
     console.print(f"\n{metrics['gate']['reason']}", soft_wrap=True)
     console.print(f"report: {shown(record.report)}", soft_wrap=True)
     if record.kind == "try":

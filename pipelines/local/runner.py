@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from components.runtime import LINE_MARK, RUN_FOLDER, RUNNER_PID
-from components.tied import tied
+from components.child_process import RUNNER_PID, dying_with_this_process
+from components.runtime import RUN_FOLDER
+from components.step_log import LINE_MARK
 from pipelines.runs import ARTIFACTS, Run, mark_interrupted
 from two_tower.artifacts import COMMIT, RUN_ID
 from two_tower.errors import UserError
@@ -183,7 +184,7 @@ def run_logged(command: list[str], *, environment: Mapping[str, str], log: Path,
     with (
         open(log, "a", buffering=1, encoding="utf-8") as file,
         subprocess.Popen(
-            tied(command),
+            dying_with_this_process(command),
             env={**environment, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

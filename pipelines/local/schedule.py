@@ -22,7 +22,7 @@ from typing import Any, Literal, Protocol
 
 from rich.table import Table
 
-from components.tied import tied
+from components.child_process import dying_with_this_process
 from pipelines.local.runner import exclusive
 from pipelines.runs import list_runs
 from two_tower.artifacts import write_json
@@ -436,7 +436,7 @@ def _in_child(command: list[str], log: Path) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # a stop finds either no process or one that it is passed on to
         try:
             process = subprocess.Popen(
-                tied(command, interruptible=True),
+                dying_with_this_process(command, interruptible=True),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from handmade import item_ids, random_log, write_prepared, write_version
+from random_artefacts import item_ids, random_log, write_prepared, write_version
 from registry_parts import write_evaluation
 
 from pipelines import cli

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from components.runtime import cause_in, own_log
+from components.step_log import cause_in, own_log
 from pipelines.runs import Run, list_runs
 
 TOY = Path(__file__).with_name("toy.py")

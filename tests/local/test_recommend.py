@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from handmade import DAY, item_ids, random_log, write_prepared, write_version
+from random_artefacts import DAY, item_ids, random_log, write_prepared, write_version
 from registry_parts import make_parts
 
 from pipelines.local.recommend import (
