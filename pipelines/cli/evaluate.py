@@ -10,7 +10,7 @@ import typer
 
 from pipelines.cli.options import ConfigFile, Overrides, Workdir, existing_or_new_folder
 from pipelines.cli.shared import load, make_console
-from pipelines.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
+from pipelines.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from pipelines.hints import DEFAULT_WORKDIR, shown
 from pipelines.views.outcome import explain_failure, print_evaluation
 
@@ -70,4 +70,4 @@ def evaluate(
     console.print(f"evaluation: {shown(folder / 'evaluation')}", soft_wrap=True)
     page = shown(folder / "report.html") if asked.trained_towers else "none: the version was stored without its towers"
     console.print(f"report: {page}", soft_wrap=True)
-    raise typer.Exit(EXIT_REFUSED if metrics["gate"]["decision"] == "refuse" else 0)
+    raise typer.Exit(EXIT_REFUSED if metrics["gate"]["decision"] == "refuse" else EXIT_DONE)

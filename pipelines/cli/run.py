@@ -10,7 +10,7 @@ import typer
 
 from pipelines.cli.options import ConfigFile, NoCache, Overrides, Workdir
 from pipelines.cli.shared import load, make_console
-from pipelines.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
+from pipelines.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from pipelines.hints import DEFAULT_WORKDIR, command_line, shown
 from pipelines.views.outcome import explain_failure, print_figures
 
@@ -115,7 +115,7 @@ def print_verdict(record: Run, config_file: Path, overrides: list[str], console:
     console.print(f"report: {shown(record.report)}", soft_wrap=True)
     if record.kind == "try":
         print(f"next: {command_line('run', config_file, set=overrides, workdir=workdir)}")
-        return 0
+        return EXIT_DONE
     if record.decision == "refuse":
         return EXIT_REFUSED
     champion = Registry(workdir / "registry", record.name).champion()
@@ -128,4 +128,4 @@ def print_verdict(record: Run, config_file: Path, overrides: list[str], console:
     asked = {"version": champion.id} if overrides else {"config": config_file}
     if query := example_query(record):
         print(f"next: {command_line('recommend', **asked, **query, workdir=workdir)}")
-    return 0
+    return EXIT_DONE

@@ -38,7 +38,8 @@ def schedule_list(
     """List the schedules: when they are due, and what became of them last, here or on the environment's service."""
     from datetime import UTC, datetime
 
-    from pipelines.local.schedule import choose, schedules_table
+    from pipelines.local.schedule import choose
+    from pipelines.local.schedule_table import schedules_table
     from two_tower.config import load_environment
 
     environment = load_environment(env)
@@ -135,7 +136,8 @@ def schedule_run_local(
     """
     import signal
 
-    from pipelines.local.schedule import Clock, Scheduler, ThisMachine, choose, in_charge
+    from pipelines.local.schedule import Scheduler, choose, in_charge
+    from pipelines.local.schedule_machine import Clock, ThisMachine
     from two_tower.config import load_environment
     from two_tower.errors import UserError
 

@@ -13,7 +13,7 @@ from components.child_process import dying_with_this_process
 
 # Both start a process where a Ctrl-C that arrives within a hook around a fork would be printed and forgotten.
 STEP = "from pipelines.local.runner import run_logged; run_logged(['true'], environment={}, log=log, line=print)"
-SCHEDULED = "from pipelines.local.schedule import _in_child; _in_child(['true'], log)"
+SCHEDULED = "from pipelines.local.schedule_machine import run_in_child; run_in_child(['true'], log)"
 
 
 @pytest.mark.parametrize("start", [STEP, SCHEDULED], ids=["step", "scheduled"])
