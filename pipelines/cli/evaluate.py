@@ -38,7 +38,7 @@ def evaluate(
     configuration or usage.
     """
     from pipelines.local.evaluate import evaluate_version, find_stored, require_free
-    from pipelines.local.runner import exclusive
+    from pipelines.local.locks import exclusive_run
     from pipelines.local.single_step import prepare_only
     from pipelines.views.console import showing_progress
     from two_tower.errors import ConfigError
@@ -55,7 +55,7 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
     console = make_console()
     try:
-        with exclusive(workdir):
+        with exclusive_run(workdir, loaded.name):
             record, succeeded = prepare_only(loaded, workdir, kind="evaluate", config_file=str(config), console=console)
         if not succeeded:
             explain_failure(record, console)

@@ -59,12 +59,12 @@ def try_(
 def _run_alone(
     config: Config, config_file: Path, workdir: Path, *, kind: Kind, cache: bool, overrides: list[str] | None
 ) -> int:
-    """Runs the DAG with no other run beside it in the working folder; the exit code."""
-    from pipelines.local.runner import exclusive
+    """Runs the DAG with no other run of its configuration beside it in the working folder; the exit code."""
+    from pipelines.local.locks import exclusive_run
 
     workdir = workdir.resolve()
     try:
-        with exclusive(workdir):
+        with exclusive_run(workdir, config.name):
             return _run_dag(config, config_file, workdir, kind=kind, cache=cache, overrides=overrides or [])
     except KeyboardInterrupt:
         print("interrupted; the finished steps are kept, the same command goes on from there", file=sys.stderr)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipelines.exit_codes import EXIT_FAILED
-from pipelines.local.runner import exclusive
+from pipelines.local.locks import exclusive
 from pipelines.local.schedule_machine import Clock, Machine, Outcome
 from pipelines.local.schedule_state import Due, Entry, State, Verdict
 from two_tower.config import Environment, ScheduleSettings, load_config

@@ -13,11 +13,10 @@ from typing import Protocol
 
 from components.child_process import dying_with_this_process
 from pipelines.exit_codes import EXIT_DONE, EXIT_REFUSED
-from pipelines.local.runner import exclusive
+from pipelines.local.locks import in_use
 from pipelines.local.schedule_state import Verdict
-from pipelines.runs import list_runs
+from pipelines.runs import Run, list_runs
 from two_tower.config import ScheduleSettings
-from two_tower.errors import UserError
 
 PATIENCE = 60.0
 """Seconds that a run has to end after an interrupt before it is killed."""
@@ -75,11 +74,7 @@ class ThisMachine:
 
     def busy(self) -> str | None:
         """Why no run can start now: one goes on in the working folder, whoever started it."""
-        try:
-            with exclusive(self.workdir):
-                return None
-        except UserError as error:
-            return str(error).partition(";")[0]
+        return in_use(self.workdir)
 
     def run(self, schedule: ScheduleSettings, due: datetime, log: Path) -> Outcome:
         """Runs `two-tower run` for a due time; an interrupt is passed on to it."""
@@ -87,8 +82,13 @@ class ThisMachine:
         overrides = [word for text in schedule.overrides(due) for word in ("--set", text)]
         command = [sys.executable, "-m", "pipelines", "run", schedule.config, "--workdir", str(self.workdir)]
         code = run_in_child([*command, "--scheduled", *overrides], log)
-        made = [run for run in list_runs(self.workdir) if run.run_id not in earlier]
+        made = [run for run in list_runs(self.workdir) if run.run_id not in earlier and _is_of(run, schedule)]
         return Outcome(code, made[-1].run_id, made[-1].decision) if made else Outcome(code)
+
+
+def _is_of(run: Run, schedule: ScheduleSettings) -> bool:
+    """Whether a schedule started a run, and not somebody beside it."""
+    return run.kind == "schedule" and Path(run.config_file) == Path(schedule.config)
 
 
 def run_in_child(command: list[str], log: Path) -> int:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from datetime import datetime
 from pathlib import Path
 
 from rich.table import Table
 
-from pipelines.local.runner import exclusive
+from pipelines.local.locks import in_use
 from pipelines.local.schedule_state import Entry, State
 from two_tower.config import ScheduleSettings
-from two_tower.errors import UserError
 
 
 def schedules_table(schedules: dict[str, ScheduleSettings], folder: Path, *, now: datetime) -> Table:
@@ -40,7 +38,6 @@ def _standing(last: Entry | None, folder: Path) -> str:
     """A schedule's latest entry in words; a run that nobody watches any more has been cut off."""
     if last is None:
         return ""
-    if last.verdict == "running":
-        with contextlib.suppress(UserError), exclusive(folder):
-            return "cut off"
+    if last.verdict == "running" and in_use(folder) is None:
+        return "cut off"
     return last.in_words

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from project import wait_for
 
-from pipelines.local.runner import exclusive
+from pipelines.local.locks import exclusive
 from pipelines.local.schedule import Scheduler, choose, in_charge
 from pipelines.local.schedule_machine import Outcome, ThisMachine
 from pipelines.local.schedule_state import State
