@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_figures(record: Run, console: Console) -> None:
+    """Prints a run's figures and its gate's checks, once there are some."""
     from pipelines.views.console import gate_table, metrics_table, print_left_out
 
     metrics = record.metrics
