@@ -19,7 +19,7 @@ def end_with(main: Callable[[], object]) -> NoReturn:
     except SystemExit as ended:
         code = _code_of(ended)
     except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         code = 1
     end_process(code)
 

@@ -1,9 +1,8 @@
-"""What surrounds a step's body while it runs: logging, errors without tracebacks, and no life without its runner."""
+"""What surrounds a step's body while it runs: local paths, errors without tracebacks, and whose work it is."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import sys
@@ -12,25 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from components.child_process import die_with_runner
 from components.ending import end_process
-from components.tied import die_with_parent
+from components.step_log import log_to_console
 from two_tower.artifacts import RUN_ID, STEP, Lineage, Staging, is_remote, staging
 from two_tower.errors import UserError
 from two_tower.progress import human_seconds, log
 
-RUNNER_PID = "TWO_TOWER_RUNNER_PID"
-"""Set by the local runner: the step dies with that process."""
-
 RUN_FOLDER = "TWO_TOWER_RUN_FOLDER"
 """Set by the local runner: where pages for people go."""
-
-LINE_MARK = "[two-tower] "
-"""What the step's own log lines start with, so that they can be told from those of the libraries."""
-
-_SAID = re.compile(
-    rf"^{re.escape(LINE_MARK)}\S+ ERROR (?:\w+ failed: )?(.*?)(?=^{re.escape(LINE_MARK)}|\Z)", re.M | re.S
-)
-_RAISED = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)", re.M)
 
 EXECUTOR = "kfp.dsl.executor_main"
 """The module that kfp runs a step's body with, in a process of its own."""
@@ -68,7 +57,7 @@ def running(step: str, *, run_id: str = "") -> Iterator[Step]:
         run_id: The run that it belongs to; the local runner has said so already, and a step with outputs on a bucket
             reads it off their places.
     """
-    _die_with_runner()
+    die_with_runner()
     log_to_console()
     start = time.monotonic()
     log.info("%s started", step)
@@ -122,42 +111,3 @@ def run_folder() -> Path | None:
     """The folder of the local run that this step belongs to; None elsewhere."""
     folder = os.environ.get(RUN_FOLDER)
     return Path(folder) if folder else None
-
-
-def cause_in(log: str) -> str:
-    """What ended a step, by its log: its own word, else the exception that it did not catch, else nothing."""
-    said = _SAID.search(log)
-    raised = None if said else next(reversed([*_RAISED.finditer(log)]), None)
-    found = said or raised
-    return found[1].strip() if found else ""
-
-
-def own_log(log: str) -> str:
-    """A step's log from its own first line on, without what KFP's executor says before: its inputs as JSON."""
-    start = log.find(LINE_MARK)
-    return log[max(start, 0) :]
-
-
-def log_to_console() -> None:
-    """Sends the project's log lines to standard output, marked as its own."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter(f"{LINE_MARK}%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    log.handlers = [handler]
-    log.setLevel(logging.INFO)
-    log.propagate = False
-
-
-def _die_with_runner() -> None:
-    """Has the kernel kill this process when its parent dies, and ends it now if the runner is gone already.
-
-    The parent is the shell that the local runner started with the same tie to itself, so a killed runner takes
-    the whole chain along and no orphan goes on writing.
-    """
-    runner = os.environ.get(RUNNER_PID)
-    if not runner:
-        return
-    die_with_parent()
-    try:
-        os.kill(int(runner), 0)
-    except ProcessLookupError:
-        sys.exit(f"the runner (process {runner}) is gone")

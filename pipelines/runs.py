@@ -83,11 +83,9 @@ class Run(StepRecords):
     def start(cls, workdir: Path, *, name: str, config_file: str, config: dict[str, Any], kind: Kind = "run") -> Run:
         """A new run with a folder of its own in `workdir`."""
         now = datetime.now().astimezone()
-        run_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        folder = workdir / run_id
-        (folder / "logs").mkdir(parents=True)
+        folder = _new_folder(workdir, f"{now:%Y%m%d-%H%M%S}")
         return cls(
-            folder, run_id, name, config_file, config, now.isoformat(timespec="seconds"), commit(),
+            folder, folder.name, name, config_file, config, now.isoformat(timespec="seconds"), commit(),
             {name: importlib.metadata.version(name) for name in PACKAGES}, [StepRecord(step) for step in STEPS],
             kind=kind,
         )  # fmt: skip
@@ -151,6 +149,18 @@ class Run(StepRecords):
         return Evaluation.read(path) if path and path.is_file() else None
 
 
+def _new_folder(workdir: Path, moment: str) -> Path:
+    """A folder that no other run has, not even one that starts at the same moment."""
+    while True:
+        folder = workdir / f"{moment}-{secrets.token_hex(2)}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        (folder / "logs").mkdir()
+        return folder
+
+
 @cache
 def _reader() -> TypeAdapter[Run]:
     return TypeAdapter(Run)
@@ -191,14 +201,6 @@ def prepared_folders(workdir: Path, name: str) -> list[str]:
     runs = [run for run in reversed(list_runs(workdir)) if run.name == name]
     folders = [run.step("prepare_data").outputs.get("prepared") for run in runs]
     return list(dict.fromkeys(folder for folder in folders if folder))
-
-
-def mark_interrupted(workdir: Path) -> None:
-    """Marks the runs that were cut off; to be called by whoever holds the folder, so that none of them goes on."""
-    for run in list_runs(workdir):
-        if run.state == "running":
-            run.state = "interrupted"
-            run.save()
 
 
 def find_run(workdir: Path, run_id: str) -> Run:

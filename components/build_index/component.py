@@ -10,7 +10,7 @@ def build_index(
     index_settings: str,
     code: str,
     index: Output[Artifact],
-):
+) -> None:
     """Builds the index of the candidates, and the input of Vertex Vector Search beside it.
 
     Args:

@@ -5,7 +5,7 @@ from kfp.dsl import Dataset, Input
 
 def check_prepared(
     prepared: Input[Dataset], split: str, model: str, index_settings: str, evaluation_settings: str, code: str
-):
+) -> None:
     """Ends the run where what follows the training could not be done with these data.
 
     Args:
@@ -29,7 +29,7 @@ def check_prepared(
             model=settled(data, model=config.parse_section(config.ModelSettings, model)).model,
             index=config.parse_section(config.IndexSettings, index_settings),
             evaluation=config.parse_section(config.EvaluationSettings, evaluation_settings),
-            split=split,
+            split=split,  # type: ignore[arg-type]
         )
         for name, why in left_out.items():
             log.warning("the baseline %s does not fit these data and will be left out: %s", name, why)

@@ -10,7 +10,7 @@ def embed_candidates(
     beam: str,
     code: str,
     embeddings: Output[Dataset],
-):
+) -> None:
     """Embeds every candidate with the exported tower, also those that nobody has clicked.
 
     Args:

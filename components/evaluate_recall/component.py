@@ -20,8 +20,8 @@ def evaluate_recall(
     code: str,
     evaluation: Output[Artifact],
     figures: Output[Metrics],
-    before_refit: Input[Artifact] = None,  # type: ignore[assignment]
-) -> NamedTuple("Outputs", [("Output", str), ("version", str)]):
+    before_refit: Input[Artifact] = None,
+) -> NamedTuple("Outputs", [("Output", str), ("version", str)]):  # type: ignore[valid-type]
     """Measures the version against baselines and the champion, and asks the gate.
 
     Args:
@@ -68,7 +68,7 @@ def evaluate_recall(
             profile=step.read(profile),
             champion=Registry(registry, name).version(champion).folder if champion else None,
             before_refit=step.read(before_refit) if before_refit else None,
-            split=split,
+            split=split,  # type: ignore[arg-type]
         )
         found = headlines(measured)
         for figure, value in found.items():

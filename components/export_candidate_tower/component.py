@@ -3,7 +3,7 @@
 from kfp.dsl import Input, Model, Output
 
 
-def export_candidate_tower(trained: Input[Model], code: str, candidate_tower: Output[Model]):
+def export_candidate_tower(trained: Input[Model], code: str, candidate_tower: Output[Model]) -> None:
     """Writes the SavedModel that turns an item's raw features into its embedding.
 
     Args:

@@ -3,7 +3,9 @@
 from kfp.dsl import Dataset, Input, Model, Output
 
 
-def export_query_tower(trained: Input[Model], embeddings: Input[Dataset], code: str, query_tower: Output[Model]):
+def export_query_tower(
+    trained: Input[Model], embeddings: Input[Dataset], code: str, query_tower: Output[Model]
+) -> None:
     """Writes the SavedModel that turns a raw query (history of item ids, features) into its embedding.
 
     Args:

@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Dataset, Input, Model, Output
 
 def measure_before_refit(
     prepared: Input[Dataset], trained: Input[Model], figures_settings: str, code: str, before_refit: Output[Artifact]
-):
+) -> None:
     """Measures the towers before their refit by exact search.
 
     Args:

@@ -5,7 +5,7 @@ from kfp.dsl import Dataset, Output
 
 def prepare_data(
     sources: str, previous: str, data: str, beam: str, code: str, prepared: Output[Dataset], profile: Output[Dataset]
-):
+) -> None:
     """Validates the logs, splits them by time, builds histories, vocabularies and the candidate table.
 
     Args:

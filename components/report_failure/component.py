@@ -3,7 +3,7 @@
 from kfp.dsl import HTML, Output, PipelineTaskFinalStatus
 
 
-def report_failure(status: PipelineTaskFinalStatus, run_id: str, page: Output[HTML]):
+def report_failure(status: PipelineTaskFinalStatus, run_id: str, page: Output[HTML]) -> None:
     """Writes a page that names the failed step with its last log lines; a run that went well has its report.
 
     Args:
@@ -13,13 +13,17 @@ def report_failure(status: PipelineTaskFinalStatus, run_id: str, page: Output[HT
     """
     import json
     import shutil
+    from typing import Any
 
-    from components.runtime import cause_in, own_log, run_folder, running
+    from components.runtime import run_folder, running
+    from components.step_log import cause_in, own_log
     from two_tower.report import write_failure_page
 
     with running("report_failure", run_id=run_id) as step:
         folder = run_folder()
-        run = json.loads((folder / "run.json").read_text()) if folder else {"run_id": run_id, "steps": []}
+        run: dict[str, Any] = (
+            json.loads((folder / "run.json").read_text()) if folder else {"run_id": run_id, "steps": []}
+        )
         failed = next((each for each in run["steps"] if each["state"] == "failed"), None)
         if status.state == "SUCCEEDED" and not failed:
             return

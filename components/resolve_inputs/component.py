@@ -13,7 +13,7 @@ def resolve_inputs(
     scheduled: str,
     created: str,
     run_id: str,
-) -> NamedTuple(
+) -> NamedTuple(  # type: ignore[valid-type]
     "Outputs",
     [
         ("sources", str), ("champion", str), ("previous", str), ("warm_start", str), ("data", str), ("config", str),

@@ -5,7 +5,7 @@ from kfp.dsl import Dataset, Input, Model, Output
 
 def train_towers(
     prepared: Input[Dataset], model: str, training: str, warm_start: str, code: str, trained: Output[Model]
-):
+) -> None:
     """Trains the two towers, keeping the epoch with the best validation recall.
 
     Args:

@@ -12,7 +12,7 @@ def write_report(
     new_data: str,
     run_id: str,
     report: Output[HTML],
-):
+) -> None:
     """Writes the run's report, one self-contained HTML file; a local run finds it in its folder too.
 
     Args:

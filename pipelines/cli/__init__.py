@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Callable
 
 import typer
 
 from pipelines.cli import compile, config, data, evaluate, recommend, registry, run, runs, schedule, step, submit, tune
-from pipelines.exit_codes import EXIT_FAILED, EXIT_USAGE
+from pipelines.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of the system that are no wrong usage."""
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for name, command in {
+COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run,
     "try": run.try_,
     "submit": submit.submit,
@@ -31,7 +32,8 @@ for name, command in {
     "evaluate": evaluate.evaluate,
     "compile": compile.compile_,
     "recommend": recommend.recommend,
-}.items():
+}
+for name, command in COMMANDS.items():
     app.command(name)(command)
 for name, group in {"data": data, "config": config, "runs": runs, "registry": registry, "schedule": schedule}.items():
     app.add_typer(group.app, name=name)
@@ -59,14 +61,14 @@ def _call() -> int:
     try:
         app()
     except SystemExit as ended:
-        return int(ended.code or 0)
+        return int(ended.code or EXIT_DONE)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         print(f"error: {_in_one_line(error)}", file=sys.stderr)
         return EXIT_FAILED if error.errno in NO_SPACE else EXIT_USAGE
-    return 0
+    return EXIT_DONE
 
 
 def _in_one_line(error: OSError) -> str:

@@ -59,7 +59,7 @@ def data_fetch(
     force: Annotated[bool, typer.Option("--force", help="Makes it again where it is there already.")] = False,
 ) -> None:
     """Fetch or make a data set; `two-tower data NAME` is short for this."""
-    from components.runtime import log_to_console
+    from components.step_log import log_to_console
     from pipelines.datasets import make_dataset
 
     log_to_console()
@@ -73,7 +73,7 @@ def data_check(config: ConfigFile, overrides: Overrides = None) -> None:
 
     Exit code 0: a run would go on. 1: it would refuse the logs.
     """
-    from components.runtime import log_to_console
+    from components.step_log import log_to_console
     from pipelines.local.data_check import check_data
 
     log_to_console()

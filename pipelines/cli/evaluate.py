@@ -10,7 +10,7 @@ import typer
 
 from pipelines.cli.options import ConfigFile, OptionalEnvironment, Overrides, Workdir, existing_or_new_folder
 from pipelines.cli.shared import load, make_console, stored_version
-from pipelines.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
+from pipelines.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from pipelines.hints import DEFAULT_WORKDIR, shown
 from pipelines.views.outcome import explain_failure, print_evaluation
 
@@ -39,7 +39,7 @@ def evaluate(
     configuration or usage.
     """
     from pipelines.local.evaluate import evaluate_version, require_free
-    from pipelines.local.runner import exclusive
+    from pipelines.local.locks import exclusive_run
     from pipelines.local.single_step import prepare_only
     from pipelines.views.console import showing_progress
     from two_tower.errors import ConfigError
@@ -55,7 +55,7 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
     console = make_console()
     try:
-        with exclusive(workdir):
+        with exclusive_run(workdir, loaded.name):
             record, succeeded = prepare_only(loaded, workdir, kind="evaluate", config_file=str(config), console=console)
         if not succeeded:
             explain_failure(record, console)
@@ -70,4 +70,4 @@ def evaluate(
     console.print(f"evaluation: {shown(folder / 'evaluation')}", soft_wrap=True)
     page = shown(folder / "report.html") if asked.trained_towers else "none: the version was stored without its towers"
     console.print(f"report: {page}", soft_wrap=True)
-    raise typer.Exit(EXIT_REFUSED if evaluation.gate.decision == "refuse" else 0)
+    raise typer.Exit(EXIT_REFUSED if evaluation.gate.decision == "refuse" else EXIT_DONE)

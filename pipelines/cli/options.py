@@ -49,8 +49,8 @@ Host = Annotated[str | None, typer.Option("--host", metavar="URL", help="The Kub
 Images = Annotated[
     Path | None, typer.Option("--images", metavar="FILE", help="The images that `make images` has written.")
 ]
-ScheduleName = Annotated[
+OneSchedule = Annotated[
     str | None, typer.Option("--schedule", metavar="NAME", help="One schedule instead of all of the file.")
 ]
-NameOfSchedule = Annotated[str, typer.Argument(metavar="NAME", help="A schedule of the environment file.")]
+ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="A schedule of the environment file.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follows the run to its end; the exit code is that of `run`.")]

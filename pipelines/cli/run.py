@@ -10,7 +10,7 @@ import typer
 
 from pipelines.cli.options import ConfigFile, NoCache, Overrides, Workdir
 from pipelines.cli.shared import load, make_console
-from pipelines.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
+from pipelines.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
 from pipelines.hints import DEFAULT_WORKDIR, command_line, shown
 from pipelines.views.outcome import explain_failure, print_figures
 
@@ -59,12 +59,12 @@ def try_(
 def _run_alone(
     config: Config, config_file: Path, workdir: Path, *, kind: Kind, cache: bool, overrides: list[str] | None
 ) -> int:
-    """Runs the DAG with no other run beside it in the working folder; the exit code."""
-    from pipelines.local.runner import exclusive
+    """Runs the DAG with no other run of its configuration beside it in the working folder; the exit code."""
+    from pipelines.local.locks import exclusive_run
 
     workdir = workdir.resolve()
     try:
-        with exclusive(workdir):
+        with exclusive_run(workdir, config.name):
             return _run_dag(config, config_file, workdir, kind=kind, cache=cache, overrides=overrides or [])
     except KeyboardInterrupt:
         print("interrupted; the finished steps are kept, the same command goes on from there", file=sys.stderr)
@@ -110,12 +110,12 @@ def print_verdict(record: Run, config_file: Path, overrides: list[str], console:
     from two_tower.registry import Registry
 
     evaluation, workdir = record.metrics, record.folder.parent
-    assert evaluation is not None
+    assert evaluation is not None  # of a run that has succeeded
     console.print(f"\n{evaluation.gate.reason}", soft_wrap=True)
     console.print(f"report: {shown(record.report)}", soft_wrap=True)
     if record.kind == "try":
         print(f"next: {command_line('run', config_file, set=overrides, workdir=workdir)}")
-        return 0
+        return EXIT_DONE
     if record.decision == "refuse":
         return EXIT_REFUSED
     champion = Registry(workdir / "registry", record.name).champion()
@@ -128,4 +128,4 @@ def print_verdict(record: Run, config_file: Path, overrides: list[str], console:
     who, version = ((), champion.id) if overrides else ((config_file,), None)
     if query := example_query(record):
         print(f"next: {command_line('recommend', *who, version=version, **query, workdir=workdir)}")
-    return 0
+    return EXIT_DONE

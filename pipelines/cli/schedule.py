@@ -13,7 +13,7 @@ from pipelines.cli.options import (
     EnvironmentFile,
     Host,
     Images,
-    NameOfSchedule,
+    OneSchedule,
     ScheduleName,
     Wait,
     Workdir,
@@ -38,7 +38,8 @@ def schedule_list(
     """List the schedules: when they are due, and what became of them last, here or on the environment's service."""
     from datetime import UTC, datetime
 
-    from pipelines.local.schedule import choose, schedules_table
+    from pipelines.local.schedule import choose
+    from pipelines.local.schedule_table import schedules_table
     from two_tower.config import load_environment
 
     environment = load_environment(env)
@@ -56,7 +57,7 @@ def schedule_list(
 @app.command("apply")
 def schedule_apply(
     env: EnvironmentFile,
-    schedule: ScheduleName = None,
+    schedule: OneSchedule = None,
     images: Images = None,
     prune: Annotated[bool, typer.Option("--prune", help="Removes schedules that the file no longer has.")] = False,
     backend: BackendName = None,
@@ -82,7 +83,7 @@ def schedule_apply(
 
 
 @app.command("pause")
-def schedule_pause(name: NameOfSchedule, env: EnvironmentFile, backend: BackendName = None, host: Host = None) -> None:
+def schedule_pause(name: ScheduleName, env: EnvironmentFile, backend: BackendName = None, host: Host = None) -> None:
     """Have a schedule of the service start nothing until it is resumed."""
     service, found = _schedule_of(name, env, backend, host)
     service.pause(found)
@@ -90,7 +91,7 @@ def schedule_pause(name: NameOfSchedule, env: EnvironmentFile, backend: BackendN
 
 
 @app.command("resume")
-def schedule_resume(name: NameOfSchedule, env: EnvironmentFile, backend: BackendName = None, host: Host = None) -> None:
+def schedule_resume(name: ScheduleName, env: EnvironmentFile, backend: BackendName = None, host: Host = None) -> None:
     """Have a paused schedule start runs again; with catch_up: all, also those that came due meanwhile."""
     from two_tower.config import load_environment
 
@@ -101,7 +102,7 @@ def schedule_resume(name: NameOfSchedule, env: EnvironmentFile, backend: Backend
 
 
 @app.command("delete")
-def schedule_delete(name: NameOfSchedule, env: EnvironmentFile, backend: BackendName = None, host: Host = None) -> None:
+def schedule_delete(name: ScheduleName, env: EnvironmentFile, backend: BackendName = None, host: Host = None) -> None:
     """Remove a schedule from the service; runs that it has started go on."""
     service, found = _schedule_of(name, env, backend, host)
     service.delete(found)
@@ -110,7 +111,7 @@ def schedule_delete(name: NameOfSchedule, env: EnvironmentFile, backend: Backend
 
 @app.command("run-now")
 def schedule_run_now(
-    name: NameOfSchedule, env: EnvironmentFile, wait: Wait = False, backend: BackendName = None, host: Host = None
+    name: ScheduleName, env: EnvironmentFile, wait: Wait = False, backend: BackendName = None, host: Host = None
 ) -> None:
     """Start a schedule's run at once, with this moment for its time."""
     from pipelines.remote import commands
@@ -124,7 +125,7 @@ def schedule_run_now(
 def schedule_run_local(
     env: EnvironmentFile,
     once: Annotated[bool, typer.Option("--once", help="Runs what is due and ends, for cron or a timer.")] = False,
-    schedule: ScheduleName = None,
+    schedule: OneSchedule = None,
     workdir: Workdir = DEFAULT_WORKDIR,
     now: Annotated[str | None, typer.Option(metavar="TIME", hidden=True, help="What the clock is put to.")] = None,
 ) -> None:
@@ -135,7 +136,8 @@ def schedule_run_local(
     """
     import signal
 
-    from pipelines.local.schedule import Clock, Scheduler, ThisMachine, choose, in_charge
+    from pipelines.local.schedule import Scheduler, choose, in_charge
+    from pipelines.local.schedule_machine import Clock, ThisMachine
     from two_tower.config import load_environment
     from two_tower.errors import UserError
 

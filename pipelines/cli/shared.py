@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 
 
 def load(config: Path, overrides: list[str] | None = None) -> Config:
+    """The configuration of a file, with what `--set` replaces."""
     from two_tower.config import load_config
 
     return load_config(config, overrides or ())
 
 
 def make_console() -> Console:
+    """A console that prints texts as they are, to where standard output leads now."""
     from rich.console import Console
 
-    # Bound to today's standard output, which is redirected while kfp.local runs. A log has no width of its own.
-    # Names, paths and values are printed as they are, brackets and colons included.
+    # Bound, since standard output is redirected while kfp.local runs. A log has no width of its own.
     return Console(
         file=sys.stdout, width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False
     )
@@ -51,6 +52,11 @@ def registry_root(workdir: Path, env: Path | None) -> str:
 
 
 def champion_of(config: Path, workdir: Path, env: Path | None) -> Version:
+    """The champion of a configuration.
+
+    Raises:
+        RegistryError: It has none yet.
+    """
     from two_tower.errors import RegistryError
     from two_tower.registry import Registry
 
@@ -74,19 +80,28 @@ def stored_version(
 
 
 def pairs(texts: list[str], option: str) -> list[tuple[str, str]]:
+    """The names and values of texts `NAME=VALUE`.
+
+    Raises:
+        ConfigError: One is no such text; the message names the option.
+    """
     from two_tower.errors import ConfigError
 
-    pairs = []
+    found = []
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise ConfigError(f"{option} {text!r}: expected NAME=VALUE")
-        pairs.append((key, value))
-    return pairs
+        found.append((key, value))
+    return found
 
 
 def from_yaml(text: str, option: str) -> Any:
-    """What YAML takes an option's value for."""
+    """What YAML takes an option's value for.
+
+    Raises:
+        ConfigError: It is no YAML; the message names the option.
+    """
     import yaml
 
     from two_tower.errors import ConfigError
@@ -98,7 +113,11 @@ def from_yaml(text: str, option: str) -> Any:
 
 
 def require_text(text: str) -> None:
-    """Refuses what the command line has of bytes that are no text, which no id and no feature holds."""
+    """Refuses what the command line has of bytes that are no text, which no id and no feature holds.
+
+    Raises:
+        ConfigError: It is none.
+    """
     from two_tower.errors import ConfigError
 
     try:

@@ -23,7 +23,7 @@ def step(
     overrides: Overrides = None,
 ) -> None:
     """Run one step alone, on an earlier run's upstream artefacts."""
-    from pipelines.local.runner import exclusive
+    from pipelines.local.locks import exclusive_run
     from pipelines.local.single_step import run_step
     from pipelines.runs import find_run
 
@@ -31,7 +31,7 @@ def step(
     workdir = workdir.resolve()
     console = make_console()
     upstream = find_run(workdir, run_id)
-    with exclusive(workdir):
+    with exclusive_run(workdir, loaded.name):
         record, succeeded = run_step(name, loaded, upstream, config_file=str(config), console=console)
     if not succeeded:
         explain_failure(record, console)

@@ -9,7 +9,7 @@ import os
 import select
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 GONE = (errno.EPIPE, errno.ECONNRESET)
 """Errors of a pipe or socket that nobody reads any more."""
@@ -27,7 +27,7 @@ class _Outlet(io.FileIO):
         """Why the output is not whole, although somebody waits for it."""
         self._terminal = os.isatty(descriptor)
 
-    def write(self, data) -> int:  # type: ignore[no-untyped-def, override]
+    def write(self, data: Any) -> int:
         try:
             while (written := super().write(data)) is None:  # somebody has made it non-blocking, and it is full
                 select.select([], [self], [])
@@ -72,7 +72,7 @@ class LastingStreams:
                 return stream
             stream.flush()
         self.outlets[name] = outlet = _Outlet(descriptor)
-        lines = stream is not None and (stream.line_buffering or getattr(stream, "write_through", False))
+        lines = stream is not None and bool(stream.line_buffering or getattr(stream, "write_through", False))
         encoding = stream.encoding if stream is not None else "utf-8"
         return io.TextIOWrapper(io.BufferedWriter(outlet), encoding=encoding, errors=errors, line_buffering=lines)
 

@@ -27,7 +27,7 @@ def tune(
 
     The same command goes on where an earlier one stopped.
     """
-    from pipelines.local.runner import exclusive
+    from pipelines.local.locks import exclusive, exclusive_run
     from pipelines.local.single_step import prepare_only
     from pipelines.local.tune import Search
     from two_tower.errors import ConfigError
@@ -42,7 +42,7 @@ def tune(
     console = make_console()
     folder = workdir / "tune" / loaded.name
     try:
-        with exclusive(workdir):
+        with exclusive_run(workdir, loaded.name):
             record, succeeded = prepare_only(loaded, workdir, kind="tune", config_file=str(config), console=console)
         if not succeeded:
             explain_failure(record, console)

@@ -200,10 +200,10 @@ def _tasks(config: Config, *, images: Mapping[str, str] | None = None, uncached:
         step.name: component_of(step.name, image=(images or {}).get(step.image, LOCAL_IMAGE)) for step in TABLE.values()
     }
 
-    def task(name: str, **inputs: Any) -> Any:
-        known = {"code": code[name]} if name in code else {}
-        made = _ask_for(components[name](**inputs, **known), config.resources.get(name))
-        return made if name in code and name not in uncached else made.set_caching_options(False)
+    def task(step: str, **inputs: Any) -> Any:
+        known = {"code": code[step]} if step in code else {}
+        made = _ask_for(components[step](**inputs, **known), config.resources.get(step))
+        return made if step in code and step not in uncached else made.set_caching_options(False)
 
     return task
 

@@ -9,7 +9,6 @@ artefacts is called.  The version of kfp is pinned; a test holds the functions t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import subprocess
 import time
@@ -18,11 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from components.runtime import LINE_MARK, RUN_FOLDER, RUNNER_PID
-from components.tied import tied
-from pipelines.runs import ARTIFACTS, Run, mark_interrupted
+from components.child_process import RUNNER_PID, dying_with_this_process
+from components.runtime import RUN_FOLDER
+from components.step_log import LINE_MARK
+from pipelines.runs import ARTIFACTS, Run
 from two_tower.artifacts import COMMIT, RUN_ID
-from two_tower.errors import UserError
 
 
 class Watcher(Protocol):
@@ -88,32 +87,6 @@ def _with_times(pipeline: str) -> str:
     for placeholder in (dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER, dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER):
         pipeline = pipeline.replace(placeholder, "")
     return pipeline
-
-
-@contextlib.contextmanager
-def exclusive(workdir: Path) -> Iterator[None]:
-    """Keeps a second run out of `workdir` while this one goes on; the lock goes with the process, however it ends.
-
-    Runs there that were cut off before are marked as interrupted.
-
-    Raises:
-        UserError: Another run is going on there.
-    """
-    workdir.mkdir(parents=True, exist_ok=True)
-    with open(workdir / ".lock", "a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise UserError(
-                f"{workdir}: another run is going on here (process {lock.read().strip() or 'unknown'}); "
-                "wait for it, or give this one a --workdir of its own"
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        mark_interrupted(workdir)
-        yield
 
 
 @contextlib.contextmanager
@@ -183,7 +156,7 @@ def run_logged(command: list[str], *, environment: Mapping[str, str], log: Path,
     with (
         open(log, "a", buffering=1, encoding="utf-8") as file,
         subprocess.Popen(
-            tied(command),
+            dying_with_this_process(command),
             env={**environment, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -9,176 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
-from rich.table import Table
-
-from components.tied import tied
-from pipelines.local.runner import exclusive
-from pipelines.runs import list_runs
-from two_tower.artifacts import write_json
+from pipelines.exit_codes import EXIT_FAILED
+from pipelines.local.locks import exclusive
+from pipelines.local.schedule_machine import Clock, Machine, Outcome
+from pipelines.local.schedule_state import Due, Entry, State, Verdict
 from two_tower.config import Environment, ScheduleSettings, load_config
 from two_tower.errors import ConfigError, UserError
-from two_tower.progress import human_seconds
 
-KEPT = 200
-"""How many entries a state file keeps."""
 NAP = 60.0
 """Seconds after which the sleeping scheduler looks at the clock again: the machine may have slept, too."""
 POLL = 10.0
 """Seconds between two looks at a working folder that is in use."""
-PATIENCE = 60.0
-"""Seconds that a run has to end after an interrupt before it is killed."""
 ATTEMPTS = 2
 """How often a run is started that is cut off every time: what takes the machine down is not tried for ever."""
-
-Verdict = Literal["running", "promoted", "kept", "refused", "failed", "interrupted", "skipped", "missed"]
-_DECISIONS: dict[str | None, Verdict] = {"promote": "promoted", "keep": "kept"}
-
-
-@dataclass(frozen=True, order=True)
-class Due:
-    """A moment at which a schedule is due, and how often a run has been started for it, this time included."""
-
-    time: datetime
-    attempt: int = 1
-
-
-@dataclass
-class Entry:
-    """What became of a due time, or of several that were passed over together."""
-
-    due: datetime
-    """The newest of them, in the schedule's time zone."""
-    verdict: Verdict
-    count: int = 1
-    attempt: int = 1
-    started: datetime | None = None
-    ended: datetime | None = None
-    run_id: str | None = None
-    code: int | None = None
-    """The exit code of `two-tower run`; below 0 the signal that ended it."""
-    log: str | None = None
-    reason: str = ""
-
-
-@dataclass
-class State:
-    """What is known of a schedule, as its state file has it."""
-
-    file: Path
-    cron: str
-    time_zone: str
-    seen_until: datetime
-    """Due times up to here have been dealt with or wait."""
-    waiting: list[Due] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-    """Oldest first."""
-
-    @classmethod
-    def load(cls, file: Path) -> State | None:
-        """The state in a file; None where there is no file.
-
-        Raises:
-            UserError: The file is damaged, or another version of this program wrote it.
-        """
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            content["seen_until"] = _read_time(content["seen_until"])
-            content["waiting"] = [Due(_read_time(due["time"]), due["attempt"]) for due in content["waiting"]]
-            for entry in content["entries"]:
-                entry.update({key: _read_time(entry[key]) for key in ("due", "started", "ended") if entry[key]})
-            content["entries"] = [Entry(**entry) for entry in content["entries"]]
-            return cls(file, **content)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f"{file}: not a schedule's state that this version reads ({error}); move it away, and the schedule "
-                "begins anew: what is due from then on is run"
-            ) from error
-
-    def save(self) -> None:
-        """Writes the file, durably and as a whole."""
-        self.entries = self.entries[-KEPT:]
-        content = asdict(self)
-        del content["file"]
-        write_json(self.file, _written(content))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended."""
-
-    code: int
-    run_id: str | None = None
-    decision: str | None = None
-    reason: str = ""
-
-    @property
-    def verdict(self) -> Verdict:
-        """Promoted, kept (the champion made again), refused or failed."""
-        if self.code == 3:
-            return "refused"
-        return _DECISIONS.get(self.decision, "promoted") if self.code == 0 else "failed"
-
-
-class Clock:
-    """The machine's clock, put forward or back by `shift`."""
-
-    def __init__(self, shift: timedelta = timedelta()) -> None:
-        self.shift = shift
-
-    def now(self) -> datetime:
-        """The time, in UTC."""
-        return datetime.now(UTC) + self.shift
-
-    def sleep(self, seconds: float) -> None:
-        """Waits."""
-        time.sleep(seconds)
-
-
-class Machine(Protocol):
-    """Where runs take place, one at a time."""
-
-    def busy(self) -> str | None:
-        """Why no run can start now, or None."""
-
-    def run(self, schedule: ScheduleSettings, due: datetime, log: Path) -> Outcome:
-        """Runs the DAG for a due time, writing what it prints to `log`."""
-
-
-class ThisMachine:
-    """Runs in child processes, all in one working folder."""
-
-    def __init__(self, workdir: Path) -> None:
-        self.workdir = workdir
-
-    def busy(self) -> str | None:
-        """Why no run can start now: one goes on in the working folder, whoever started it."""
-        try:
-            with exclusive(self.workdir):
-                return None
-        except UserError as error:
-            return str(error).partition(";")[0]
-
-    def run(self, schedule: ScheduleSettings, due: datetime, log: Path) -> Outcome:
-        """Runs `two-tower run` for a due time; an interrupt is passed on to it."""
-        earlier = {run.run_id for run in list_runs(self.workdir)}
-        overrides = [word for text in schedule.overrides(due) for word in ("--set", text)]
-        command = [sys.executable, "-m", "pipelines", "run", schedule.config, "--workdir", str(self.workdir)]
-        code = _in_child([*command, "--scheduled", *overrides], log)
-        made = [run for run in list_runs(self.workdir) if run.run_id not in earlier]
-        return Outcome(code, made[-1].run_id, made[-1].decision) if made else Outcome(code)
 
 
 class Scheduler:
@@ -318,8 +165,8 @@ class Scheduler:
             state.save()
             raise
         except OSError as error:  # a full disk, for example
-            outcome = Outcome(1, reason=f"the run cannot be started: {error}")
-        if outcome.code == 1 and outcome.run_id is None and self.machine.busy() is not None:
+            outcome = Outcome(EXIT_FAILED, reason=f"the run cannot be started: {error}")
+        if outcome.code == EXIT_FAILED and outcome.run_id is None and self.machine.busy() is not None:
             state.entries.remove(entry)  # another run was quicker
             state.waiting.append(due)
             state.save()
@@ -328,7 +175,7 @@ class Scheduler:
         entry.ended, entry.reason = self.clock.now(), outcome.reason
         state.save()
         self.failed += entry.verdict == "failed"
-        self._tell(name, f"the run of {self._shown(name, moment)}: {_in_words(entry)}")
+        self._tell(name, f"the run of {self._shown(name, moment)}: {entry.in_words}")
         self._collect(busy_with=f"the run of {name} {self._shown(name, moment)} went on")
 
     def _wait_until_free(self, name: str, reason: str) -> None:
@@ -381,94 +228,3 @@ def in_charge(
             except UserError as error:
                 taken[name] = str(error).partition(";")[0]
         yield free, taken
-
-
-def schedules_table(schedules: dict[str, ScheduleSettings], folder: Path, *, now: datetime) -> Table:
-    """When each schedule is due and what became of it last.
-
-    Raises:
-        UserError: A state file cannot be read.
-    """
-    table = Table()
-    for column in ("schedule", "when", "next", "waits", "last", "verdict"):
-        table.add_column(column, no_wrap=column not in ("when", "verdict"))
-    for name, schedule in schedules.items():
-        state = State.load(folder / name / "state.json")
-        coming = [f"{due.astimezone(schedule.zone):%a %Y-%m-%d %H:%M}" for due in
-                  itertools.islice(schedule.times(now), 3)]  # fmt: skip
-        last = state.entries[-1] if state and state.entries else None
-        table.add_row(
-            name, schedule.in_words, "\n".join(coming) or "never again", str(len(state.waiting)) if state else "",
-            f"{last.due.astimezone(schedule.zone):%Y-%m-%d %H:%M}" if last else "", _standing(last, folder / name),
-        )  # fmt: skip
-    return table
-
-
-def _standing(last: Entry | None, folder: Path) -> str:
-    """A schedule's latest entry in words; a run that nobody watches any more has been cut off."""
-    if last is None:
-        return ""
-    if last.verdict == "running":
-        with contextlib.suppress(UserError), exclusive(folder):
-            return "cut off"
-    return _in_words(last)
-
-
-def _in_words(entry: Entry) -> str:
-    """What became of a due time."""
-    parts: list[str] = [entry.verdict]
-    if entry.code is not None and entry.verdict == "failed":
-        parts.append(f"ended by signal {-entry.code}" if entry.code < 0 else f"exit code {entry.code}")
-        parts.append(f"see {entry.log}")
-    if entry.run_id:
-        parts.append(f"run {entry.run_id}")
-    if entry.started and entry.ended:
-        parts.append(human_seconds((entry.ended - entry.started).total_seconds()))
-    if entry.reason:
-        parts.append(entry.reason)
-    return ", ".join(parts)
-
-
-def _in_child(command: list[str], log: Path) -> int:
-    """Runs a command that dies with this process and gets the interrupts from it alone; the exit code."""
-    stops = {signal.SIGINT, signal.SIGTERM}
-    with open(log, "a", encoding="utf-8") as file:
-        signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # a stop finds either no process or one that it is passed on to
-        try:
-            process = subprocess.Popen(
-                tied(command, interruptible=True),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except BaseException:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
-            raise
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
-        return process.wait()
-    except BaseException:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(PATIENCE)
-        except BaseException:
-            process.kill()
-            process.wait()
-        raise
-
-
-def _read_time(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"{text} has no time zone")
-    return moment
-
-
-def _written(value: Any) -> Any:
-    """A value with its times as texts."""
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds" if value.microsecond == 0 else "microseconds")
-    if isinstance(value, list):
-        return [_written(inner) for inner in value]
-    return {key: _written(inner) for key, inner in value.items()} if isinstance(value, dict) else value

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from components.ending import end_with
-from components.runtime import LINE_MARK, running
+from components.runtime import running
+from components.step_log import LINE_MARK
 
 EPOCH = "epoch "
 """What the line that tells of an epoch starts with, after the mark: `epoch [number, recall]`."""

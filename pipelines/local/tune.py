@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from components.runtime import RUNNER_PID
+from components.child_process import RUNNER_PID
 from pipelines.local.runner import run_logged
 from pipelines.local.trial import EPOCH
 from pipelines.runs import Run
@@ -162,7 +162,7 @@ class Search:
         if not complete:
             reason = finished[-1].user_attrs["reason"] if finished else "none was started"
             raise TrainingError(f"no trial came to its end; the last one: {reason}; logs in {self.folder / 'trials'}")
-        ranked = sorted(complete, key=lambda trial: (-trial.value, trial.number))
+        ranked = sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))
         self.console.print(self._table(ranked[:SHOWN]))
         counts = [
             f"{sum(trial.state == state for trial in finished)} {word}"
@@ -276,7 +276,7 @@ class Search:
             if not isinstance(searched, Between):
                 found[key] = CategoricalDistribution([canonical_json(choice) for choice in searched])
             elif isinstance(searched.low, int):
-                found[key] = IntDistribution(searched.low, searched.high, searched.log, searched.step or 1)
+                found[key] = IntDistribution(searched.low, int(searched.high), searched.log, int(searched.step or 1))
             else:
                 found[key] = FloatDistribution(searched.low, searched.high, searched.log, searched.step)
         return found

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from pipelines.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_REFUSED
 from pipelines.hints import command_line
 from pipelines.remote.runs import Backend, RemoteRun
 from pipelines.remote.submission import Submission, make_submission, new_run_id, shown
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from two_tower.data import Prepared
     from two_tower.registry import Version
 
-DONE, FAILED, REFUSED = 0, 1, 3
-"""Exit codes: the version is the champion; a step failed; the gate refused the version."""
 LISTED = 30
 """So many runs are listed."""
 READERS = 8
@@ -128,7 +127,7 @@ def submit(
         console.print(shown(submission), highlight=False, markup=False, soft_wrap=True)
         check([submission], console, kind=kind, host=host, offline=True)
         _print_estimate(submission, None, console)
-        return DONE
+        return EXIT_DONE
     check([submission], console, kind=kind, host=host)
     backend = backend_of(submission.environment, kind, host=host)
     _print_estimate(submission, backend, console)
@@ -228,7 +227,7 @@ def _started(backend: Backend, run: RemoteRun, console: Console, *, then: str, w
     console.print(headed(run.name, f" run {run.run_id}\n{run.link}"), soft_wrap=True)
     if not wait:
         print(f"next: {then}")
-        return DONE
+        return EXIT_DONE
     from pipelines.remote.follow import follow
 
     ended = follow(backend, run, console)
@@ -253,21 +252,21 @@ def _code_of(run: RemoteRun, console: Console) -> int:
     """The exit code of a run that has just ended, with what is to be said of it."""
     if run.state != "finished":
         console.print(f"the run is {run.state}", highlight=False)
-        return FAILED
+        return EXIT_FAILED
     if run.decision is None:
         console.print("the evaluation of the run cannot be read, so its verdict is not known", highlight=False)
-        return FAILED
+        return EXIT_FAILED
     if run.decision == "refuse":
-        return REFUSED
+        return EXIT_REFUSED
     from two_tower.registry import Registry
 
     champion = Registry(run.registry, run.name).champion() if run.registry else None
     if champion is None or champion.id != run.version:
         now = champion.id if champion else "none"
         console.print(f"the registry's champion is not {run.version} but {now}", style="red")
-        return FAILED
+        return EXIT_FAILED
     console.print(f"champion: {champion.id}", highlight=False)
-    return DONE
+    return EXIT_DONE
 
 
 def _print_estimate(submission: Submission, backend: Backend | None, console: Console) -> None:

@@ -15,6 +15,7 @@ from two_tower.config import VertexSettings
 from two_tower.errors import UserError
 
 if TYPE_CHECKING:
+    from google.cloud.aiplatform_v1 import PipelineServiceClient
     from google.cloud.aiplatform_v1.types import PipelineJob, PipelineTaskDetail
 
 STATES: dict[str, State] = {
@@ -55,7 +56,7 @@ class VertexBackend:
         return self.settings.endpoints.get("vertex", f"https://{self.settings.region}-aiplatform.googleapis.com")
 
     @cached_property
-    def _jobs(self) -> Any:
+    def _jobs(self) -> PipelineServiceClient:
         from google.cloud.aiplatform_v1 import PipelineServiceClient
 
         options = {"api_endpoint": self.address}

@@ -13,8 +13,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from components.runtime import log_to_console
-from pipelines.runs import Run
+from components.step_log import log_to_console
+from pipelines.runs import Run, StepRecords
 from two_tower.evaluation import repeats_in_words, shown_metrics, table_rows
 from two_tower.metrics_file import Evaluation, Figure
 from two_tower.progress import human_seconds, log
@@ -57,7 +57,7 @@ class PlainWatcher:
 class LiveWatcher:
     """Keeps a table of the steps on a terminal, with each step's time and its latest line."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: StepRecords) -> None:
         self.run = run
         self.latest: dict[str, str] = {}
         self.began: dict[str, float] = {}
@@ -75,7 +75,7 @@ class LiveWatcher:
     def __rich__(self) -> Table:
         table = Table.grid(padding=(0, 2))
         for column in ({"width": 1}, {"min_width": 24}, {"justify": "right", "min_width": 6}):
-            table.add_column(no_wrap=True, **column)  # type: ignore[arg-type]
+            table.add_column(no_wrap=True, **column)
         table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
         for step in self.run.steps:
             if step.state == "running":

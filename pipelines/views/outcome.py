@@ -56,7 +56,7 @@ def print_evaluation(evaluation: Evaluation, version: Version, against: Version 
 
 def explain_failure(record: Run, console: Console) -> None:
     """Names the failed step and what ended it; prints the last lines of its log where it did not say so itself."""
-    from components.runtime import cause_in, own_log
+    from components.step_log import cause_in, own_log
     from pipelines.views.console import headed
 
     failed = next((step.name for step in record.steps if step.state == "failed"), None)

@@ -53,7 +53,7 @@ def _by_trial(axes: Axes, trials: Sequence[FrozenTrial]) -> None:
     done, pruned = _done(trials), _pruned(trials)
     failed = [trial.number for trial in trials if trial not in done and trial not in pruned]
     _points(axes, [trial.number for trial in done], done, pruned, [trial.number for trial in pruned])
-    best = np.fmax.accumulate([trial.value if trial in done else np.nan for trial in trials])
+    best = np.fmax.accumulate(np.array([trial.value if trial in done else np.nan for trial in trials], dtype=float))
     numbers = [trial.number for trial in trials]
     axes.plot(numbers, best, color=BEST, linewidth=1.2, drawstyle="steps-post", label="best")
     for number in failed:
@@ -90,7 +90,11 @@ def _by_value(axes: Axes, key: str, searched: Any, trials: Sequence[FrozenTrial]
 def _points(
     axes: Axes, xs: Sequence[Any], done: Sequence[FrozenTrial], pruned: Sequence[FrozenTrial], pruned_xs: Sequence[Any]
 ) -> None:
-    axes.scatter(xs, [trial.value for trial in done], s=22, color=DONE, label="complete", zorder=3)
+    import numpy as np
+
+    axes.scatter(
+        xs, np.array([trial.value for trial in done], dtype=float), s=22, color=DONE, label="complete", zorder=3
+    )
     if pruned:
         recalls = [trial.user_attrs["best_recall"] for trial in pruned]
         axes.scatter(pruned_xs, recalls, s=24, color=PRUNED, marker="x", label="pruned", zorder=2)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from handmade import item_ids, random_log, write_prepared
+from random_artefacts import item_ids, random_log, write_prepared
 from whole_version import write_whole_version
 
 from pipelines import cli

@@ -10,7 +10,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from components.build import IMAGE_OF, body_of
 from pipelines.dag.pipeline import build_preparation, compile_pipeline
 from two_tower.config import load_config
-from two_tower.steps import STEPS
+from two_tower.steps import EXIT_HANDLER, IMAGES, STEPS, TABLE
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -48,6 +48,25 @@ def test_every_step_is_there_with_its_arrows(compiled):
     assert arrows["measure_before_refit"] == {"prepare_data", "train_towers"}
     assert {"build_index", "export_query_tower", "measure_before_refit"} <= arrows["evaluate_recall"]
     assert "evaluate_recall" in arrows["write_report"]
+
+
+def test_the_table_of_steps_says_what_the_dag_does(compiled):
+    """Which steps there are, what the cache may answer, and which parameter an input takes."""
+    found = {name: task for name, task in tasks(compiled).items() if name in TABLE}
+    assert found.keys() == TABLE.keys() == {*STEPS, EXIT_HANDLER}
+    assert {step.image for step in TABLE.values()} == set(IMAGES)
+    for name, task in found.items():
+        given = task["inputs"].get("parameters", {})
+        assert bool(task.get("cachingOptions", {}).get("enableCache")) is TABLE[name].cached is ("code" in given)
+        taken = {
+            key: value["componentInputParameter"].removeprefix("pipelinechannel--")
+            for key, value in given.items()
+            if "componentInputParameter" in value
+        }
+        known = compiled["root"]["inputDefinitions"]["parameters"]
+        taken = {key: parameter for key, parameter in taken.items() if parameter in known}
+        assert taken == {key: TABLE[name].parameters.get(key, key) for key in taken}
+        assert TABLE[name].parameters.keys() <= taken.keys()
 
 
 def test_without_a_refit_nothing_is_measured_before_one(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from handmade import DAY, item_ids, random_log, write_prepared
+from random_artefacts import DAY, item_ids, random_log, write_prepared
 
 from two_tower.artifacts import ArtifactReader, read_manifest
 from two_tower.data import EveryUser, Prepared, open_prepared

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from project import Project, kill, wait_for
 
-from pipelines.local.runner import exclusive
+from pipelines.local.locks import exclusive
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

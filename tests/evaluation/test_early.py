@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handmade import TEST_FROM, VALIDATION_FROM, random_log, write_prepared
+from random_artefacts import TEST_FROM, VALIDATION_FROM, random_log, write_prepared
 
 from two_tower.config import EvaluationSettings, IndexSettings, ModelSettings
 from two_tower.errors import ConfigError, NoQueries

@@ -11,7 +11,16 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from handmade import DAY, TEST_FROM, Log, item_ids, random_log, write_embeddings, write_prepared, write_query_tower
+from random_artefacts import (
+    DAY,
+    TEST_FROM,
+    Log,
+    item_ids,
+    random_log,
+    write_embeddings,
+    write_prepared,
+    write_query_tower,
+)
 
 from two_tower import config
 from two_tower.artifacts import open_artifact, write_artifact

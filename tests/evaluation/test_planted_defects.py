@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from handmade import Log, item_ids, random_log, write_embeddings, write_prepared, write_query_tower
+from random_artefacts import Log, item_ids, random_log, write_embeddings, write_prepared, write_query_tower
 
 from two_tower import config
 from two_tower.artifacts import open_artifact, write_artifact

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from handmade import DAY, item_ids, random_log, write_prepared, write_version
+from random_artefacts import DAY, item_ids, random_log, write_prepared, write_version
 from rich.console import Console
 from strict_bucket import BUCKET, StrictBucket
 from whole_version import write_whole_version

@@ -10,16 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from components.runtime import cause_in, own_log
+from components.step_log import cause_in, own_log
+from pipelines.local.locks import exclusive, in_use
 from pipelines.runs import Run, list_runs
+from two_tower.errors import UserError
 
 TOY = Path(__file__).with_name("toy.py")
 
 
-def run_toy(workdir, *arguments):
+def run_toy(workdir, *arguments, name="toy"):
     return subprocess.run(
-        [sys.executable, str(TOY), str(workdir), *arguments], capture_output=True, text=True, timeout=120
-    )
+        [sys.executable, str(TOY), str(workdir), *arguments],
+        env={**os.environ, "TOY_NAME": name}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
 
 
 def states(run: Run) -> dict[str, str]:
@@ -83,6 +86,36 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     finally:
         first.kill()
         first.wait()
+
+
+def test_runs_of_two_configurations_go_on_side_by_side(tmp_path):
+    beat = tmp_path / "beat"
+    first = subprocess.Popen([sys.executable, str(TOY), str(tmp_path), "beat", str(beat)], stdout=subprocess.DEVNULL)
+    try:
+        wait_for(beat.exists)
+        assert in_use(tmp_path) == f"{tmp_path}: another run is going on here (process {first.pid})"
+        second = run_toy(tmp_path, name="other")
+        assert second.returncode == 0, second.stderr
+        going_on, other = sorted(list_runs(tmp_path), key=lambda run: run.name == "other")
+        assert (going_on.name, going_on.state) == ("toy", "running"), "what goes on is not taken for interrupted"
+        assert (other.name, other.state, states(other)["prepare_data"]) == ("other", "finished", "cached")
+        assert other.from_cache() == {going_on.artifacts: ["prepare_data"]} and other.artifacts != going_on.artifacts
+        assert run_toy(tmp_path, name="toy").returncode != 0, "two runs of one configuration do not"
+        with pytest.raises(UserError, match="another run is going on here"), exclusive(tmp_path):
+            pass
+    finally:
+        first.kill()
+        first.wait()
+    assert run_toy(tmp_path, name="other").returncode == 0
+    assert {run.state for run in list_runs(tmp_path) if run.name == "toy"} == {"interrupted"}
+    assert in_use(tmp_path) is None
+
+
+def test_who_has_the_folder_for_himself_keeps_every_run_out(tmp_path):
+    with exclusive(tmp_path):
+        refused = run_toy(tmp_path)
+        assert refused.returncode != 0
+        assert f"another run is going on here (process {os.getpid()}); wait for it, or" in refused.stderr
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])

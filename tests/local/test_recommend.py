@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from handmade import DAY, item_ids, random_log, write_prepared, write_version
+from random_artefacts import DAY, item_ids, random_log, write_prepared, write_version
 from registry_parts import make_parts
 
 from pipelines.local.recommend import (

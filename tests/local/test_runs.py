@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.runs import Run, find_run, list_runs
-from pipelines.views.console import runs_table
+from pipelines.views.console import LiveWatcher, runs_table
 from two_tower.errors import UserError
 
 
@@ -72,15 +72,41 @@ def test_an_empty_id_is_that_of_no_run_though_every_id_begins_so(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"run_id": "1", "steps": [{"nam": "x"}]}'])
-def test_a_record_that_cannot_be_read_does_not_hide_the_others(tmp_path, content):
+def test_a_record_that_cannot_be_read_is_named_and_does_not_hide_the_others(tmp_path, content, capsys):
     run = start(tmp_path)
     (tmp_path / "20200101-000000-dead").mkdir()
     (tmp_path / "20200101-000000-dead" / "run.json").write_text(content)
     assert list_runs(tmp_path) == [run]
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"left out: {tmp_path / '20200101-000000-dead' / 'run.json'}: not a run's record that this")
+    assert list_runs(tmp_path) == [run] and capsys.readouterr().err == "", "it is said once"
 
 
-@pytest.mark.parametrize("change", [{"steps": [{"name": 1}]}, {"seconds": "long"}, {"state": "asleep"}, {"new": 1}])
-def test_a_record_of_another_shape_is_refused(tmp_path, change):
+@pytest.mark.parametrize("change", [{"steps": [{"name": 1}]}, {"seconds": "long"}, {"state": "asleep"}])
+def test_a_record_of_another_shape_is_refused(tmp_path, change, capsys):
     record = start(tmp_path).folder / "run.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | change))
     assert list_runs(tmp_path) == []
+    assert next(iter(change)) in capsys.readouterr().err
+
+
+def test_what_another_release_has_added_to_a_record_hides_no_run(tmp_path):
+    run = start(tmp_path)
+    content = json.loads((run.folder / "run.json").read_text()) | {"deployment": {"to": "somewhere"}}
+    content["steps"][0]["attempts"] = 2
+    (run.folder / "run.json").write_text(json.dumps(content))
+    assert list_runs(tmp_path) == [run]
+
+
+def test_an_old_run_has_the_names_of_now(tmp_path):
+    run = start(tmp_path)
+    content = json.loads((run.folder / "run.json").read_text())
+    content["steps"][0] |= {"state": "ran", "outputs": {"news": "{}", "config": "{}"}}
+    content["steps"].append({"name": "leave_page", "state": "ran", "seconds": 1.0, "outputs": {"page": "/p.html"}})
+    (run.folder / "run.json").write_text(json.dumps(content))
+    (found,) = list_runs(tmp_path)
+    assert found.step("resolve_inputs").outputs == {"new_data": "{}", "config": "{}"}
+    assert found.step("report_failure").outputs == {"page": "/p.html"} and len(found.steps) == len(run.steps) + 1
+    console = Console(width=160, file=io.StringIO())
+    console.print(LiveWatcher(found))
+    assert "report_failure" in console.file.getvalue()

@@ -12,8 +12,11 @@ import psutil
 import pytest
 from project import wait_for
 
-from pipelines.local.runner import exclusive
-from pipelines.local.schedule import Outcome, Scheduler, State, ThisMachine, choose, in_charge, schedules_table
+from pipelines.local.locks import exclusive
+from pipelines.local.schedule import Scheduler, choose, in_charge
+from pipelines.local.schedule_machine import Outcome, ThisMachine
+from pipelines.local.schedule_state import State
+from pipelines.local.schedule_table import schedules_table
 from pipelines.runs import list_runs
 from two_tower.config import Environment, ScheduleSettings
 from two_tower.errors import ConfigError, UserError

@@ -1,8 +1,9 @@
 """A DAG of three quick steps under names of the real one, to test the local runner; run as a program by the tests.
 
-Usage: python toy.py WORKDIR [bad | beat FILE | broken]
+Usage: python toy.py WORKDIR [bad | beat FILE | broken], the configuration's name in TOY_NAME
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from kfp import compiler, dsl
 from rich.console import Console
 
 from pipelines.cli.streams import lasting_streams
-from pipelines.local.runner import exclusive, run_pipeline
+from pipelines.local.locks import exclusive_run
+from pipelines.local.runner import run_pipeline
 from pipelines.runs import Run
 from pipelines.views.console import PlainWatcher
 
@@ -60,8 +62,9 @@ def toy(text: str = "hello", what: str = "", beat: str = "", run_id: str = ""):
 def main() -> None:
     """Runs the toy DAG once."""
     workdir = Path(sys.argv[1])
-    with exclusive(workdir):
-        run = Run.start(workdir, name="toy", config_file="toy.yaml", config={})
+    name = os.environ.get("TOY_NAME", "toy")
+    with exclusive_run(workdir, name):
+        run = Run.start(workdir, name=name, config_file="toy.yaml", config={})
         file = run.folder / "pipeline.yaml"
         compiler.Compiler().compile(toy, str(file))
         what, beat = [*sys.argv[2:], "", ""][:2]

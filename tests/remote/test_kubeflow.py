@@ -213,7 +213,8 @@ def _with(cloud, backend, submission, tasks, *, state="SUCCEEDED"):
     return backend.find(submission.run_id)
 
 
-def test_tasks_become_steps(cloud, backend, submission):
+@pytest.mark.parametrize("exit_task", ["report-failure", "leave-page"])  # the latter in runs of earlier releases
+def test_tasks_become_steps(cloud, backend, submission, exit_task):
     made = {"artifacts": {"prepared": [{"uri": "gs://shop-bucket/x"}]}}
     run = _with(
         cloud, backend, submission,
@@ -224,7 +225,7 @@ def test_tasks_become_steps(cloud, backend, submission):
             {"name": "train-towers", "state": "SUCCEEDED"},
             {"name": "executor", "state": "SKIPPED", "parent": "/3"},
             {"name": "promote", "state": "NOT_TRIGGERED"},
-            {"name": "leave-page", "state": "SUCCEEDED"},
+            {"name": exit_task, "state": "SUCCEEDED"},
         ],
     )  # fmt: skip
     states = {step.name: step.state for step in run.steps}
@@ -254,6 +255,14 @@ def test_a_workflow_that_was_stopped_counts_as_cancelled_not_as_failed(cloud, ba
     shown.state = "FAILED"
     shown.state_history = [type("Status", (), {"state": state}) for state in ("RUNNING", "CANCELING", "FAILED")]
     assert backend.described(shown).state == "cancelled"
+
+
+@pytest.mark.parametrize("exit_task", ["report-failure", "leave-page"])
+def test_the_page_of_a_failed_run_is_found_under_either_name_of_its_step(cloud, backend, submission, exit_task):
+    run = _with(cloud, backend, submission, [{"name": exit_task, "state": "SUCCEEDED"}], state="FAILED")
+    page = f"{run.folder}/{exit_task}/attempt-1/page"
+    write_object(page, b"<html>")
+    assert backend.find("tiny-1").report == page
 
 
 def _metrics(decision="promote"):
@@ -530,12 +539,12 @@ def test_an_ended_schedule_is_known_as_such(cloud, schedules, submission):
     assert (there.state, there.next_run) == ("ended", None)
 
 
-def test_a_run_of_a_schedule_is_listed_with_the_others(cloud, schedules, submission):
+def test_a_run_of_a_schedule_is_listed_with_the_others(cloud, schedules, backend, submission):
     there = schedules.create(planned(submission))
     at = datetime(2027, 6, 1, 3, tzinfo=UTC)
     fired = cloud.kubeflow.fire(there.handle, at)
     assert cloud.kubeflow.fire(there.handle, at + timedelta(days=1)) is None  # one at once
-    run = only(schedules.backend.list_runs("tiny", most=5))
+    run = only(backend.list_runs("tiny", most=5))
     assert (run.handle, run.labels["schedule"]) == (fired.id, "nightly")
     assert only(schedules.list("prod")).last_run == at
 

@@ -88,3 +88,27 @@ def test_a_run_without_cache_is_not_resumed(cloud, backend, environment_file):
     backend.cancel(first.run_id)
     with pytest.raises(UserError, match="--no-cache"):
         backend.resume(first.run_id, new_id="tiny-again")
+
+
+@pytest.mark.parametrize("exit_task", ["report-failure", "leave-page"])  # the latter in runs of earlier releases
+def test_tasks_become_steps(backend, submission, exit_task):
+    from google.cloud.aiplatform_v1.types import Artifact, PipelineJob, PipelineTaskDetail
+
+    def task(name: str, state: str, **artefacts: str) -> PipelineTaskDetail:
+        outputs = {
+            key: PipelineTaskDetail.ArtifactList(artifacts=[Artifact(uri=uri)]) for key, uri in artefacts.items()
+        }
+        return PipelineTaskDetail(task_name=name, state=state, outputs=outputs)
+
+    job = PipelineJob(backend.job_of(submission), name=f"{backend.parent}/pipelineJobs/tiny-1", state=5)
+    job.job_detail.task_details = [
+        task("retrieval", "SUCCEEDED"),
+        task("prepare-data", "SKIPPED", prepared="gs://shop-bucket/prepared"),
+        task("train-towers", "FAILED"),
+        task(exit_task, "SUCCEEDED", page="gs://shop-bucket/page"),
+    ]
+    run = backend.described(job)
+    states = {step.name: step.state for step in run.steps if step.state != "waiting"}
+    assert states == {"prepare_data": "cached", "train_towers": "failed", "report_failure": "ran"}
+    assert run.step("prepare_data").outputs == {"prepared": "gs://shop-bucket/prepared"}
+    assert run.report == "gs://shop-bucket/page"

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from handmade import DAY, RECENT, TEST_FROM, VALIDATION_FROM, Log, random_log, write_prepared
+from random_artefacts import DAY, RECENT, TEST_FROM, VALIDATION_FROM, Log, random_log, write_prepared
 
 from two_tower.artifacts import open_artifact, write_artifact
 from two_tower.config import EvaluationSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from handmade import AGE, item_ids, random_log, write_embeddings, write_prepared, write_query_tower
+from random_artefacts import AGE, item_ids, random_log, write_embeddings, write_prepared, write_query_tower
 
 from two_tower import config
 from two_tower.artifacts import open_artifact

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from handmade import DAY, TEST_FROM, item_ids, random_log, write_prepared, write_version
+from random_artefacts import DAY, TEST_FROM, item_ids, random_log, write_prepared, write_version
 
 from two_tower.artifacts import open_artifact
 from two_tower.config import BeamSettings

@@ -9,7 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from embeddings import write_embeddings as attributed_embeddings
-from handmade import DAY, item_ids, random_log, write_embeddings, write_prepared, write_query_tower, write_version
+from random_artefacts import (
+    DAY,
+    item_ids,
+    random_log,
+    write_embeddings,
+    write_prepared,
+    write_query_tower,
+    write_version,
+)
 from strict_bucket import BUCKET, StrictBucket
 from whole_version import write_whole_version
 

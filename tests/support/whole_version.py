@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from handmade import write_version
+from random_artefacts import write_version
 from registry_parts import write_evaluation
 
 from two_tower.artifacts import content_hash, write_artifact

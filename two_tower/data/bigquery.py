@@ -108,10 +108,7 @@ def _client(project: str | None, *, key: str) -> Client:
 
     emulated = bool(os.environ.get("BIGQUERY_EMULATOR_HOST"))
     try:
-        return bigquery.Client(
-            project=project,
-            credentials=AnonymousCredentials() if emulated else None,  # type: ignore[no-untyped-call]
-        )
+        return bigquery.Client(project=project, credentials=AnonymousCredentials() if emulated else None)
     except OSError as error:  # what the client raises if no project is to be found
         raise ConfigError(f"{key}.project: the environment names no project; write the one that pays") from error
 
@@ -281,7 +278,7 @@ def _readable_errors(key: str, own: str, *, query: str | None = None) -> Iterato
 
     from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
-    from requests.exceptions import RequestException  # type: ignore[import-untyped]
+    from requests.exceptions import RequestException
 
     try:
         yield

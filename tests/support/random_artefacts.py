@@ -1,4 +1,4 @@
-"""Small artefacts written by hand, as docs/artefacts.md describes them: prepared data, embeddings, a query tower."""
+"""Small artefacts of random logs, as docs/artefacts.md describes them: prepared data, embeddings, a query tower."""
 
 from __future__ import annotations
 
