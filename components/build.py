@@ -22,7 +22,7 @@ IMAGE_OF = {
     "write_report": "index",
     "report_failure": "index",
 }
-"""The image target (an extra of setup.py) of every step; `report_failure` is the exit handler."""
+"""The image target (an extra of pyproject.toml) of every step; `report_failure` is the exit handler."""
 
 LOCAL_IMAGE = "python:3.11"
 """Stands in the compiled file of a local run; the subprocess runner starts no container."""

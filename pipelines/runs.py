@@ -22,7 +22,7 @@ from two_tower.errors import ArtifactError, UserError
 PACKAGES = (
     "apache-beam", "kfp", "numpy", "polars", "pyarrow", "scann", "tensorflow", "tensorflow-recommenders", "two-tower",
 )  # fmt: skip
-"""The packages whose versions a run's record names."""
+"""The packages whose versions a run's record names, where they are installed."""
 
 State = Literal["waiting", "running", "ran", "cached", "skipped", "failed"]
 Kind = Literal["run", "try", "schedule", "tune", "evaluate", "step"]
@@ -70,7 +70,7 @@ class Run:
         (folder / "logs").mkdir(parents=True)
         return cls(
             folder, run_id, name, config_file, config, now.isoformat(timespec="seconds"), commit(),
-            {name: importlib.metadata.version(name) for name in PACKAGES}, [StepRecord(step) for step in STEPS],
+            _installed(), [StepRecord(step) for step in STEPS],
             kind=kind,
         )  # fmt: skip
 
@@ -176,6 +176,15 @@ def find_run(workdir: Path, run_id: str) -> Run:
     known = ", ".join(run.run_id for run in runs[-5:]) or "none"
     problem = "no run is called" if not found else "more than one run starts with"
     raise UserError(f"{workdir}: {problem} {run_id!r}; the newest runs: {known}")
+
+
+def _installed() -> dict[str, str]:
+    """The versions of `PACKAGES`."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def commit() -> str:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ("two_tower", "components")
 
-NOT_COUNTED = ("two_tower.config", "two_tower.settings", "two_tower.errors", "two_tower.progress")
+NOT_COUNTED = ("two_tower.config", "two_tower.settings", "two_tower.errors", "two_tower.extras", "two_tower.progress")
 """Modules whose effect on a result is an input already (the settings), or that have none."""
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from two_tower.artifacts import open_artifact, plain_path
 from two_tower.contracts import Float32, Int32
 from two_tower.errors import ArtifactError
+from two_tower.extras import naming_extras
 from two_tower.features import FittedFeature, load_features
 from two_tower.list_columns import padded
 
@@ -41,7 +42,8 @@ class QueryTower:
         Raises:
             ArtifactError: The artefact is incomplete or damaged.
         """
-        import tensorflow as tf
+        with naming_extras("a query tower", "serve"):
+            import tensorflow as tf
 
         reader = open_artifact(folder, KIND)
         with plain_path(reader.path("saved_model")) as path:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from two_tower.artifacts import open_artifact, plain_path
 from two_tower.contracts import Float32, Int32
 from two_tower.errors import ArtifactError, DataError
+from two_tower.extras import naming_extras
 from two_tower.retrievers.query_tower import KIND
 from two_tower.retrievers.towers import BLOCK, refuse_mix
 
@@ -58,7 +59,8 @@ class StoredVersion:
         Raises:
             ArtifactError: A part is missing or damaged, or the two do not belong together.
         """
-        import tensorflow as tf
+        with naming_extras("a stored version", "serve"):
+            import tensorflow as tf
 
         from two_tower.index import load_index
 
