@@ -71,7 +71,7 @@ RUN mkdir /home/step && chown 10001:10001 /home/step
 WORKDIR /home/step
 ARG RUN_AS=10001:10001
 USER ${RUN_AS}
-# The command `two-tower` is not in the images: what submits is another machine.
+# What the command `two-tower` needs is in none: another machine submits.
 CMD ["python", "-c", "import two_tower; print(two_tower.__version__)"]
 ARG TWO_TOWER_VERSION=unknown
 ARG TWO_TOWER_COMMIT=unknown
