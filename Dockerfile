@@ -1,6 +1,6 @@
 # One image for each family of steps, all from this file (docs/images.md): prep, train, train-cuda, embed, index.
-# An image holds the base requirements of setup.py and its target's extra, at the versions of requirements.lock, and the
-# project. `make images` builds them with a local engine, cloudbuild.yaml with Cloud Build.
+# An image holds the base requirements of pyproject.toml and its target's extra, at the versions of requirements.lock, and
+# the project. `make images` builds them with a local engine, cloudbuild.yaml with Cloud Build.
 
 # Either may be given by digest: --build-arg PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
@@ -18,9 +18,7 @@ ENV PATH=/opt/uv/bin:$PATH \
     UV_NO_CACHE=1 \
     UV_PYTHON_DOWNLOADS=never
 WORKDIR /build
-COPY setup.py pyproject.toml requirements.lock ./
-# setup.py reads README.md; the real one here would install everything anew whenever a word of it changes.
-RUN touch README.md
+COPY pyproject.toml requirements.lock ./
 RUN python -m venv /opt/uv && /opt/uv/bin/python -m pip install --no-cache-dir --constraint requirements.lock uv
 # With pip: Beam's boot program asks it whether Beam is installed.
 RUN python -m venv /opt/venv
@@ -33,30 +31,30 @@ COPY pipelines pipelines
 RUN uv build --wheel --out-dir /wheels
 
 FROM builder AS prep-venv
-RUN uv pip install --constraint requirements.lock -r setup.py --extra prep
+RUN uv pip install --constraint requirements.lock -r pyproject.toml --extra prep
 COPY --from=project /wheels /wheels
 RUN uv pip install --no-deps /wheels/*.whl && uv pip check
 
 FROM builder AS train-venv
-RUN uv pip install --constraint requirements.lock -r setup.py --extra train
+RUN uv pip install --constraint requirements.lock -r pyproject.toml --extra train
 COPY --from=project /wheels /wheels
 RUN uv pip install --no-deps /wheels/*.whl && uv pip check
 
-# NVIDIA's libraries come as wheels. They are gigabytes, so setup.py has no extra for them: `make install` would fetch
-# them for everybody.
+# NVIDIA's libraries come as wheels. They are gigabytes, so pyproject.toml has no extra for them: `make install` would
+# fetch them for everybody.
 FROM builder AS train-cuda-venv
 COPY requirements-cuda.lock ./
-RUN uv pip install --constraint requirements.lock --constraint requirements-cuda.lock -r setup.py --extra train "tensorflow[and-cuda]"
+RUN uv pip install --constraint requirements.lock --constraint requirements-cuda.lock -r pyproject.toml --extra train "tensorflow[and-cuda]"
 COPY --from=project /wheels /wheels
 RUN uv pip install --no-deps /wheels/*.whl && uv pip check
 
 FROM builder AS embed-venv
-RUN uv pip install --constraint requirements.lock -r setup.py --extra embed
+RUN uv pip install --constraint requirements.lock -r pyproject.toml --extra embed
 COPY --from=project /wheels /wheels
 RUN uv pip install --no-deps /wheels/*.whl && uv pip check
 
 FROM builder AS index-venv
-RUN uv pip install --constraint requirements.lock -r setup.py --extra index
+RUN uv pip install --constraint requirements.lock -r pyproject.toml --extra index
 COPY --from=project /wheels /wheels
 RUN uv pip install --no-deps /wheels/*.whl && uv pip check
 
@@ -73,7 +71,8 @@ RUN mkdir /home/step && chown 10001:10001 /home/step
 WORKDIR /home/step
 ARG RUN_AS=10001:10001
 USER ${RUN_AS}
-CMD ["two-tower", "--help"]
+# What the command `two-tower` needs is in none: another machine submits.
+CMD ["python", "-c", "import two_tower; print(two_tower.__version__)"]
 ARG TWO_TOWER_VERSION=unknown
 ARG TWO_TOWER_COMMIT=unknown
 ENV TWO_TOWER_VERSION=${TWO_TOWER_VERSION} \

@@ -43,8 +43,8 @@ format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff format .
 
 lock: RESOLVE := --universal --python-version 3.11 --index-strategy unsafe-best-match --no-emit-index-url --no-emit-find-links
-lock: $(INSTALLED) ## Resolve setup.py anew into requirements.lock (Python 3.11 and 3.12)
-	$(BIN)/uv pip compile --quiet $(RESOLVE) --all-extras setup.py -o requirements.lock --custom-compile-command "make lock"
+lock: $(INSTALLED) ## Resolve pyproject.toml anew into requirements.lock (Python 3.11 and 3.12)
+	$(BIN)/uv pip compile --quiet $(RESOLVE) --all-extras pyproject.toml -o requirements.lock --custom-compile-command "make lock"
 	echo "tensorflow[and-cuda]" | $(BIN)/uv pip compile --quiet $(RESOLVE) --constraint requirements.lock - \
 		--no-annotate --no-header | grep ^nvidia- > requirements-cuda.lock
 
@@ -55,7 +55,7 @@ clean: ## Remove runs, artefacts, caches and the virtual environment; data/ stay
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): requirements.lock setup.py
+$(INSTALLED): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on the PATH; name a Python 3.11 or 3.12: make PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else f"Python {v[0]}.{v[1]} will not do: TensorFlow, ScaNN and NumPy resolve together for 3.11 (tested) and 3.12; use make PYTHON=python3.11")'
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)

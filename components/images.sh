@@ -35,7 +35,7 @@ if [ -z "$COMMIT" ]; then
         COMMIT=$COMMIT-changed
     fi
 fi
-VERSION=$(sed -n 's/^    version="\(.*\)",$/\1/p' setup.py)
+VERSION=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 
 mkdir -p build
 rm -f "$IMAGES"

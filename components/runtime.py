@@ -16,6 +16,7 @@ from components.ending import end_process
 from components.step_log import log_to_console
 from two_tower.artifacts import RUN_ID, STEP, Lineage, Staging, is_remote, staging
 from two_tower.errors import UserError
+from two_tower.extras import naming_extras
 from two_tower.progress import human_seconds, log
 
 RUN_FOLDER = "TWO_TOWER_RUN_FOLDER"
@@ -62,7 +63,7 @@ def running(step: str, *, run_id: str = "") -> Iterator[Step]:
     start = time.monotonic()
     log.info("%s started", step)
     try:
-        with _lineage(step, run_id), staging() as staged:
+        with naming_extras("the step"), _lineage(step, run_id), staging() as staged:
             yield Step(staged)
     except UserError as error:
         log.error("%s failed: %s", step, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import secrets
@@ -25,7 +26,7 @@ from two_tower.steps import STEPS, TABLE, present_name
 PACKAGES = (
     "apache-beam", "kfp", "numpy", "polars", "pyarrow", "scann", "tensorflow", "tensorflow-recommenders", "two-tower",
 )  # fmt: skip
-"""The packages whose versions a run's record names."""
+"""The packages whose versions a run's record names, where they are installed."""
 
 State = Literal["waiting", "running", "ran", "cached", "skipped", "failed"]
 RunState = Literal["running", "finished", "failed", "interrupted"]
@@ -86,7 +87,7 @@ class Run(StepRecords):
         folder = _new_folder(workdir, f"{now:%Y%m%d-%H%M%S}")
         return cls(
             folder, folder.name, name, config_file, config, now.isoformat(timespec="seconds"), commit(),
-            {name: importlib.metadata.version(name) for name in PACKAGES}, [StepRecord(step) for step in STEPS],
+            _installed(), [StepRecord(step) for step in STEPS],
             kind=kind,
         )  # fmt: skip
 
@@ -234,6 +235,15 @@ def choose_run(runs: Sequence[R], run_id: str, *, where: str = "") -> R:
     known = ", ".join(run.run_id for run in runs[:5]) or "none"
     problem = "no run is called" if not found else "more than one run starts with"
     raise UserError(f"{where}{problem} {run_id!r}; the newest runs: {known}")
+
+
+def _installed() -> dict[str, str]:
+    """The versions of `PACKAGES`."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def commit() -> str:

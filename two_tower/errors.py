@@ -15,6 +15,12 @@ class ConfigError(UserError):
     exit_code = 2
 
 
+class MissingPackage(UserError, ModuleNotFoundError):
+    """A package is not installed; the message names the extra that brings it."""
+
+    exit_code = 2
+
+
 class DataError(UserError):
     """The input logs or tables cannot be used as they are."""
 

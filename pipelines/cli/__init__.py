@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -20,7 +21,6 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 app = typer.Typer(
     help="A two-tower retrieval pipeline: from interaction logs to a promoted, measured retrieval version.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -37,6 +37,24 @@ for name, command in COMMANDS.items():
     app.command(name)(command)
 for name, group in {"data": data, "config": config, "runs": runs, "registry": registry, "schedule": schedule}.items():
     app.add_typer(group.app, name=name)
+
+
+def print_version(asked: bool) -> None:
+    """Prints the version where that is what was asked, and ends."""
+    if asked:
+        import two_tower
+
+        print(f"two-tower {two_tower.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The options that stand before a command."""
 
 
 def main() -> None:
@@ -57,9 +75,11 @@ def main() -> None:
 def _call() -> int:
     """Runs the command; its exit code."""
     from two_tower.errors import UserError
+    from two_tower.extras import naming_extras
 
     try:
-        app()
+        with naming_extras("this command"):
+            app()
     except SystemExit as ended:
         return int(ended.code or EXIT_DONE)
     except UserError as error:

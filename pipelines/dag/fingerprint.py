@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ("two_tower", "components")
 
 NOT_COUNTED = (
-    "two_tower.config", "two_tower.settings", "two_tower.steps", "two_tower.errors", "two_tower.progress",
+    "two_tower.config", "two_tower.settings", "two_tower.steps", "two_tower.errors", "two_tower.extras",
+    "two_tower.progress",
     "components.child_process", "components.ending", "components.step_log",
 )  # fmt: skip
 """Modules whose effect on a result is an input already (the settings), or that have none (lines, processes' ends)."""

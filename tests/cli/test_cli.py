@@ -1,7 +1,9 @@
 """The command line: quick help, clear usage errors."""
 
+import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,23 @@ def test_the_configuration_is_read_without_heavy_imports():
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+def test_the_version_is_the_installed_one():
+    assert two_tower("--version").stdout == f"two-tower {version('two-tower')}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"), [("two-tower ru", "run\nruns\n"), ("two-tower registry ro", "rollback\n")]
+)
+def test_a_shell_completes_what_is_typed(typed, expected):
+    asked = {"_TWO_TOWER_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    program = "import sys; sys.argv = ['two-tower']; from pipelines.__main__ import program; program()"
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT, env={**os.environ, **asked}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.stdout == expected, result.stderr
 
 
 def test_config_check_reports_every_file_and_ends_with_2(tmp_path):

@@ -206,5 +206,20 @@ def images(dockerfile, tmp_path_factory) -> dict[str, Sandbox]:
 
 
 @pytest.fixture(scope="session")
+def installs(images) -> dict[str, Path]:
+    """The programs of fresh environments by what is installed: the project's wheel alone, or with an extra."""
+    builder, made = images["prep"], {}
+    (wheel,) = (builder.folder / "wheels").glob("*.whl")
+    for name in ("base", "serve", "pipelines"):
+        venv, extra = builder.folder / "installs" / name, "" if name == "base" else f"[{name}]"
+        install = f"uv pip install --python {venv} --constraint requirements.lock 'two-tower{extra} @ file://{wheel}'"
+        builder.run(
+            f"uv venv --quiet --python {builder.python} {venv} && {install}", "builder", wheel.parents[1] / "build"
+        )
+        made[name] = venv / "bin"
+    return made
+
+
+@pytest.fixture(scope="session")
 def is_sent():
     return sent_to_the_builder

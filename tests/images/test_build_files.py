@@ -39,7 +39,14 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder / "checkout", folder / "docker.log"
         (self.folder / "components").mkdir(parents=True)
-        for name in ("Makefile", "Dockerfile", "setup.py", "cloudbuild.yaml", ".gitignore", "components/images.sh"):
+        for name in (
+            "Makefile",
+            "Dockerfile",
+            "pyproject.toml",
+            "cloudbuild.yaml",
+            ".gitignore",
+            "components/images.sh",
+        ):
             shutil.copyfile(ROOT / name, self.folder / name)
         docker = folder / "bin" / "docker"
         docker.parent.mkdir()
@@ -108,7 +115,7 @@ def test_images_that_are_not_pushed_are_named_nowhere(checkout):
 
 def test_a_push_needs_a_repository_and_a_commit(checkout):
     assert "REPOSITORY=" in checkout("make", "-s", "images", "PUSH=1", code=2).stderr
-    (checkout.folder / "setup.py").write_text("")
+    (checkout.folder / "pyproject.toml").write_text("")
     result = checkout("make", "-s", "images", "PUSH=1", f"REPOSITORY={REPOSITORY}", code=2)
     assert "commit them first" in result.stderr
 

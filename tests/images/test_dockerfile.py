@@ -1,10 +1,10 @@
 """The Dockerfile as far as it can be read: what its stages install, as whom they run, what they say they are."""
 
-import ast
 import re
 from pathlib import Path
 
 import pytest
+from metadata import requirements_of
 
 from components.build import IMAGE_OF
 
@@ -13,16 +13,6 @@ TARGETS = {**{target: target for target in IMAGE_OF.values()}, "train-cuda": "tr
 """The extra of every image target."""
 LABELS = ("version", "revision", "source", "licenses", "title")
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-
-
-def extras() -> dict[str, list[str]]:
-    """EXTRAS of setup.py, without running it."""
-    values = {}
-    for node in ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign):
-            code = compile(ast.Expression(node.value), "setup.py", "eval")
-            values[node.targets[0].id] = eval(code, dict(values))
-    return values["EXTRAS"]
 
 
 def locked(file: str = "requirements.lock") -> dict[str, str]:
@@ -74,7 +64,7 @@ def problems_of_environment(dockerfile, target: str, stage: str | None) -> list[
         {each.value: each.flags.get("from") for each in dockerfile.instructions(target, "COPY")},
     )
     installs = [each.value for each in dockerfile.instructions(stage, "RUN") if "pip install" in each.value]
-    if not any(f"-r setup.py --extra {extra}" in each for each in installs):
+    if not any(f"-r pyproject.toml --extra {extra}" in each for each in installs):
         found.append(f"does not install the extra {extra}")
     found += [
         f"installs something that is not locked: {each}"
@@ -82,7 +72,7 @@ def problems_of_environment(dockerfile, target: str, stage: str | None) -> list[
         if "--constraint requirements.lock" not in each and "--no-deps /wheels/*.whl" not in each
     ]
     boots = [each.value for each in dockerfile.instructions(target, "ENTRYPOINT")] == ['["/opt/apache/beam/boot"]']
-    if any(each.startswith("apache-beam") for each in extras()[extra]):
+    if any(each.startswith("apache-beam") for each in requirements_of(extra)):
         if not boots or beam.get("/opt/apache/beam /opt/apache/beam") != "beam":
             found.append("is no SDK container: it lacks Beam's boot program")
         if dockerfile.variables(target).get("RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT") != "1":
@@ -109,8 +99,9 @@ def test_every_image_target_is_as_it_should_be(dockerfile):
         ("ARG RUN_AS=10001:10001", "ARG RUN_AS=0:0", "train: runs as '0:0'"),
         ("USER ${RUN_AS}\n", "", "index: runs as 'root'"),
         ("USER ${RUN_AS}\n", "USER step\n", "prep: runs as 'step'"),
-        ("--constraint requirements.lock -r setup.py --extra index", "-r setup.py --extra index", "index: installs"),
-        ("setup.py --extra embed", "setup.py --extra prep", "embed: does not install the extra embed"),
+        ("--constraint requirements.lock -r pyproject.toml --extra index", "-r pyproject.toml --extra index",
+         "index: installs"),
+        ("pyproject.toml --extra embed", "pyproject.toml --extra prep", "embed: does not install the extra embed"),
         ("--from=embed-venv", "--from=nothing", "embed: copies no environment"),
         ("beam_python3.11_sdk:2.77.0", "beam_python3.11_sdk:2.76.0", "is not of Beam 2.77.0"),
         ("beam_python3.11_sdk:2.77.0", "beam_python3.12_sdk:2.77.0", "Beam's image has another Python"),
@@ -118,7 +109,8 @@ def test_every_image_target_is_as_it_should_be(dockerfile):
         ("python:3.11.14-slim-bookworm", "python:3.11-slim", "python:3.11-slim: a tag that moves"),
         ("ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1\n", "", "prep: Beam's workers would not see its environment"),
         ("      org.opencontainers.image.revision=${TWO_TOWER_COMMIT} \\\n", "", "train: no label revision"),
-        ("COPY --from=index-venv", "COPY setup.py .\nCOPY --from=index-venv", "index: copies files of the checkout"),
+        ("COPY --from=index-venv", "COPY pyproject.toml .\nCOPY --from=index-venv",
+         "index: copies files of the checkout"),
         ("COPY --from=index-venv", "RUN pip install x\nCOPY --from=index-venv", "index: installs in the image itself"),
     ],
 )  # fmt: skip
@@ -144,7 +136,7 @@ def test_what_is_copied_is_there_and_is_all_that_the_builder_gets(dockerfile, is
 def test_every_package_of_an_image_is_locked():
     versions = locked()
     for target in set(TARGETS.values()):
-        for requirement in extras()[target]:
+        for requirement in requirements_of(target):
             name, _, version = re.match(r"([\w.-]+)(?:\[\w+\])?(==)?([\w.]*)", requirement).groups()
             assert name in versions, f"{target}: {requirement} is not in requirements.lock; run `make lock`"
             assert not version or "==" not in requirement or versions[name] == version

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -259,3 +260,138 @@ def test_the_cuda_variant_adds_the_locked_wheels_of_nvidia_and_nothing_else(imag
     lock = re.findall(r"^(nvidia-\S+==\S+)", (ROOT / "requirements-cuda.lock").read_text(), re.MULTILINE)
     assert sorted(re.findall(r"^ \+ (\S+)", told, re.MULTILINE)) == sorted(lock)
     assert not re.findall(r"^ - ", told, re.MULTILINE)
+
+
+LEFT_OUT = {
+    "base": {"kfp", "tensorflow", "apache-beam", "scann", "polars", "typer", "rich", "google-cloud-storage"},
+    "serve": {"kfp", "apache-beam", "tensorflow-recommenders", "tf-keras", "typer", "google-cloud-storage"},
+    "pipelines": {"tensorflow", "apache-beam", "scann", "polars", "matplotlib"},
+}
+"""What an install does without."""
+
+READ = """
+import two_tower
+from two_tower.artifacts import open_artifact
+from two_tower.config import load_config
+from two_tower.data import open_prepared
+from two_tower.registry import Registry, version_id
+import pyarrow.parquet as pq
+
+version = Registry("runs/registry", load_config("configs/tiny.yaml").name).champion()
+metrics = open_artifact(version.evaluation, "evaluation").json("metrics.json")
+print(two_tower.__version__)
+print(version_id(version.query_tower, version.candidate_tower, version.index) == version.id)
+print(open_prepared("PREPARED").queries("test").num_rows == metrics["queries"] > 0)
+print(pq.read_table(version.items)["available"].to_pylist().count(True) == metrics["candidates"])
+"""
+RECOMMEND = """
+from two_tower.data import open_prepared
+from two_tower.embedding import EveryUser
+from two_tower.registry import Registry
+from two_tower.retrievers import StoredVersion
+
+users = EveryUser(open_prepared("PREPARED"))
+print(StoredVersion(Registry("runs/registry", "tiny").champion().folder).recommend(users.one("USER"), 10).item_ids)
+"""
+
+
+def run_install(project, *command: str | Path) -> subprocess.CompletedProcess:
+    """Runs a program of a fresh environment where the runs are, with nothing of this checkout on its path."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return subprocess.run(
+        [*map(str, command)], cwd=project.folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def promoted(project) -> dict[str, str]:
+    """The promoting run's prepared data, the version, and a user of it."""
+    from two_tower.data import open_prepared
+
+    (run,) = [run for run in project.runs() if run["decision"] == "promote" and run["state"] == "finished"]
+    (step,) = [step for step in run["steps"] if step["name"] == "prepare_data"]
+    prepared = step["outputs"]["prepared"]
+    users = open_prepared(prepared).queries("test")["user_id"]
+    return {"PREPARED": prepared, "VERSION": run["version"], "USER": users[0].as_py()}
+
+
+def filled(program: str, values: dict[str, str]) -> str:
+    """The program with the values in place of their names."""
+    return re.sub("|".join(values), lambda match: values[match[0]], program)
+
+
+@pytest.mark.parametrize("name", sorted(LEFT_OUT))
+def test_an_install_holds_what_is_locked_and_leaves_out_what_it_does_not_need(installs, name):
+    lock = set(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    listed = "from importlib.metadata import distributions\nfor each in distributions(): print(each.name, each.version)"
+    result = subprocess.run([str(installs[name] / "python"), "-I", "-c", listed], capture_output=True, text=True)
+    lines = (line.split() for line in result.stdout.splitlines())
+    versions = {re.sub(r"[-_.]+", "-", package.lower()): version for package, version in lines}
+    assert {each for each in versions.items() if each[0] != "two-tower"} - lock == set()
+    assert "two-tower" in versions and versions.keys() & LEFT_OUT[name] == set()
+
+
+def test_the_base_install_reads_configurations_artefacts_and_versions(project, installs, promoted):
+    found = run_install(project, installs["base"] / "python", "-I", "-c", filled(READ, promoted))
+    assert found.stdout.split() == [version("two-tower"), "True", "True", "True"], found.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        (RECOMMEND, "EveryUser needs the package polars (No module named 'polars'): pip install 'two-tower[serve]'"),
+        (
+            "from two_tower.retrievers import StoredVersion; StoredVersion('runs/registry/tiny/VERSION')",
+            "a stored version needs the package tensorflow (No module named 'tensorflow'): "
+            "pip install 'two-tower[serve]'",
+        ),
+        (
+            "from two_tower.registry import Registry; Registry('gs://bucket/registry', 'tiny').champion()",
+            "a place on gs:// needs the package google-cloud-storage (No module named 'google'): "
+            "pip install 'two-tower[gcs]'",
+        ),
+        (
+            "from two_tower.data import prepare",
+            "two_tower.data.prepare needs the package polars (No module named 'polars'): pip install 'two-tower[prep]'",
+        ),
+    ],
+)
+def test_the_base_install_names_the_extra_that_is_missing(project, installs, promoted, program, expected):
+    failed = run_install(project, installs["base"] / "python", "-I", "-c", filled(program, promoted))
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1] == f"two_tower.errors.MissingPackage: {expected} brings it"
+
+
+def test_the_command_of_the_base_install_says_in_one_line_what_it_needs(project, installs):
+    failed = run_install(project, installs["base"] / "two-tower", "--help")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr == (
+        "error: the command two-tower needs the package typer (No module named 'typer'): "
+        "pip install 'two-tower[pipelines]' brings it\n"
+    )
+
+
+def test_the_serve_install_recommends_what_the_whole_project_does(project, installs, promoted):
+    program = filled(RECOMMEND, promoted)
+    served = run_install(project, installs["serve"] / "python", "-I", "-c", program)
+    whole = run_install(project, sys.executable, "-c", program)
+    assert len(ast.literal_eval(served.stdout)) == 10, served.stderr
+    assert served.stdout == whole.stdout
+
+
+def test_the_pipelines_install_has_the_command(project, installs, promoted):
+    command = installs["pipelines"] / "two-tower"
+    assert "recommend" in run_install(project, command, "--help").stdout
+    assert run_install(project, command, "--version").stdout == f"two-tower {version('two-tower')}\n"
+    assert run_install(project, command, "config", "check", "configs/tiny.yaml").stdout == "configs/tiny.yaml: fine\n"
+    assert promoted["VERSION"] in run_install(project, command, "registry", "list").stdout
+    compiled = run_install(project, command, "compile", "configs/tiny.yaml", "-o", "tiny-pipeline.yaml")
+    assert compiled.returncode == 0, compiled.stderr
+    failed = run_install(project, command, "run", "configs/tiny.yaml", "--workdir", "other-runs")
+    assert failed.returncode == 1 and "pip install 'two-tower[prep]' brings it" in failed.stdout
+    failed = run_install(project, command, "recommend", "--version", promoted["VERSION"], "--history", "a")
+    assert (failed.returncode, failed.stderr) == (
+        2,
+        "error: a stored version needs the package tensorflow (No module named 'tensorflow'): "
+        "pip install 'two-tower[serve]' brings it\n",
+    )

@@ -19,6 +19,7 @@ from typing import Any
 
 from two_tower.artifacts.files import crc32c_of
 from two_tower.errors import ArtifactError
+from two_tower.extras import naming_extras
 
 SCHEME = "gs://"
 MOUNT = "/gcs/"
@@ -26,6 +27,8 @@ TRANSFERS = 8
 """Files that are on their way at the same time."""
 ABSENT = 0
 """The generation of an object that is not there."""
+
+needs_client = naming_extras("a place on gs://", "gcs")
 
 
 class ObjectChanged(Exception):
@@ -60,6 +63,7 @@ def below(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}"
 
 
+@needs_client
 def read_object(uri: str) -> tuple[bytes, int] | None:
     """An object's content and its generation; None if it is not there.
 
@@ -77,6 +81,7 @@ def read_object(uri: str) -> tuple[bytes, int] | None:
             return None
 
 
+@needs_client
 def write_object(uri: str, content: bytes, *, generation: int | None = None) -> int:
     """Writes an object as a whole; the generation that it has now.
 
@@ -115,6 +120,7 @@ def list_objects(folder: str) -> dict[str, int]:
     return {name: facts.bytes for name, facts in describe_objects(folder).items()}
 
 
+@needs_client
 def describe_objects(folder: str) -> dict[str, ObjectFacts]:
     """What the store says of a folder's objects, by their names below it; empty if there is none.
 
@@ -127,6 +133,7 @@ def describe_objects(folder: str) -> dict[str, ObjectFacts]:
         return {blob.name.removeprefix(prefix): _facts(blob) for blob in found if not blob.name.endswith("/")}
 
 
+@needs_client
 def list_folders(folder: str) -> list[str]:
     """The names of the folders in a folder, sorted.
 
@@ -141,6 +148,7 @@ def list_folders(folder: str) -> list[str]:
         return sorted(name.removeprefix(prefix).rstrip("/") for name in pages.prefixes)
 
 
+@needs_client
 def remove_objects(folder: str, names: Iterable[str] | Mapping[str, int]) -> None:
     """Removes objects of a folder; one that is gone already is no error.
 
@@ -164,6 +172,7 @@ def remove_objects(folder: str, names: Iterable[str] | Mapping[str, int]) -> Non
     _for_each(remove, names)
 
 
+@needs_client
 def download(folder: str, names: Iterable[str], target: Path) -> None:
     """Brings objects of a folder to the local folder `target`.
 
@@ -180,6 +189,7 @@ def download(folder: str, names: Iterable[str], target: Path) -> None:
     _for_each(bring, names)
 
 
+@needs_client
 def upload(source: Path, names: Iterable[str], folder: str, *, generation: int | None = None) -> None:
     """Puts files of the local folder `source` into a folder of a bucket.
 

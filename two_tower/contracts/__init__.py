@@ -6,6 +6,6 @@ importing those packages' modules (`two_tower.settings.one_of`), so these module
 TensorFlow, Beam and ScaNN inside functions only.
 """
 
-import lazy_loader
+from two_tower.extras import attach_door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_door(__name__, __file__)

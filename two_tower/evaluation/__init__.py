@@ -1,5 +1,5 @@
 """Metrics, confidence, the gate and the report."""
 
-import lazy_loader
+from two_tower.extras import attach_door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_door(__name__, __file__, extra="index")

@@ -14,6 +14,7 @@ import numpy as np
 
 from two_tower.contracts import Bool, Float32, Int32
 from two_tower.errors import ArtifactError
+from two_tower.extras import naming_extras
 from two_tower.index.base import Effort, IndexKind, Layout, ordered
 from two_tower.index.exact import search_among
 
@@ -179,6 +180,7 @@ def _reorder_type(name: str) -> Any:
 
 def _scann() -> Any:
     """ScaNN's module, whose import also imports TensorFlow."""
-    from scann.scann_ops.py import scann_ops_pybind
+    with naming_extras("an index of the kind scann", "serve"):
+        from scann.scann_ops.py import scann_ops_pybind
 
     return scann_ops_pybind

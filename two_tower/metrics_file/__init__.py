@@ -3,6 +3,6 @@
 It is a low room of its own, since the contract of gate checks, the registry and the evaluation itself all speak of it.
 """
 
-import lazy_loader
+from two_tower.extras import attach_door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_door(__name__, __file__)

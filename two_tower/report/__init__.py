@@ -5,6 +5,6 @@ the same name sets; the templates escape all of them.  What comes from the data 
 small whatever the logs hold.
 """
 
-import lazy_loader
+from two_tower.extras import attach_door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_door(__name__, __file__, extra="index")

@@ -1,5 +1,5 @@
 """One contract, `retrieve(queries, k, exclude)`: the two towers with their index, and the baselines."""
 
-import lazy_loader
+from two_tower.extras import attach_door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_door(__name__, __file__, extra="index")

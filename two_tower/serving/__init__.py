@@ -3,6 +3,6 @@
 What is known of users is handed in (`KnownUsers`); ids go in and come out, numbers stay inside.
 """
 
-import lazy_loader
+from two_tower.extras import attach_door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_door(__name__, __file__, extra="serve")

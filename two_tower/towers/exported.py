@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from two_tower.artifacts import Artifact, plain_path
 from two_tower.contracts import Float32
+from two_tower.extras import naming_extras
 from two_tower.features import raw_arrays
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class ExportedTower(Artifact):
 
     @cached_property
     def _model(self) -> Any:
-        import tensorflow as tf
+        with naming_extras(f"a {self.kind.replace('_', ' ')}", "serve"):
+            import tensorflow as tf
 
         with plain_path(self._reader.path("saved_model")) as path:
             return tf.saved_model.load(path)
