@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ("two_tower", "components")
 
 NOT_COUNTED = ("two_tower.config", "two_tower.settings", "two_tower.errors", "two_tower.extras", "two_tower.progress")
