@@ -37,6 +37,7 @@ lint: $(INSTALLED) ## Check style, types and the arrows between packages
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(BIN)/python -m two_tower.config.reference --check docs/configuration.md
 
 format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --fix .

@@ -54,7 +54,8 @@ class Settings(BaseModel):
     """A frozen settings model that refuses unknown keys and names the nearest valid one.
 
     Every number has bounds, within which no library refuses it and beyond which none could use it; a test goes through
-    all of them.
+    all of them.  A key's meaning is its `description`, which editors show too, or a text below it:
+    docs/configuration.md is made of both.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)

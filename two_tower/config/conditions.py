@@ -37,7 +37,9 @@ class FilterSettings(Settings):
     """A condition that a row has to meet to be used; rows that do not are counted, not set aside."""
 
     column: str
+    """The column that is looked at."""
     op: Literal["==", "!=", ">", ">=", "<", "<=", "in", "not_in", "starts_with", "not_starts_with", "not_null"]
+    """How it is compared with `value`; `not_null` takes none."""
     value: Annotated[
         str | list[str] | None,
         BeforeValidator(_all_as_written, json_schema_input_type=Scalar | list[Scalar] | None),
@@ -73,6 +75,7 @@ class Range(Settings):
 
     min: Bound = Field(None, description="The smallest value, or, in a column of times, the first moment.")
     max: Bound = None
+    """The largest value, or, in a column of times, the last moment."""
 
     @model_validator(mode="after")
     def _has_a_bound(self) -> Range:

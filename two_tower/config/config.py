@@ -41,6 +41,7 @@ class Config(Settings):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Names the pipeline, its registry and its data folder.")
     dataset: str | None = Field(None, description="The data folder's name, where it is not `name`.")
     description: str = ""
+    """The data set in a sentence, which stands in the compiled pipeline too."""
     data: DataSettings
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()

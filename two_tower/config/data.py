@@ -52,6 +52,7 @@ class DataSettings(Settings):
     query: QuerySettings = QuerySettings()
     examples: ExamplesSettings = ExamplesSettings()
     split: AnySplit
+    """What is for training, what for validation, what for the test."""
     recent: Duration = Field(
         "28d",  # type: ignore[assignment]
         description="The window before a cut-off that counts as recent popularity.",

@@ -246,6 +246,7 @@ class PricesSettings(Settings):
     """What the machines cost, for an estimate before a run is submitted; from the provider's price list."""
 
     currency: str = Field(pattern=r"^[A-Z]{3}$")
+    """What all prices are in, such as EUR."""
     run: float = Field(0.0, ge=0, le=1e12, description="The fee for one run of a pipeline.")
     cpu_hour: float = Field(ge=0, le=1e12, description="An hour of one virtual CPU of a step.")
     memory_gb_hour: float = Field(ge=0, le=1e12, description="An hour of one gigabyte of a step's memory.")

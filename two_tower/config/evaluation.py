@@ -17,6 +17,7 @@ class EvaluationSettings(Settings):
     """What is measured on the test queries, and what a version has to reach to be promoted."""
 
     ks: list[Annotated[int, Field(ge=1, le=1_000_000)]] = Field([10, 100, 1000], min_length=1)
+    """The lengths K of the lists that are measured."""
     shown: list[RankingMetric] | None = Field(
         None,
         description="The metrics, each with a K of `ks`, that a terminal shows beside recall at every K; if not given "
@@ -34,6 +35,7 @@ class EvaluationSettings(Settings):
         "count, and cannot be found. `leave_out`: they do not count, nor do queries that ask for nothing else.",
     )
     baselines: list[AnyBaseline] = []
+    """What the towers are measured against."""
     slices: list[Annotated[str, Field(pattern=r"^(user|context|item)\.[^=]+$")]] = Field(
         [],
         description="Columns whose most frequent values are slices of their own: `user.NAME` and `context.NAME` of the "
@@ -55,11 +57,14 @@ class EvaluationSettings(Settings):
         "of `ks` nearest to `training.monitor_k`.",
     )
     bootstrap_samples: int = Field(1000, ge=100, le=1_000_000)
+    """Samples of the queries that the intervals are taken from."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
+    """The share of the samples that an interval holds."""
     examples: int = Field(
         10, ge=0, le=10_000, description="How many queries the report shows with their recommendations."
     )
     seed: Seed = 42
+    """What the samples begin from."""
 
     @property
     def checks(self) -> list[GateCheck]:

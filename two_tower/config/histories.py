@@ -23,10 +23,12 @@ class Gru(Settings):
 
     type: Literal["gru"] = "gru"
     layers: int = Field(1, ge=1, le=8)
+    """Recurrent layers, one on the other."""
     decay: float = Field(
         0.7, gt=0, le=1, description="Of the mean that the units' output is added to, as that of `mean`."
     )
     dropout: float = Field(0.2, ge=0, lt=1)
+    """Dropout of the item vectors and of the last layer's states."""
 
 
 class Transformer(Settings):
@@ -34,11 +36,13 @@ class Transformer(Settings):
 
     type: Literal["transformer"] = "transformer"
     layers: int = Field(2, ge=1, le=16)
+    """Blocks, one on the other."""
     heads: int = Field(2, ge=1, le=32, description="Must divide `model.dim`.")
     decay: float = Field(
         0.7, gt=0, le=1, description="Of the mean that the blocks' output is added to, as that of `mean`."
     )
     dropout: float = Field(0.2, ge=0, lt=1)
+    """Dropout of the item vectors and of what each block adds."""
 
 
 AnyHistory = Annotated[MeanPool | Gru | Transformer, Field(discriminator="type")]

@@ -28,6 +28,7 @@ class IndexTargetSettings(Settings):
         0.98, gt=0, le=1, description="Least share of the first `k` of an exact search that the index finds."
     )
     k: int = Field(100, ge=1, le=1_000_000)
+    """How many results the share is about."""
     p99_ms: float | None = Field(
         None, gt=0, le=1e9, description="Most milliseconds that a single query takes on one thread, 99 times of 100."
     )

@@ -38,21 +38,27 @@ class EventSettings(Settings):
     """What one kind of event means. Only positive events are targets and counted as popularity."""
 
     role: Role = "positive"
+    """Only positive events are targets; those of other roles may stand in histories."""
     weight: EventWeight = 1.0
+    """How much one such event counts."""
 
 
 class Rate(Settings):
     """A rate that no person reaches: the events of a user beyond it are set aside."""
 
     events: int = Field(ge=1, le=MANY)
+    """The most events that a user may have in the time `per`."""
     per: Duration = "1d"  # type: ignore[assignment]
+    """The time in which they are counted."""
 
 
 class KCore(Settings):
     """Only users and items with so many training events, both counted after the other was cut, are trained on."""
 
     user: int = Field(1, ge=1, le=MANY)
+    """The fewest training events of a user."""
     item: int = Field(1, ge=1, le=MANY)
+    """The fewest training events of an item."""
 
 
 def _event(value: Any) -> Any:

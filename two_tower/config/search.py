@@ -22,7 +22,9 @@ class Between(Settings):
     """A range of numbers; whole ones where the setting takes whole ones."""
 
     low: float | int
+    """The smallest value that is tried."""
     high: float | int
+    """The largest one."""
     log: bool = Field(False, description="Whether the logarithm is spread evenly, as fits a learning rate.")
     step: float | int | None = Field(None, gt=0, description="Only `low`, `low + step`, ... are tried.")
 

@@ -14,7 +14,9 @@ class GlobalTime(Settings):
 
     type: Literal["global_time"] = "global_time"
     test: Duration
+    """The length of the test window."""
     validation: Duration
+    """The length of the validation window before it."""
 
 
 class LeaveLast(Settings):
@@ -47,6 +49,7 @@ class LeaveLastK(LeaveLast):
 
     type: Literal["leave_last_k"] = "leave_last_k"
     k: int = Field(ge=1, le=1_000_000)
+    """How many items of each user are held back for either."""
 
 
 class Given(Settings):

@@ -18,6 +18,7 @@ class ItemTableSettings(SourceSettings):
 
     id: str = Field(description="The column with the item's id.")
     features: Features = {}
+    """What enters the candidate tower, by the feature's name."""
     display: list[str] = Field([], description="Columns shown to people next to the id, in reports and `recommend`.")
     attributes: list[str] = Field(
         [],
@@ -37,4 +38,5 @@ class UserTableSettings(SourceSettings):
 
     id: str = Field(description="The column with the user's id.")
     features: Features = {}
+    """What enters the query tower, by the feature's name."""
     unknown: Unknown = Field("keep", description="What becomes of log rows whose user the table lacks.")

@@ -32,7 +32,9 @@ class TrainingSettings(Settings):
     """How the towers are trained. What is `auto` is chosen by the training events, together (docs/training.md)."""
 
     loss: AnyLoss = Field({"type": "auto"}, validate_default=True)
+    """What is minimised."""
     epochs: Auto[Annotated[int, Field(ge=1, le=1_000_000)]] = AUTO
+    """Most passes over the training events; see `patience`."""
     batch_size: Auto[Annotated[int, Field(ge=2, le=MANY)]] = Field(
         AUTO, description="About how many positives a step sees."
     )
@@ -97,3 +99,4 @@ class TrainingSettings(Settings):
     warm_start: bool = Field(False, description="Whether training starts from the champion's weights, if there is one.")
     deterministic: bool = Field(False, description="Whether TensorFlow repeats every operation exactly; slower.")
     seed: Seed = 42
+    """What the random numbers of the training begin from."""

@@ -51,6 +51,7 @@ class BoundedFigure(GateCheck):
     """A figure of one system that has to keep a bound."""
 
     metric: Metric
+    """The figure that is bounded."""
     system: str = Field("two_tower", description="Whose figure; `two_tower_exact` for the model without its index.")
     slice: SliceName = None
 

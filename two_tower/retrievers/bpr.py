@@ -25,10 +25,15 @@ class Bpr(Collaborative):
 
     type: Literal["bpr"] = "bpr"
     factors: int = Field(128, ge=1, le=10_000)
+    """The length of the vectors."""
     learning_rate: float = Field(0.05, ge=1e-10, le=1000)
+    """How far a step goes."""
     regularization: float = Field(0.01, ge=0, le=1e9)
+    """How much long vectors are held against the fit."""
     iterations: int = Field(100, ge=1, le=1_000_000)
+    """Passes over the events."""
     seed: Seed = 42
+    """What the random numbers begin from."""
 
     def fit(self, matrix: csr_matrix) -> Scorer:
         from implicit.cpu.bpr import BayesianPersonalizedRanking

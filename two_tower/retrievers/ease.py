@@ -27,6 +27,7 @@ class Ease(Weighted):
 
     type: Literal["ease"] = "ease"
     regularization: float = Field(200.0, gt=0, le=1e9)
+    """Added to the diagonal of the items' co-occurrences before they are inverted."""
     max_items: int = Field(
         20_000,
         ge=1,

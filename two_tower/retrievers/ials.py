@@ -27,10 +27,15 @@ class Ials(Weighted):
 
     type: Literal["ials"] = "ials"
     factors: int = Field(128, ge=1, le=10_000)
+    """The length of the vectors."""
     regularization: float = Field(10.0, ge=0, le=1e9)
+    """How much long vectors are held against the fit."""
     alpha: float = Field(40.0, ge=1e-9, le=1e30)
+    """How much more confidence an event of weight 1 gives."""
     iterations: int = Field(15, ge=1, le=1_000_000)
+    """Times that both sides are solved for."""
     seed: Seed = 42
+    """What the random numbers begin from."""
 
     def fit(self, matrix: csr_matrix) -> Scorer:
         from implicit.cpu.als import AlternatingLeastSquares

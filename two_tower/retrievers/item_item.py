@@ -26,6 +26,7 @@ class ItemItem(Weighted):
 
     type: Literal["item_item"] = "item_item"
     similarity: Literal["cosine", "bm25"] = "cosine"
+    """How near two items are to each other."""
     neighbours: int = Field(100, ge=1, le=MANY, description="How many other items each item is near to.")
     shrink: float = Field(
         10.0,

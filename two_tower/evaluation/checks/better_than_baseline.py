@@ -16,6 +16,7 @@ class BetterThanBaseline(GateCheck):
 
     type: Literal["better_than_baseline"] = "better_than_baseline"
     metric: RankingMetric
+    """The metric that is compared."""
     baseline: str = Field(description="The baseline's name, such as `recent_popularity`.")
     slice: SliceName = None
     probability: float | None = Field(

@@ -17,6 +17,7 @@ class EnoughQueries(GateCheck):
 
     type: Literal["enough_queries"] = "enough_queries"
     at_least: int = Field(ge=1, le=MANY)
+    """The least number of queries."""
     slice: SliceName = None
 
     @property

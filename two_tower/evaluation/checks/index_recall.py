@@ -16,7 +16,9 @@ class IndexRecall(GateCheck):
 
     type: Literal["index_recall"] = "index_recall"
     k: Literal[10, 100] = 100
+    """How many results the share is about."""
     at_least: float = Field(ge=0, le=1)
+    """The floor."""
 
     @property
     def name(self) -> str:

@@ -18,6 +18,7 @@ class Latency(GateCheck):
 
     type: Literal["latency"] = "latency"
     percentile: Literal["p50", "p95", "p99"] = "p99"
+    """Of the measured times, in milliseconds."""
     at_most_ms: float = Field(gt=0, le=1e9, description="The ceiling in milliseconds.")
 
     @property

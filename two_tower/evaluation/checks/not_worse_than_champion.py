@@ -26,6 +26,7 @@ class NotWorseThanChampion(GateCheck):
 
     type: Literal["not_worse_than_champion"] = "not_worse_than_champion"
     metric: RankingMetric
+    """The metric that is compared."""
     slice: SliceName = None
     margin: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
         0.0,
