@@ -17,9 +17,9 @@ from typing import Any
 
 from two_tower.config.config import Config
 from two_tower.config.environment import Environment
-from two_tower.config.steps import STEPS
 from two_tower.config.wording import default_of, escaped, meanings_of, type_of
 from two_tower.settings import Settings
+from two_tower.steps import STEPS
 
 Schema = dict[str, Any]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from two_tower.config.steps import STEPS
 from two_tower.settings import Settings
+from two_tower.steps import STEPS
 
 Schema = dict[str, Any]
 
