@@ -22,9 +22,8 @@ def build_index(
         index: An `index` artefact.
     """
     from components.runtime import running
-    from two_tower.config import IndexSettings, parse_section
-    from two_tower.index import TUNING_QUERIES, build_index as build
-    from two_tower.retrievers import sample_queries
+    from two_tower import IndexSettings, build_index as build, parse_section, sample_queries
+    from two_tower.index import TUNING_QUERIES
 
     with running("build_index") as step:
         settings = parse_section(IndexSettings, index_settings)

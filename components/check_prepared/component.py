@@ -17,8 +17,7 @@ def check_prepared(
         code: The fingerprint of the code that this step uses.
     """
     from components.runtime import running
-    from two_tower import config
-    from two_tower.evaluation import check_prepared as check
+    from two_tower import EvaluationSettings, IndexSettings, ModelSettings, check_prepared as check, parse_section
     from two_tower.model import settled
     from two_tower.progress import log
 
@@ -26,9 +25,9 @@ def check_prepared(
         data = step.read(prepared)
         left_out = check(
             data,
-            model=settled(data, model=config.parse_section(config.ModelSettings, model)).model,
-            index=config.parse_section(config.IndexSettings, index_settings),
-            evaluation=config.parse_section(config.EvaluationSettings, evaluation_settings),
+            model=settled(data, model=parse_section(ModelSettings, model)).model,
+            index=parse_section(IndexSettings, index_settings),
+            evaluation=parse_section(EvaluationSettings, evaluation_settings),
             split=split,  # type: ignore[arg-type]
         )
         for name, why in left_out.items():

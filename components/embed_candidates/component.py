@@ -22,8 +22,7 @@ def embed_candidates(
         embeddings: A `candidate_embeddings` artefact.
     """
     from components.runtime import running
-    from two_tower.config import BeamSettings, EmbeddingSettings, parse_section
-    from two_tower.embedding import embed_candidates as embed
+    from two_tower import BeamSettings, EmbeddingSettings, embed_candidates as embed, parse_section
 
     with running("embed_candidates") as step:
         settings = parse_section(EmbeddingSettings, embedding)

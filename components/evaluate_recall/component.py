@@ -50,9 +50,8 @@ def evaluate_recall(
     from pathlib import Path
 
     from components.runtime import running
-    from two_tower.config import EvaluationSettings, parse_section
-    from two_tower.evaluation import evaluate, headlines
-    from two_tower.registry import Registry, version_id
+    from two_tower import EvaluationSettings, Registry, evaluate, parse_section, version_id
+    from two_tower.evaluation import headlines
 
     with running("evaluate_recall") as step:
         tower, built = step.read(query_tower), step.read(index)

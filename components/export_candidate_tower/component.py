@@ -12,7 +12,7 @@ def export_candidate_tower(trained: Input[Model], code: str, candidate_tower: Ou
         candidate_tower: A `candidate_tower` artefact.
     """
     from components.runtime import running
-    from two_tower.model import export_candidate_tower as export
+    from two_tower import export_candidate_tower as export
 
     with running("export_candidate_tower") as step:
         export(step.read(trained), step.write(candidate_tower))

@@ -15,7 +15,7 @@ def export_query_tower(
         query_tower: A `query_tower` artefact.
     """
     from components.runtime import running
-    from two_tower.model import export_query_tower as export
+    from two_tower import export_query_tower as export
 
     with running("export_query_tower") as step:
         export(step.read(trained), step.read(embeddings), step.write(query_tower))

@@ -16,8 +16,7 @@ def measure_before_refit(
         before_refit: A `before_refit` artefact.
     """
     from components.runtime import running
-    from two_tower.config import EvaluationSettings, parse_section
-    from two_tower.model import measure_before_refit as measure
+    from two_tower import EvaluationSettings, measure_before_refit as measure, parse_section
 
     with running("measure_before_refit") as step:
         measure(

@@ -20,8 +20,7 @@ def prepare_data(
     import json
 
     from components.runtime import running
-    from two_tower.config import BeamSettings, DataSettings, parse_section
-    from two_tower.data import prepare
+    from two_tower import BeamSettings, DataSettings, parse_section, prepare
     from two_tower.progress import log
 
     with running("prepare_data") as step:

@@ -46,10 +46,10 @@ def resolve_inputs(
     import json
 
     from components.runtime import running
-    from two_tower.config import Config, canonical_json, first_time, parse_section
+    from two_tower import Config, Registry, parse_section
+    from two_tower.config import canonical_json, first_time
     from two_tower.data import choose_earlier, new_data_in_words, new_data_since, resolve_run
     from two_tower.progress import log
-    from two_tower.registry import Registry
 
     with running("resolve_inputs", run_id=run_id):
         moment = first_time(run_time, scheduled, created)

@@ -17,14 +17,13 @@ def train_towers(
         trained: A `trained_towers` artefact.
     """
     from components.runtime import running
-    from two_tower import config
-    from two_tower.model import train
+    from two_tower import ModelSettings, TrainingSettings, parse_section, train
 
     with running("train_towers") as step:
         train(
             step.read(prepared),
             step.write(trained),
-            model=config.parse_section(config.ModelSettings, model),
-            training=config.parse_section(config.TrainingSettings, training),
+            model=parse_section(ModelSettings, model),
+            training=parse_section(TrainingSettings, training),
             champion=step.fetch(warm_start) or None,
         )

@@ -29,7 +29,7 @@ def write_report(
     import shutil
 
     from components.runtime import run_folder, running
-    from two_tower.report import write_report as write
+    from two_tower import write_report as write
 
     with running("write_report", run_id=run_id) as step:
         folder = run_folder()
