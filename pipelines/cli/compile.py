@@ -21,11 +21,11 @@ def compile_(
     overrides: Overrides = None,
 ) -> None:
     """Compile the DAG to a KFP pipeline file."""
-    from components.build import IMAGE_OF
     from two_tower.errors import ConfigError
+    from two_tower.steps import IMAGES
 
     images = dict(text.partition("=")[::2] for text in image or [])
-    targets = sorted(set(IMAGE_OF.values()))
+    targets = sorted(IMAGES)
     for target, name in images.items():
         if target not in targets or not name:
             raise ConfigError(f"--image {target}={name}: expected TARGET=IMAGE with a target of {', '.join(targets)}")

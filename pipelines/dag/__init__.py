@@ -1,1 +1,1 @@
-"""The DAG, the table of its steps, and the fingerprints of their code."""
+"""The DAG of the steps in the table `two_tower.steps`, and the fingerprints of their code."""

@@ -101,7 +101,7 @@ def _one_step_pipeline(name: str, config: Config, record: Run, upstream: Run) ->
     given = {key: TABLE[name].parameters.get(key, key) for key in inputs if key not in kinds}
     parameters = {key: known[parameter] for key, parameter in given.items() if parameter in known}
 
-    def one_step() -> None:
+    def one_step():  # type: ignore[no-untyped-def]  # kfp takes the text that an annotation is here for a type
         imported = {
             key: dsl.importer(artifact_uri=folder, artifact_class=_artifact_class(kinds[key].type)).output
             for key, folder in folders.items()
