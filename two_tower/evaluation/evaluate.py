@@ -88,73 +88,101 @@ def evaluate(
         ArtifactError: An artefact is damaged, or they do not belong together.
         ConfigError: A column of `evaluation.slices` is not there.
     """
-    evaluation = evaluation or config.EvaluationSettings()
-    data = open_artifact(prepared, "prepared_data")
-    items = _candidate_table(data)
-    described = None if profile is None else read_profile(profile)
-    champion = champion if split == "test" else None
-    drift, days = _profiles(described, champion)
-    found = Evaluation(
-        split=split,
-        ks=sorted(evaluation.ks),
-        shown=evaluation.shown or default_shown(evaluation.ks),
-        candidates=pc.sum(items["available"]).as_py() or 0,
-        champion_candidates=None,
-        exclude_seen=evaluation.exclude_seen,
-        repeats=None,
-        confidence=evaluation.confidence,
-        smallest_slice=evaluation.smallest_slice,
-        version=version,
-        champion=None if champion is None else Path(champion).name,
-        champion_error=None,
-        window=window_of(data, query_tower, split=split),
-        drift=drift,
-        days=days,
-        queries=0,
-        left_out={},
-        systems={},
-        comparisons={},
-        slices={},
-        loss=[],
-        before_refit=None if before_refit is None else _before_refit(before_refit),
-        discovery=None,
-        popularity=None,
-        users=None,
-        ranker=None,
-        index=None,
-    )
-    sources = {"prepared_data": prepared, "query_tower": query_tower, "index": index}
+    settings = evaluation or config.EvaluationSettings()
+    made_from = {"prepared_data": prepared, "query_tower": query_tower, "index": index}
     if embeddings is not None:
-        sources["candidate_embeddings"] = embeddings
-    measured = None
-    try:
-        queries = Queries.load(data, exclude_seen=evaluation.exclude_seen, repeats=evaluation.repeats, split=split)
-    except NoQueries as error:
-        log.warning("%s", error)
-    else:
-        measured = Comparison(data, items, queries, evaluation, prepared=prepared)
-        measured.challenger(query_tower, index, embeddings)
-        measured.baselines()
-        if champion is not None and found.champion != version:
-            measured.champion(Path(champion))
-        repeats = RepeatCounts(**asdict(queries.repeated)) if queries.repeated else None
-        found = measured.completed(found.model_copy(update={"repeats": repeats}))
-    decides = split == "test"
-    gate = run_gate(evaluation.checks, found, default=evaluation.gate_is_default) if decides else TRIED
-    found = found.model_copy(update={"gate": gate})
-    with write_artifact(out, KIND, data_seen_until=data.manifest.data_seen_until) as artifact:
-        artifact.manifest.config = evaluation.model_dump(mode="json")
-        artifact.manifest.made_from = {kind: content_hash(folder) for kind, folder in sources.items()}
-        artifact.write_json(FILE, found.to_json())
-        artifact.write_json("examples.json", measured.examples() if measured else [])
-        if described is not None:
-            artifact.write_json(PROFILE, described)
-        if measured:
-            artifact.write_table("per_query.parquet", measured.per_query())
-        if measured and embeddings is not None:
-            artifact.write_json(space.FILE, measured.space())
-    log.info("the gate: %s", gate.reason)
+        made_from["candidate_embeddings"] = embeddings
+    work = _Evaluation(made_from, settings, split, profile, None if champion is None else Path(champion))
+    found = work.measured(work.begun(version, before_refit))
+    decided = run_gate(settings.checks, found, default=settings.gate_is_default) if split == "test" else TRIED
+    work.write(out, found.model_copy(update={"gate": decided}))
+    log.info("the gate: %s", decided.reason)
     return Evaluation.open(out)
+
+
+class _Evaluation:
+    """The work of `evaluate` on its artefacts."""
+
+    def __init__(
+        self,
+        made_from: dict[str, Place],
+        settings: config.EvaluationSettings,
+        split: Split,
+        profile: Place | None,
+        champion: Path | None,
+    ) -> None:
+        self.made_from, self.settings, self.split = made_from, settings, split
+        self.data = open_artifact(made_from["prepared_data"], "prepared_data")
+        self.items = _candidate_table(self.data)
+        self.profile = None if profile is None else read_profile(profile)
+        self.champion = champion if split == "test" else None
+        self.comparison: Comparison | None = None
+        """None where there is no query."""
+
+    def begun(self, version: str, before_refit: Place | None) -> Evaluation:
+        """What is known without asking anything."""
+        drift, days = _profiles(self.profile, self.champion)
+        return Evaluation(
+            split=self.split,
+            ks=sorted(self.settings.ks),
+            shown=self.settings.shown or default_shown(self.settings.ks),
+            candidates=pc.sum(self.items["available"]).as_py() or 0,
+            champion_candidates=None,
+            exclude_seen=self.settings.exclude_seen,
+            repeats=None,
+            confidence=self.settings.confidence,
+            smallest_slice=self.settings.smallest_slice,
+            version=version,
+            champion=None if self.champion is None else self.champion.name,
+            champion_error=None,
+            window=window_of(self.data, self.made_from["query_tower"], split=self.split),
+            drift=drift,
+            days=days,
+            queries=0,
+            left_out={},
+            systems={},
+            comparisons={},
+            slices={},
+            loss=[],
+            before_refit=None if before_refit is None else _before_refit(before_refit),
+            discovery=None,
+            popularity=None,
+            users=None,
+            ranker=None,
+            index=None,
+        )
+
+    def measured(self, found: Evaluation) -> Evaluation:
+        """The same with the figures of the version, the baselines and the champion, where there are queries."""
+        exclude_seen, repeats = self.settings.exclude_seen, self.settings.repeats
+        try:
+            queries = Queries.load(self.data, exclude_seen=exclude_seen, repeats=repeats, split=self.split)
+        except NoQueries as error:
+            log.warning("%s", error)
+            return found
+        prepared, tower, index = (self.made_from[kind] for kind in ("prepared_data", "query_tower", "index"))
+        comparison = Comparison(self.data, self.items, queries, self.settings, prepared=prepared)
+        comparison.challenger(tower, index, self.made_from.get("candidate_embeddings"))
+        comparison.baselines()
+        if self.champion is not None and found.champion != found.version:
+            comparison.champion(self.champion)
+        self.comparison = comparison
+        counts = RepeatCounts(**asdict(queries.repeated)) if queries.repeated else None
+        return comparison.completed(found.model_copy(update={"repeats": counts}))
+
+    def write(self, out: Place, found: Evaluation) -> None:
+        """Writes the artefact."""
+        with write_artifact(out, KIND, data_seen_until=self.data.manifest.data_seen_until) as artifact:
+            artifact.manifest.config = self.settings.model_dump(mode="json")
+            artifact.manifest.made_from = {kind: content_hash(place) for kind, place in self.made_from.items()}
+            artifact.write_json(FILE, found.to_json())
+            artifact.write_json("examples.json", self.comparison.examples() if self.comparison else [])
+            if self.profile is not None:
+                artifact.write_json(PROFILE, self.profile)
+            if self.comparison:
+                artifact.write_table("per_query.parquet", self.comparison.per_query())
+            if self.comparison and "candidate_embeddings" in self.made_from:
+                artifact.write_json(space.FILE, self.comparison.space())
 
 
 def headlines(measured: Evaluation) -> dict[str, float]:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from two_tower.artifacts import Place, content_hash, open_artifact, write_artifact
+from two_tower.artifacts import ArtifactWriter, Place, content_hash, open_artifact, write_artifact
 from two_tower.config import ModelSettings, TrainingSettings
 from two_tower.contracts import Float32, LossBatch, LossContext
 from two_tower.errors import TrainingError
@@ -92,28 +92,36 @@ def train(
         history = chosen.history
         extra: dict[str, Any] = {}
         if settings.refit:
-            np.savez(writer.path(f"{BEFORE_REFIT}/towers.npz"), allow_pickle=False, **chosen.best)
-            writer.write_table(f"{BEFORE_REFIT}/vocabulary.parquet", chosen.network.vocabulary())
-            extra[BEFORE_REFIT_SEEN] = chosen.data.seen_until
+            extra = _keep_before_refit(writer, chosen)
             chosen = trainer(refit=True)
             log.info("train: once more, on training and validation events, %d epochs", history.best_epoch)
             history.refit = chosen.refit(curves / "refit", epochs=history.best_epoch)
-        network = chosen.network
-        writer.manifest.config = {
-            "model": choice.model.model_dump(mode="json"),
-            "training": settings.model_dump(mode="json"),
-        }
-        writer.manifest.data_seen_until = chosen.data.seen_until
+        used = {"model": choice.model, "training": settings}
+        writer.manifest.config = {name: section.model_dump(mode="json") for name, section in used.items()}
         writer.manifest.made_from = {"prepared_data": content_hash(prepared)}
         if champion and settings.warm_start:
             writer.manifest.made_from["champion"] = content_hash(champion)
-        writer.manifest.extra = {"history_length": network.history_length, **extra}
-        np.savez(writer.path("towers.npz"), allow_pickle=False, **chosen.best)
-        writer.write_json("features.json", network.features_json())
-        writer.write_table("vocabulary.parquet", network.vocabulary())
+        _write(writer, chosen, extra)
         content = history.to_json(monitor=f"recall@{settings.monitor_k}")
         writer.write_json("history.json", {**content, "chosen": choice.to_json()})
     return TrainedTowers.made(out)
+
+
+def _keep_before_refit(writer: ArtifactWriter, trainer: Trainer) -> dict[str, Any]:
+    """Keeps the weights that validation chose, for a later warm start; what the manifest says of them."""
+    np.savez(writer.path(f"{BEFORE_REFIT}/towers.npz"), allow_pickle=False, **trainer.best)
+    writer.write_table(f"{BEFORE_REFIT}/vocabulary.parquet", trainer.network.vocabulary())
+    return {BEFORE_REFIT_SEEN: trainer.data.seen_until}
+
+
+def _write(writer: ArtifactWriter, trainer: Trainer, extra: Mapping[str, Any]) -> None:
+    """Writes the chosen weights, and what is needed to use them."""
+    network = trainer.network
+    writer.manifest.data_seen_until = trainer.data.seen_until
+    writer.manifest.extra = {"history_length": network.history_length, **extra}
+    np.savez(writer.path("towers.npz"), allow_pickle=False, **trainer.best)
+    writer.write_json("features.json", network.features_json())
+    writer.write_table("vocabulary.parquet", network.vocabulary())
 
 
 @dataclass
