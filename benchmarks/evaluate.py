@@ -114,6 +114,7 @@ def measure(towers: Path, prepared: Path, out: Path) -> dict[str, Any]:
     """The evaluation, its seconds and the process's peak memory."""
     from two_tower.config import EvaluationSettings
     from two_tower.evaluation import evaluate
+    from two_tower.metrics_file import Evaluation
 
     section = {
         "ks": KS,
@@ -127,12 +128,12 @@ def measure(towers: Path, prepared: Path, out: Path) -> dict[str, Any]:
     )  # fmt: skip
     seconds = time.perf_counter() - started
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
-    metrics = json.loads((out / "metrics.json").read_text())
+    systems = Evaluation.open(out).systems
     return {
         "seconds": round(seconds, 1),
         "peak_gb": round(int(line.split()[1]) * 1024 / 1e9, 2),
-        "exact_queries": metrics["systems"]["two_tower_exact"]["queries"],
-        "recall@100": round(metrics["systems"]["two_tower"]["metrics"]["recall@100"]["value"], 4),
+        "exact_queries": systems["two_tower_exact"].queries,
+        "recall@100": round(systems["two_tower"].recall[100].value, 4),
     }
 
 

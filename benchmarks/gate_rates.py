@@ -26,7 +26,6 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -41,6 +40,7 @@ from two_tower.config import Config, load_config  # noqa: E402
 from two_tower.contracts import Float32  # noqa: E402
 from two_tower.errors import UserError  # noqa: E402
 from two_tower.evaluation import paired_difference, resampled_means  # noqa: E402
+from two_tower.metrics_file import Evaluation  # noqa: E402
 
 CONFIG = ROOT / "configs" / "ml_100k.yaml"
 FIXED = ["evaluation.gate=null", "evaluation.baselines=[]", "evaluation.examples=0", "index.kind=exact"]
@@ -141,20 +141,20 @@ def trained_version(config: Config, prepared: Path, out: Path, *, seed: int) -> 
     return version
 
 
-def compared(config: Config, champion: Version, challenger: Version) -> dict[str, Any]:
-    """What of metrics.json the comparison with the champion reads."""
+def compared(config: Config, champion: Version, challenger: Version) -> Evaluation:
+    """What the comparison with the champion reads of an evaluation."""
     evaluation = config.evaluation
     values = np.stack([challenger.values, champion.values], axis=1)
     ours, theirs = resampled_means(values, samples=evaluation.bootstrap_samples, seed=evaluation.seed).T
     difference = challenger.mean - champion.mean
     found = paired_difference(ours, theirs, difference=difference, confidence=evaluation.confidence)
-    return {
-        "version": "challenger",
-        "champion": "champion",
-        "champion_error": None,
-        "confidence": evaluation.confidence,
-        "comparisons": {"champion": {metric_of(config): found}},
-    }
+    return Evaluation(
+        version="challenger",
+        champion="champion",
+        champion_error=None,
+        confidence=evaluation.confidence,
+        comparisons={"champion": {metric_of(config): found}},
+    )
 
 
 def passes(config: Config, champion: Version, challenger: Version) -> bool:

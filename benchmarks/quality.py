@@ -41,6 +41,7 @@ from quality_inputs import Inputs, find_inputs, oracle  # noqa: E402
 
 from two_tower.config import Config, Given, canonical_json, load_config  # noqa: E402
 from two_tower.errors import DataError, TrainingError, UserError  # noqa: E402
+from two_tower.metrics_file import Compared, Evaluation, Metrics  # noqa: E402
 
 DATASETS = ("amazon_beauty", "gowalla", "complete_journey", "online_retail", "ml_100k", "synthetic", "synthetic_ids")
 KS = (10, 20, 100, 1000)
@@ -197,16 +198,17 @@ def measure_row(
     from two_tower.data import open_prepared
 
     rows: list[dict[str, Any]] = []
-    first: dict[str, Any] = {}
+    first: Evaluation | None = None
     seeds = seeds or [config.training.seed]
     for seed in seeds:
         trained, seconds = train_once(config, prepared, out, seed=seed)
-        metrics = run_version(config, prepared, trained, out / "version", split=split, baselines=not first)
-        first = first or metrics
-        before = metrics["before_refit"] and named_figures(metrics["before_refit"]["metrics"])
-        rows.append({**row_of(metrics, "two_tower"), "before_refit": before, "train_seconds": round(seconds, 1)})
+        found = run_version(config, prepared, trained, out / "version", split=split, baselines=first is None)
+        first = first or found
+        before = named_figures(found.before_refit.metrics) if found.before_refit else None
+        rows.append({**row_of(found, "two_tower"), "before_refit": before, "train_seconds": round(seconds, 1)})
         say(f"seed {seed}: {json.dumps(rows[-1])}")
         gc.collect()
+    assert first is not None
     mean = combined(rows, statistics.fmean)
     summary = open_prepared(prepared).summary
     cold, warm = (mean["new_items"][name].get("recall@100") for name in ("cold_items", "warm_new_to_user"))
@@ -214,21 +216,19 @@ def measure_row(
         **mean,
         "spread": combined(rows, statistics.stdev) if len(rows) > 1 else None,
         "cold_share": cold / warm if cold is not None and warm else None,
-        "baselines": {
-            name: row_of(first, name) for name, system in first["systems"].items() if system["kind"] == "baseline"
-        },
+        "baselines": {name: row_of(first, name) for name, system in first.systems.items() if system.kind == "baseline"},
         "paired": {
             "all": paired(first),
-            "discovery": first["discovery"] and paired(first["discovery"]),
-            **{name: paired(first["slices"][name]) for name in NEW},
+            "discovery": paired(first.discovery) if first.discovery else None,
+            **{name: paired(first.slices[name]) for name in NEW},
         },
         "oracle": oracle_row(config, inputs, prepared, mean, split=split),
         "split": split,
         "seeds": list(seeds),
         "sizes": {
             **{name: summary[name] for name in ("users", "items", "events")},
-            "queries": first["queries"],
-            "candidates": first["candidates"],
+            "queries": first.queries,
+            "candidates": first.candidates,
         },
     }
 
@@ -261,9 +261,8 @@ def run_version(
     *,
     split: Any,
     baselines: bool,
-) -> dict[str, Any]:
-    """The metrics of trained towers, exported, embedded and searched exactly."""
-    from two_tower.artifacts import open_artifact
+) -> Evaluation:
+    """The evaluation of trained towers, exported, embedded and searched exactly."""
     from two_tower.embedding import embed_candidates
     from two_tower.evaluation import evaluate
     from two_tower.index import build_index
@@ -292,58 +291,55 @@ def run_version(
         before_refit=before_refit,
         split=split,
     )
-    metrics: dict[str, Any] = open_artifact(evaluation, "evaluation").json("metrics.json")
-    return metrics
+    return Evaluation.open(evaluation)
 
 
-def row_of(metrics: Mapping[str, Any], system: str) -> dict[str, Any]:
+def row_of(evaluation: Evaluation, system: str) -> dict[str, Any]:
     """A system's figures, those on items that are new to the user or to everybody, and those by popularity."""
-    discovery = metrics["discovery"]
+    discovery = evaluation.discovery
+    recommended = evaluation.popularity.recommended[system] if evaluation.popularity else {}
     return {
-        **figures_of(metrics, system),
+        **figures_of(evaluation, system),
         "new_items": {
-            "discovery": discovery and {"queries": discovery["queries"], **figures_of(discovery, system)},
+            "discovery": {"queries": discovery.queries, **figures_of(discovery, system)} if discovery else None,
             **{
-                name: {"queries": part["queries"], **figures_of(part, system)}
-                for name, part in metrics["slices"].items()
+                name: {"queries": part.queries, **figures_of(part, system)}
+                for name, part in evaluation.slices.items()
                 if name in NEW
             },
         },
         "popularity": {
-            **{f"recall@100, {name}": figures_of(metrics["slices"][name], system).get("recall@100") for name in GROUPS},
-            **{
-                f"share of {name} in the first 100": metrics["popularity"]["recommended"][system].get(f"{name}@100")
-                for name in GROUPS
-            },
+            **{f"recall@100, {name}": figures_of(evaluation.slices[name], system).get("recall@100") for name in GROUPS},
+            **{f"share of {name} in the first 100": recommended.get(f"{name}@100") for name in GROUPS},
         },
     }
 
 
-def figures_of(part: Mapping[str, Any], system: str) -> dict[str, float]:
-    """What a part of metrics.json (the whole, `discovery` or a slice) says of a system."""
-    return named_figures(part["systems"].get(system, {"metrics": {}})["metrics"])
+def figures_of(part: Compared, system: str) -> dict[str, float]:
+    """What a part of an evaluation (the whole, `discovery` or a slice) says of a system."""
+    return named_figures(part.systems[system].metrics if system in part.systems else {})
 
 
-def named_figures(measured: Mapping[str, Any]) -> dict[str, float]:
+def named_figures(measured: Metrics) -> dict[str, float]:
     """The figures of a row, of a system's metrics."""
-    return {name: measured[metric]["value"] for name, metric in FIGURES.items() if metric in measured}
+    return {name: measured[metric].value for name, metric in FIGURES.items() if metric in measured}
 
 
-def paired(part: Mapping[str, Any]) -> dict[str, Any]:
+def paired(part: Compared) -> dict[str, Any]:
     """The towers against each baseline: the ratio, and the difference with its paired interval."""
     return {
         name: {
-            metric: {"ratio": ratio(part, name, metric), **compared[metric]}
+            metric: {"ratio": ratio(part, name, metric), **compared[metric].to_json()}
             for metric in (f"recall@{k}" for k in KS)
             if metric in compared
         }
-        for name, compared in part["comparisons"].items()
+        for name, compared in part.comparisons.items()
     }
 
 
-def ratio(part: Mapping[str, Any], system: str, metric: str) -> float | None:
+def ratio(part: Compared, system: str, metric: str) -> float | None:
     """The towers' figure divided by the system's; None where the system has 0."""
-    ours, theirs = (part["systems"][name]["metrics"][metric]["value"] for name in ("two_tower", system))
+    ours, theirs = (part.systems[name].metrics[metric].value for name in ("two_tower", system))
     return ours / theirs if theirs else None
 
 

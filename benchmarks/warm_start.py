@@ -280,7 +280,7 @@ def figures_of(nights: Nights, side: Side, *, full: Side | None = None, stale: F
         found |= {
             "against_full": paired_difference(
                 means[:, 0], means[:, 1], difference=difference, confidence=settings.confidence
-            ),
+            ).to_json(),
             "within_interval_of_full": bool(columns[:, 0].mean() >= low[1]),
             **{
                 f"{clock}_ratio": statistics.median(

@@ -46,13 +46,13 @@ def test_a_paired_difference_is_sharper_than_two_intervals() -> None:
     ours = theirs + 0.02 + 0.01 * rng.normal(size=500)
     means = resampled_means(np.stack([ours, theirs], axis=1), samples=1000, seed=0)
     found = paired_difference(means[:, 0], means[:, 1], difference=ours.mean() - theirs.mean(), confidence=0.95)
-    assert found["difference"] == pytest.approx(0.02, abs=0.002)
-    assert 0.015 < found["low"] < found["difference"] < found["high"] < 0.025
-    assert found["probability_better"] == 1
+    assert found.difference == pytest.approx(0.02, abs=0.002)
+    assert 0.015 < found.low < found.difference < found.high < 0.025
+    assert found.probability_better == 1
 
 
 def test_equal_systems_are_never_better() -> None:
     means = resampled_means(np.random.default_rng(0).random((20, 1)), samples=200, seed=0)[:, 0]
-    assert paired_difference(means, means, difference=0.0, confidence=0.95) == {
+    assert paired_difference(means, means, difference=0.0, confidence=0.95).to_json() == {
         "difference": 0.0, "low": 0.0, "high": 0.0, "probability_better": 0.0
     }  # fmt: skip

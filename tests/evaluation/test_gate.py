@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from two_tower.config.plugins import AnyCheck
 from two_tower.contracts import GateCheck
 from two_tower.evaluation import run_gate
-from two_tower.metrics_file import CheckResult
+from two_tower.metrics_file import CheckResult, Evaluation, Gate
 
 METRICS: dict[str, Any] = {
     "split": "test",
@@ -44,8 +44,12 @@ def checks(*settings: dict[str, Any]) -> list[GateCheck]:
     return TypeAdapter(list[AnyCheck]).validate_python(list(settings))
 
 
+def gate_of(wanted: list[GateCheck], metrics: dict[str, Any], *, default: bool = False) -> Gate:
+    return run_gate(wanted, Evaluation.model_validate(metrics), default=default)
+
+
 def verdict(settings: dict[str, Any], **changes: Any) -> CheckResult:
-    return checks(settings)[0].check({**copy.deepcopy(METRICS), **changes})
+    return checks(settings)[0].check(Evaluation.model_validate({**METRICS, **changes}))
 
 
 @pytest.mark.parametrize(
@@ -152,53 +156,51 @@ def test_a_metric_that_there_is_not_is_refused_by_the_config(metric: str) -> Non
 
 
 def test_promote_when_all_blocking_checks_pass() -> None:
-    gate = run_gate(
+    gate = gate_of(
         checks(
             {"type": "enough_queries", "at_least": 1}, {"type": "enough_queries", "at_least": 999, "blocking": False}
         ),
         METRICS,
     )
-    assert gate["decision"] == "promote"
-    assert gate["reason"] == "The gate lets it through: 2 of 3 checks passed; advisory only: queries >= 999 failed."
-    assert [check["status"] for check in gate["checks"]] == ["passed", "passed", "failed"]
-    assert set(gate["checks"][0]) == {"name", "status", "value", "threshold", "reason", "blocking"}
+    assert gate.decision == "promote"
+    assert gate.reason == "The gate lets it through: 2 of 3 checks passed; advisory only: queries >= 999 failed."
+    assert [check.status for check in gate.checks] == ["passed", "passed", "failed"]
+    assert set(gate.checks[0].to_json()) == {"name", "status", "value", "threshold", "reason", "blocking"}
 
 
 def test_refuse_when_a_blocking_check_fails() -> None:
-    gate = run_gate(
+    gate = gate_of(
         checks({"type": "enough_queries", "at_least": 999}, {"type": "index_recall", "at_least": 1}), METRICS
     )
-    assert gate["decision"] == "refuse"
-    assert gate["reason"].startswith("Refused, since queries >= 999 failed: The test window holds 500 queries")
-    assert "1 more blocking check" in gate["reason"]
+    assert gate.decision == "refuse"
+    assert gate.reason.startswith("Refused, since queries >= 999 failed: The test window holds 500 queries")
+    assert "1 more blocking check" in gate.reason
 
 
 def test_keep_when_the_version_is_the_champion() -> None:
     champion = {**METRICS, "version": "old"}
-    assert run_gate(checks({"type": "enough_queries", "at_least": 1}), champion)["decision"] == "keep"
-    assert run_gate([], champion)["decision"] == "keep"
-    assert run_gate(checks({"type": "enough_queries", "at_least": 999}), champion)["decision"] == "refuse"
+    assert gate_of(checks({"type": "enough_queries", "at_least": 1}), champion).decision == "keep"
+    assert gate_of([], champion).decision == "keep"
+    assert gate_of(checks({"type": "enough_queries", "at_least": 999}), champion).decision == "refuse"
 
 
 def test_no_check_promotes_and_says_so() -> None:
-    gate = run_gate([], METRICS)
-    assert gate["decision"] == "promote" and gate["configured"] == "none"
-    assert gate["reason"] == "The gate lets it through: no check is configured (gate: [])."
-    assert [check["name"] for check in gate["checks"]] == ["test window after training"]
+    gate = gate_of([], METRICS)
+    assert gate.decision == "promote" and gate.configured == "none"
+    assert gate.reason == "The gate lets it through: no check is configured (gate: [])."
+    assert [check.name for check in gate.checks] == ["test window after training"]
 
 
 def test_the_default_gate_is_called_so() -> None:
     passing, failing = (checks({"type": "enough_queries", "at_least": least}) for least in (1, 999))
-    gate = run_gate(passing, METRICS, default=True)
-    assert gate["configured"] == "default"
-    assert gate["reason"] == "The gate lets it through: 2 of 2 checks passed (the default gate)."
-    gate = run_gate(passing, METRICS | {"version": "old"}, default=True)
-    assert gate["reason"] == "The version is the champion already; 2 of 2 checks passed (the default gate)."
-    assert run_gate(failing, METRICS, default=True)["reason"].startswith(
-        "Refused by the default gate, since queries >="
-    )
-    assert run_gate(failing, METRICS | {"queries": 0}, default=True)["configured"] == "default"
-    assert run_gate(passing, METRICS)["configured"] == "listed"
+    gate = gate_of(passing, METRICS, default=True)
+    assert gate.configured == "default"
+    assert gate.reason == "The gate lets it through: 2 of 2 checks passed (the default gate)."
+    gate = gate_of(passing, METRICS | {"version": "old"}, default=True)
+    assert gate.reason == "The version is the champion already; 2 of 2 checks passed (the default gate)."
+    assert gate_of(failing, METRICS, default=True).reason.startswith("Refused by the default gate, since queries >=")
+    assert gate_of(failing, METRICS | {"queries": 0}, default=True).configured == "default"
+    assert gate_of(passing, METRICS).configured == "listed"
 
 
 def beaten(*, by: dict[str, float]) -> dict[str, Any]:
@@ -208,7 +210,12 @@ def beaten(*, by: dict[str, float]) -> dict[str, Any]:
         metrics["systems"][name] = {"metrics": {"recall@100": {"value": value}}}
         difference = 0.3 - value
         metrics["comparisons"][name] = {
-            "recall@100": {"difference": difference, "low": difference - 0.01, "high": difference + 0.01}
+            "recall@100": {
+                "difference": difference,
+                "low": difference - 0.01,
+                "high": difference + 0.01,
+                "probability_better": 0.0,
+            }
         }
     return metrics
 
@@ -217,35 +224,33 @@ def test_a_baseline_that_is_better_beyond_chance_is_named_whatever_is_configured
     word = "the baseline ease is better: recall@100 0.3400 against 0.3000"
     passing, failing = (checks({"type": "enough_queries", "at_least": least}) for least in (1, 999))
     metrics = beaten(by={"ease": 0.34, "ials": 0.305})
-    assert run_gate([], metrics)["reason"] == (
-        f"The gate lets it through: no check is configured (gate: []); but {word}."
-    )
-    assert run_gate(passing, metrics)["reason"] == f"The gate lets it through: 2 of 2 checks passed; but {word}."
-    champion = run_gate(passing, metrics | {"version": "old"})
-    assert champion["reason"] == f"The version is the champion already; 2 of 2 checks passed; but {word}."
-    refused = run_gate(failing, metrics)["reason"]
+    assert gate_of([], metrics).reason == (f"The gate lets it through: no check is configured (gate: []); but {word}.")
+    assert gate_of(passing, metrics).reason == f"The gate lets it through: 2 of 2 checks passed; but {word}."
+    champion = gate_of(passing, metrics | {"version": "old"})
+    assert champion.reason == f"The version is the champion already; 2 of 2 checks passed; but {word}."
+    refused = gate_of(failing, metrics).reason
     assert refused.startswith("Refused, since queries >= 999 failed: ") and refused.endswith(f" Besides, {word}.")
 
 
 def test_of_several_better_baselines_the_best_comes_first() -> None:
-    reason = run_gate([], beaten(by={"ials": 0.32, "ease": 0.34}))["reason"]
+    reason = gate_of([], beaten(by={"ials": 0.32, "ease": 0.34})).reason
     assert reason.endswith("; but the baselines ease and ials are better: recall@100 0.3400 and 0.3200 against 0.3000.")
-    reason = run_gate([], beaten(by={"bpr": 0.33, "ials": 0.32, "ease": 0.34}))["reason"]
+    reason = gate_of([], beaten(by={"bpr": 0.33, "ials": 0.32, "ease": 0.34})).reason
     assert "; but the baselines ease, bpr and ials are better: recall@100 0.3400, 0.3300 and 0.3200 against" in reason
-    assert "better" not in run_gate([], METRICS)["reason"], "a better champion is no baseline"
+    assert "better" not in gate_of([], METRICS).reason, "a better champion is no baseline"
 
 
 def test_a_version_that_has_seen_the_test_window_is_refused_whatever_the_configuration_says() -> None:
     window = {"start": 1_767_225_600.0, "seen_until": 1_768_000_000.0, "overlaps": True}
-    gate = run_gate([], METRICS | {"window": window})
-    assert gate["decision"] == "refuse" and gate["checks"][0]["blocking"]
-    assert gate["reason"] == (
+    gate = gate_of([], METRICS | {"window": window})
+    assert gate.decision == "refuse" and gate.checks[0].blocking
+    assert gate.reason == (
         "Refused, since test window after training failed: The version was trained on events until 9 January 2026, "
         "23:06:40 UTC, and the test window begins on 1 January 2026, 00:00:00 UTC; take an earlier version or a later "
         "window."
     )
     champion = METRICS | {"window": window, "champion": "new"}
-    assert run_gate([], champion)["decision"] == "refuse"
+    assert gate_of([], champion).decision == "refuse"
 
 
 @pytest.mark.parametrize(
@@ -258,21 +263,21 @@ def test_a_version_that_has_seen_the_test_window_is_refused_whatever_the_configu
     ],
 )
 def test_the_window_is_always_checked_first(window: dict[str, Any] | None, status: str, reason: str) -> None:
-    gate = run_gate(checks({"type": "enough_queries", "at_least": 1}), METRICS | {"window": window})
-    assert gate["decision"] == "promote"
-    assert gate["checks"][0]["status"] == status and reason in gate["checks"][0]["reason"]
+    gate = gate_of(checks({"type": "enough_queries", "at_least": 1}), METRICS | {"window": window})
+    assert gate.decision == "promote"
+    assert gate.checks[0].status == status and reason in gate.checks[0].reason
 
 
 def test_without_a_query_there_is_one_clear_reason() -> None:
     empty = {"queries": 0, "systems": {}, "comparisons": {}, "slices": {}, "index": None, "window": None}
     wanted = checks({"type": "index_recall", "at_least": 0.9}, {"type": "enough_queries", "at_least": 1})
     for champion in (None, "old", "new"):
-        gate = run_gate(wanted, METRICS | empty | {"champion": champion})
-        assert gate["decision"] == "refuse"
-        assert gate["reason"] == "Refused: The test window holds no query; make data.split.test longer."
-        assert [check["status"] for check in gate["checks"]] == ["failed"]
-    gate = run_gate(wanted, METRICS | empty | {"split": "validation", "exclude_seen": True})
-    assert gate["reason"] == (
+        gate = gate_of(wanted, METRICS | empty | {"champion": champion})
+        assert gate.decision == "refuse"
+        assert gate.reason == "Refused: The test window holds no query; make data.split.test longer."
+        assert [check.status for check in gate.checks] == ["failed"]
+    gate = gate_of(wanted, METRICS | empty | {"split": "validation", "exclude_seen": True})
+    assert gate.reason == (
         "Refused: The validation window holds no query with a relevant item that is new to the user; make "
         "data.split.validation longer."
     )
@@ -280,36 +285,36 @@ def test_without_a_query_there_is_one_clear_reason() -> None:
 
 def test_a_check_that_cannot_be_evaluated_has_failed() -> None:
     wrong = {"type": "minimum", "metric": "recall@50", "at_least": 0.1}
-    gate = run_gate(
+    gate = gate_of(
         checks(wrong, {"type": "better_than_baseline", "metric": "recall@100", "baseline": "oracle"}), METRICS
     )
-    assert gate["decision"] == "refuse"
-    assert gate["checks"][1]["name"] == "recall@50 >= 0.1"
-    assert "no metric 'recall@50'; measured: recall@100" in gate["checks"][1]["reason"]
-    assert "no system to compare with 'oracle'; measured: popularity" in gate["checks"][2]["reason"]
-    assert run_gate(checks({**wrong, "blocking": False}), METRICS)["decision"] == "promote"
+    assert gate.decision == "refuse"
+    assert gate.checks[1].name == "recall@50 >= 0.1"
+    assert "no metric 'recall@50'; measured: recall@100" in gate.checks[1].reason
+    assert "no system to compare with 'oracle'; measured: popularity" in gate.checks[2].reason
+    assert gate_of(checks({**wrong, "blocking": False}), METRICS).decision == "promote"
 
 
 class Explodes(GateCheck):
     type: str = "explodes"
     with_force: int = 3
 
-    def check(self, metrics: dict[str, Any]) -> CheckResult:
+    def check(self, evaluation: Evaluation) -> CheckResult:
         raise ZeroDivisionError
 
 
 def test_an_error_in_a_check_decides_nothing_for_the_others() -> None:
-    gate = run_gate([Explodes(), *checks({"type": "enough_queries", "at_least": 1})], METRICS)
-    assert [check["status"] for check in gate["checks"]] == ["passed", "failed", "passed"]
-    assert gate["decision"] == "refuse" and "ZeroDivisionError" in gate["reason"]
-    assert gate["checks"][1]["name"] == "explodes with_force=3"  # what a check without a name of its own is called
+    gate = gate_of([Explodes(), *checks({"type": "enough_queries", "at_least": 1})], METRICS)
+    assert [check.status for check in gate.checks] == ["passed", "failed", "passed"]
+    assert gate.decision == "refuse" and "ZeroDivisionError" in gate.reason
+    assert gate.checks[1].name == "explodes with_force=3"  # what a check without a name of its own is called
 
 
 def test_data_drift() -> None:
     (check,) = checks({"type": "data_drift", "at_most": 0.1})
-    found = check.check(METRICS)
+    found = check.check(Evaluation.model_validate(METRICS))
     assert (found.status, found.value, found.threshold) == ("failed", 0.2, 0.1)
     assert found.reason == "interactions.amount: The index is 0.200."
-    assert checks({"type": "data_drift"})[0].check(METRICS).status == "passed"
-    assert check.check(METRICS | {"drift": {"largest": {}}}).status == "passed"
-    assert check.check(METRICS | {"drift": None}).status == "skipped"
+    assert checks({"type": "data_drift"})[0].check(Evaluation.model_validate(METRICS)).status == "passed"
+    assert check.check(Evaluation.model_validate(METRICS | {"drift": {"largest": {}}})).status == "passed"
+    assert check.check(Evaluation.model_validate(METRICS | {"drift": None})).status == "skipped"

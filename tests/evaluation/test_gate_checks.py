@@ -17,7 +17,7 @@ from two_tower.contracts import SLICES, GateCheck
 from two_tower.evaluation import run_gate
 from two_tower.evaluation.figures import RANKING, RECOMMENDED
 from two_tower.evaluation.slices import Slices
-from two_tower.metrics_file import CheckResult
+from two_tower.metrics_file import CheckResult, Evaluation
 from two_tower.settings import members
 
 
@@ -70,7 +70,7 @@ METRICS: dict[str, Any] = {
 def verdict(settings: dict[str, Any], **changes: Any) -> CheckResult:
     """The verdict through the gate, which turns what cannot be judged into one."""
     check = TypeAdapter(AnyCheck).validate_python(settings)
-    return CheckResult(**run_gate([check], METRICS | changes)["checks"][1])
+    return run_gate([check], Evaluation.model_validate(METRICS | changes)).checks[1]
 
 
 @pytest.mark.parametrize(

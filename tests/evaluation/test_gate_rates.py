@@ -12,6 +12,7 @@ from scipy.stats import binom
 
 from two_tower.evaluation.checks.not_worse_than_champion import NotWorseThanChampion
 from two_tower.evaluation.confidence import paired_difference, resampled_means
+from two_tower.metrics_file import Difference, Evaluation
 
 OUTCOMES, QUERIES, SAMPLES = 200, 2000, 400
 IN_MARGINS = (0.0, -1.0, -2.0)
@@ -49,10 +50,10 @@ def cases() -> list[tuple[float, float]]:
 
 
 @pytest.fixture(scope="module")
-def compared(cases: list[tuple[float, float]]) -> list[list[list[dict[str, float]]]]:
+def compared(cases: list[tuple[float, float]]) -> list[list[list[Difference]]]:
     """What was found in each of the outcomes, `[cases][true differences][outcomes]`."""
     differences = [margin * times for margin, _ in cases for times in IN_MARGINS]
-    found: list[list[list[dict[str, float]]]] = [[[] for _ in IN_MARGINS] for _ in cases]
+    found: list[list[list[Difference]]] = [[[] for _ in IN_MARGINS] for _ in cases]
     for outcome in range(OUTCOMES):
         values = recalls(differences, queries=QUERIES, seed=1000 + outcome)
         means = resampled_means(values, samples=SAMPLES, seed=outcome)
@@ -65,7 +66,7 @@ def compared(cases: list[tuple[float, float]]) -> list[list[list[dict[str, float
 
 
 @pytest.fixture(scope="module")
-def passed(cases: list[tuple[float, float]], compared: list[list[list[dict[str, float]]]]) -> list[list[int]]:
+def passed(cases: list[tuple[float, float]], compared: list[list[list[Difference]]]) -> list[list[int]]:
     """How many of the outcomes passed, `[cases][true differences]`."""
     return [
         [passes(found, margin=margin, probability=probability) for found in by_difference]
@@ -73,20 +74,20 @@ def passed(cases: list[tuple[float, float]], compared: list[list[list[dict[str, 
     ]
 
 
-def passes(outcomes: list[dict[str, float]], **settings: Any) -> int:
+def passes(outcomes: list[Difference], **settings: Any) -> int:
     """How many of the outcomes a check with these settings lets through."""
     check = NotWorseThanChampion(metric="recall@100", **settings)
-    return sum(check.check(metrics(found)).status == "passed" for found in outcomes)
+    return sum(check.check(evaluation(found)).status == "passed" for found in outcomes)
 
 
-def metrics(found: dict[str, float]) -> dict[str, Any]:
-    return {
-        "version": "new",
-        "champion": "old",
-        "champion_error": None,
-        "confidence": 0.95,
-        "comparisons": {"champion": {"recall@100": found}},
-    }
+def evaluation(found: Difference) -> Evaluation:
+    return Evaluation(
+        version="new",
+        champion="old",
+        champion_error=None,
+        confidence=0.95,
+        comparisons={"champion": {"recall@100": found}},
+    )
 
 
 def test_the_outcomes_are_as_described() -> None:
@@ -122,7 +123,7 @@ def test_no_loss_passes_and_twice_the_margin_is_refused(passed: list[list[int]])
 
 @pytest.mark.parametrize("probability", [0.8, 0.9, 0.95])
 def test_with_an_automatic_margin_nine_in_ten_equals_pass_whatever_the_probability(
-    probability: float, compared: list[list[list[dict[str, float]]]]
+    probability: float, compared: list[list[list[Difference]]]
 ) -> None:
     """The losses are 2.6 and 5.2 standard errors: one in ten passes at the first, none at the second."""
     low, high = binom.interval(0.999, OUTCOMES, 0.9)

@@ -15,6 +15,7 @@ from two_tower import config
 from two_tower.artifacts import open_artifact, write_artifact
 from two_tower.evaluation import evaluate
 from two_tower.index import build_index, load_embeddings, load_index
+from two_tower.metrics_file import Evaluation
 
 USERS, ITEMS = 150, 120
 IDS = item_ids(ITEMS)
@@ -149,9 +150,9 @@ def test_an_index_without_half_of_its_partitions(tmp_path: Path) -> None:
         partition[partition % 2 == 1] = 0
         np.save(tokens, partition)
     found = recall_of(tmp_path / "broken", embeddings, queries)
-    metrics = {"index": {"kind": "scann", "recall@100": found}, "queries": len(queries)}
+    measured = {"index": {"kind": "scann", "recall@100": found}, "queries": len(queries)}
     check = config.EvaluationSettings.model_validate({"gate": [{"type": "index_recall", "at_least": 0.95}]}).gate[0]
-    assert check.check(metrics).status == "failed"
+    assert check.check(Evaluation.model_validate(measured)).status == "failed"
 
 
 def recall_of(index: Path, embeddings: Path, queries: np.ndarray) -> float:
@@ -160,4 +161,4 @@ def recall_of(index: Path, embeddings: Path, queries: np.ndarray) -> float:
 
     candidates = load_embeddings(embeddings)
     exact = ExactIndex(candidates.vectors, candidates.item_ids)
-    return float(index_quality(load_index(index), exact, queries)["recall@100"])
+    return float(index_quality(load_index(index), exact, queries).recall[100])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -45,7 +47,7 @@ def test_repeats_stay_relevant_and_cannot_be_found() -> None:
     assert found.rows.tolist() == [0, 1, 2] and block.relevant.members.tolist() == [2, 5, 3, 4]
     assert block.exclude is not None and block.exclude.tolist() == [[1, 2], [3, -1], [-1, -1]]
     assert found.relevant_counts().tolist() == [2, 1, 1] and found.findable_counts().tolist() == [1, 0, 1]
-    assert found.repeated == {"counted": "miss", "queries": 1, "of_queries": 3, "relevant": 2, "of_relevant": 4}
+    assert asdict(found.repeated) == {"counted": "miss", "queries": 1, "of_queries": 3, "relevant": 2, "of_relevant": 4}
     sample = found.sample(np.array([1]))
     assert sample.rows.tolist() == [1] and sample.findable_counts().tolist() == [0]
 
@@ -54,7 +56,13 @@ def test_repeats_can_be_left_out() -> None:
     found = queries(ROWS, exclude_seen=True, repeats="leave_out")
     assert found.rows.tolist() == [0, 2]
     assert found.relevant_counts().tolist() == found.findable_counts().tolist() == [1, 1]
-    assert found.repeated == {"counted": "leave_out", "queries": 1, "of_queries": 3, "relevant": 2, "of_relevant": 4}
+    assert asdict(found.repeated) == {
+        "counted": "leave_out",
+        "queries": 1,
+        "of_queries": 3,
+        "relevant": 2,
+        "of_relevant": 4,
+    }
     assert found.sample(np.array([1])).relevant_counts().tolist() == [1]
 
 

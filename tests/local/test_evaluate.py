@@ -27,7 +27,8 @@ from pipelines.views.evaluation_tables import (
 from two_tower.artifacts import open_artifact, write_artifact
 from two_tower.config import Config, load_config, with_values
 from two_tower.errors import ArtifactError, ConfigError, RegistryError
-from two_tower.evaluation import evaluate, main_k
+from two_tower.evaluation import evaluate
+from two_tower.metrics_file import Difference, Evaluation, SliceFigures, Window
 from two_tower.registry import Registry, Version
 
 ITEMS = 40
@@ -72,8 +73,8 @@ def test_two_versions_of_other_vocabularies_are_measured_on_the_same_queries(wor
     run = prepared_run(workdir)
     ours, theirs = version(workdir, "v0"), version(workdir, "v1")
     metrics = evaluate_version(run, config(), version=ours, against=theirs, out=tmp_path)
-    assert (metrics["version"], metrics["champion"], metrics["champion_error"]) == ("v0", "v1", None)
-    assert "two_tower_exact" not in metrics["systems"]
+    assert (metrics.version, metrics.champion, metrics.champion_error) == ("v0", "v1", None)
+    assert "two_tower_exact" not in metrics.systems
     columns = open_artifact(tmp_path / "evaluation", "evaluation").table("per_query.parquet").column_names
     assert {"two_tower/recall@10", "champion/recall@10"} <= set(columns)
     assert not (tmp_path / "report.html").exists(), "the version has no trained towers"
@@ -135,7 +136,7 @@ def measured(**values: float) -> dict[str, Any]:
     }
 
 
-METRICS: dict[str, Any] = {
+EVALUATION = Evaluation.model_validate({
     "version": "1111", "champion": "2222", "ks": [10, 100, 1000], "queries": 300, "candidates": 40, "confidence": 0.95,
     "systems": measured(two_tower=0.5, champion=0.4),
     "comparisons": {"champion": {"recall@100": paired(0.1, 0.05, 0.15)}},
@@ -146,30 +147,30 @@ METRICS: dict[str, Any] = {
         "tail": {"queries": 7, "group": "items", "label": "rare items", "too_small": True,
                  "systems": measured(two_tower=0.2, champion=0.1), "comparisons": {}},
     },
-}  # fmt: skip
+})  # fmt: skip
 AGAINST = Version("2222", Path("nowhere"), "champion")
 
 
 def test_the_differences_are_shown_with_interval_and_probability() -> None:
-    text = shown(differences_table(METRICS, against=AGAINST))
+    text = shown(differences_table(EVALUATION, against=AGAINST))
     assert "recall@100 │ 0.5000 │ 0.4000 │ +0.1000 [+0.0500, +0.1500] │" in text
     assert "0.875" in text and "1111" in text and "2222" in text
 
 
 def test_a_slice_has_a_verdict_unless_it_is_too_small() -> None:
-    lines = shown(slices_table(METRICS, against=AGAINST)).splitlines()
+    lines = shown(slices_table(EVALUATION, against=AGAINST)).splitlines()
     (head,) = [line for line in lines if "popular items" in line]
     (tail,) = [line for line in lines if "rare items" in line]
     assert "items: popular items" in head and "worse" in head and "200" in head
     assert "too few queries to judge" in tail and "0.2000" in tail and "0.875" not in tail
-    alone = shown(slices_table(METRICS, against=None))
+    alone = shown(slices_table(EVALUATION, against=None))
     assert "2222" not in alone and "0.6000" in alone and "too few queries to judge" in alone
 
 
 def test_slices_stand_in_a_readable_order_without_the_empty_ones() -> None:
     groups = {"tail": "items", "history 21+": "history", "history 6-20": "history", "new_users": "users",
               "user.country=FR": "user.country", "repeated": "items"}  # fmt: skip
-    slices = {name: {"queries": 0 if name == "repeated" else 9, "group": group} for name, group in groups.items()}
+    slices = {name: SliceFigures(queries=0 if name == "repeated" else 9, group=group) for name, group in groups.items()}
     names = [name for name, _ in ordered_slices(slices)]
     assert names == ["new_users", "history 6-20", "history 21+", "tail", "user.country=FR"]
 
@@ -178,23 +179,23 @@ def test_slices_stand_in_a_readable_order_without_the_empty_ones() -> None:
     ("low", "high", "verdict"), [(0.01, 0.2, "better"), (-0.2, -0.01, "worse"), (-0.1, 0.1, "no clear difference")]
 )
 def test_the_verdict_of_a_difference_goes_by_its_interval(low: float, high: float, verdict: str) -> None:
-    assert verdict_of(paired(0.0, low, high)) == verdict
+    assert verdict_of(Difference(**paired(0.0, low, high))) == verdict
 
 
 def test_the_other_version_has_its_own_name_in_the_table() -> None:
-    assert list(named(METRICS, against=AGAINST)["systems"]) == ["two_tower", "2222"]
-    assert list(named(METRICS, against=None)["systems"]) == ["two_tower", "champion"]
+    assert list(named(EVALUATION, against=AGAINST).systems) == ["two_tower", "2222"]
+    assert list(named(EVALUATION, against=None).systems) == ["two_tower", "champion"]
 
 
 def test_the_window_is_said_in_words() -> None:
     seconds = 100 * DAY / 1e6
-    assert window_in_words({"start": seconds, "seen_until": seconds - 60, "overlaps": False}) == (
+    assert window_in_words(Window(start=seconds, seen_until=seconds - 60, overlaps=False)) == (
         "queries from 1970-04-11 00:00 UTC on; the version was trained on events until 1970-04-10 23:59 UTC"
     )
-    assert "until an unknown time" in window_in_words({"start": seconds, "seen_until": None, "overlaps": False})
+    assert "until an unknown time" in window_in_words(Window(start=seconds, seen_until=None, overlaps=False))
     assert "not split by time" in window_in_words(None)
 
 
 def test_the_main_k_is_the_one_nearest_to_100() -> None:
-    assert main_k({"ks": [10, 100, 1000]}) == 100
-    assert main_k({"ks": [5, 50]}) == 50
+    assert Evaluation(ks=[10, 100, 1000]).main_k == 100
+    assert Evaluation(ks=[5, 50]).main_k == 50

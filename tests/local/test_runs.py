@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from pipelines.runs import Run, find_run, list_runs
-from pipelines.views.console import LiveWatcher, runs_table
+from pipelines.views.console import LiveWatcher
+from pipelines.views.runs_table import runs_table
 from two_tower.errors import UserError
 
 
@@ -39,7 +40,7 @@ def test_the_list_of_runs_tells_the_preparation_of_tune_from_a_run(tmp_path):
     for kind in ("run", "tune", "schedule"):
         Run.start(tmp_path, name="shop", config_file="shop.yaml", config={}, kind=kind).save()
     console = Console(width=160, file=io.StringIO())
-    console.print(runs_table(list_runs(tmp_path)))
+    console.print(runs_table(reversed(list_runs(tmp_path)), kind=lambda run: run.kind_in_words))
     listed = console.file.getvalue()
     assert all(listed.count(f"│ {words} ") == 1 for words in ("preparation of tune", "run    ", "schedule"))
 

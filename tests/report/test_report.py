@@ -15,6 +15,7 @@ import pytest
 
 from two_tower.artifacts import write_artifact
 from two_tower.errors import ArtifactError
+from two_tower.metrics_file import Evaluation
 from two_tower.report import write_failure_page, write_report
 from two_tower.report.plots import events_per_day, index_tuning
 from two_tower.report.slices import slices_section
@@ -483,11 +484,12 @@ def test_bar_shows_the_value_against_the_threshold_and_the_side_that_passes(
     name: str, status: str, value: float, threshold: float, bar: tuple[Any, ...]
 ) -> None:
     shown = verdict_section(
-        {"ks": KS, "systems": {}, "comparisons": {}, "gate": {"decision": "refuse", "checks": [
-            check(name, value, threshold, "Why.", status=status)]}}
-    )["checks"][0]["bar"]  # fmt: skip
-    zone = (shown["zone"]["start"], shown["zone"]["width"])
-    found = (shown["start"], shown["width"], shown["threshold"], zone, shown["beyond"])
+        Evaluation.model_validate({"ks": KS, "systems": {}, "comparisons": {}, "gate": {
+            "decision": "refuse", "checks": [check(name, value, threshold, "Why.", status=status)]}})
+    ).checks[0].bar  # fmt: skip
+    assert shown and shown.zone
+    zone = (shown.zone.start, shown.zone.width)
+    found = (shown.start, shown.width, shown.threshold, zone, shown.beyond)
     assert found[:3] == pytest.approx(bar[:3]) and found[3] == pytest.approx(bar[3]) and found[4] == bar[4]
 
 
@@ -554,7 +556,7 @@ def test_the_first_sentence_says_which_system_is_best_and_what_to_do(artefacts: 
 
     def said(low: float, high: float) -> str:
         compared.update(low=low, high=high)
-        return str(verdict_section(metrics)["best"])
+        return str(verdict_section(Evaluation.model_validate(metrics)).best)
 
     assert said(0.01, 0.02).startswith("The two towers are the best system that was measured: Recall@100 0.")
     assert said(-0.01, 0.02).startswith(f"The two towers and {best} cannot be told apart: Recall@100 0.")
@@ -707,16 +709,14 @@ def test_dots_and_intervals_stand_where_their_figures_are(artefacts: Artefacts) 
             "wide": {**part, "comparisons": {"champion": {"recall@100": wide}}},
         },
     }
-    section = slices_section(metrics)
+    section = slices_section(Evaluation.model_validate(metrics))
     assert section is not None
-    first, *_ = section["groups"][0]["rows"]
-    assert first["at"]["rival"] * 2 == pytest.approx(first["at"]["own"], abs=0.02)
-    assert first["at"]["low"] < first["at"]["own"] < first["at"]["high"] < 100
-    assert 50 < first["at"]["from"] < first["at"]["difference"] < first["at"]["to"] < 100
-    assert [row["at"]["from"] for row in section["groups"][1]["rows"] if row["name"] == "wide"] == [
-        0
-    ]  # cut at the edge
-    assert [tick["at"] for tick in section["difference_ticks"] if tick["label"] == "0"] == [50]
+    first = section.groups[0].dots[0].at
+    assert first.rival * 2 == pytest.approx(first.own, abs=0.02)
+    assert first.low < first.own < first.high < 100
+    assert 50 < first.start < first.difference < first.end < 100
+    assert [dots.at.start for dots in section.groups[1].dots if dots.row.name == "wide"] == [0]  # cut at the edge
+    assert [tick.at for tick in section.difference_ticks if tick.label == "0"] == [50]
 
 
 def test_what_is_new_to_the_user_is_compared(html: str) -> None:

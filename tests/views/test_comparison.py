@@ -13,13 +13,9 @@ import pytest
 from rich.console import Console
 
 from pipelines.runs import Run
-from pipelines.views.comparison import (
-    RunComparison,
-    compare_runs,
-    comparison_tables,
-    config_differences,
-    write_comparison,
-)
+from pipelines.views.comparison import RunComparison, compare_runs, config_differences
+from pipelines.views.comparison_page import write_comparison
+from pipelines.views.comparison_tables import comparison_tables
 from two_tower.artifacts import write_artifact
 
 QUERIES = 400

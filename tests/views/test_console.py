@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.views.console import metrics_table
+from two_tower.metrics_file import Evaluation
 
 NAMES = [f"{name}@{k}" for name in ("recall", "hit_rate", "mrr", "ndcg") for k in (10, 100, 1000)]
 
@@ -32,7 +33,7 @@ METRICS: dict[str, Any] = {
 
 def lines(*, width: int = 160, **changes: Any) -> list[str]:
     console = Console(file=StringIO(), width=width)
-    console.print(metrics_table({**METRICS, **changes}, width=width))
+    console.print(metrics_table(Evaluation.model_validate({**METRICS, **changes}), width=width))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return [line.rstrip() for line in text.splitlines()]
 

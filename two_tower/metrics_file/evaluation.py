@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import NoReturn, Self
 
 from pydantic import Field, PrivateAttr, ValidationError
 
@@ -104,10 +104,6 @@ class Evaluation(Compared):
             return cls.model_validate(json.loads(content))
         except (ValueError, ValidationError) as error:
             raise ArtifactError(f"{name}: not the figures of an evaluation: {error}") from error
-
-    def to_json(self) -> dict[str, Any]:
-        """What the file holds."""
-        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
     @property
     def main_k(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +21,10 @@ class Stored(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", validate_by_name=True, validate_by_alias=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """What the file holds of it."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 class Figure(Stored):

@@ -142,9 +142,9 @@ class UnusualDay(Stored):
     """A day with far more or fewer events than expected."""
 
     day: str
-    events: Number
-    expected: Number
-    z: Number
+    events: Number | None = None
+    expected: Number | None = None
+    z: Number | None = None
 
 
 class Volume(Stored):
