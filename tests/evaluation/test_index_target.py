@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from two_tower.evaluation.checks.index_target import IndexTarget
+from two_tower.metrics_file import Evaluation
 
 TARGET = {"recall": 0.98, "k": 100}
 
@@ -19,5 +20,5 @@ TARGET = {"recall": 0.98, "k": 100}
     ],
 )
 def test_index_target(index: dict[str, object], status: str, reason: str) -> None:
-    result = IndexTarget(blocking=False).check({"index": index})
+    result = IndexTarget(blocking=False).check(Evaluation.model_validate({"index": index}))
     assert result.status == status and reason in result.reason and not result.blocking

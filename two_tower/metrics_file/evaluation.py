@@ -83,6 +83,10 @@ class Evaluation(Compared):
         found._folder = reader.folder
         return found
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the figures are the same, wherever they were read."""
+        return isinstance(other, Evaluation) and self.to_json() == other.to_json()
+
     def __fspath__(self) -> str:
         if self._folder is None:
             raise ArtifactError("this evaluation was not opened from an artefact, so it has no folder")
