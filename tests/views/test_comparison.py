@@ -78,9 +78,9 @@ def test_runs_on_the_same_queries_are_compared_in_pairs(tmp_path: Path) -> None:
     assert "the same 400 queries" in comparison.remark
     (pair,) = comparison.metrics
     assert pair.difference is not None
-    assert pair.difference["difference"] == pytest.approx(float((second - first).mean()), abs=1e-6)
-    assert 0 < pair.difference["low"] < pair.difference["difference"] < pair.difference["high"] < 0.1
-    assert pair.difference["probability_better"] == 1
+    assert pair.difference.difference == pytest.approx(float((second - first).mean()), abs=1e-6)
+    assert 0 < pair.difference.low < pair.difference.difference < pair.difference.high < 0.1
+    assert pair.difference.probability_better == 1
     text = shown(comparison)
     assert "better" in text and "1.000" in text
 
@@ -127,7 +127,7 @@ def test_the_pairing_makes_the_interval_narrow(tmp_path: Path) -> None:
     (pair,) = compare_runs(finished(tmp_path, first), finished(tmp_path, second)).metrics
     assert pair.difference is not None
     unpaired = 2 * 1.645 * np.sqrt(first.var() / QUERIES + second.var() / QUERIES)
-    assert pair.difference["high"] - pair.difference["low"] < unpaired / 3
+    assert pair.difference.high - pair.difference.low < unpaired / 3
 
 
 @pytest.mark.parametrize(

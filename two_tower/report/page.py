@@ -75,27 +75,34 @@ def write_report(
         out_html,
         title=title or config.get("name", "Report"),
         description=config.get("description"),
-        verdict=verdict_section(found),
-        slices=slices_section(found),
-        recall=recall_section(found),
-        loss=loss_section(found),
+        **_sections(found),
         built=index_section(found, artefacts["index"]) if "index" in artefacts else None,
-        comparisons=comparisons_section(found),
-        discovery=discovery_section(found),
-        ranker=ranker_section(found),
-        users=users_section(found),
-        popularity=popularity_section(found),
         tail=long_tail_section(data),
         space=space_section(measured, display=display),
         examples=examples_section(measured, display=display),
         data=data_section(data, days=found.days, new_data=new_data),
         columns=columns_section(measured),
-        drift=drift_section(found.drift),
         training=training_section(artefacts["trained_towers"].json("history.json")),
         artefacts=[artefact_row(name, reader) for name, reader in artefacts.items()],
         config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100),
         run=run_section(run),
     )
+
+
+def _sections(evaluation: Evaluation) -> dict[str, object]:
+    """The sections that metrics.json alone tells of, by the names that the templates have for them."""
+    return {
+        "verdict": verdict_section(evaluation),
+        "slices": slices_section(evaluation),
+        "recall": recall_section(evaluation),
+        "loss": loss_section(evaluation),
+        "comparisons": comparisons_section(evaluation),
+        "discovery": discovery_section(evaluation),
+        "ranker": ranker_section(evaluation),
+        "users": users_section(evaluation),
+        "popularity": popularity_section(evaluation),
+        "drift": drift_section(evaluation.drift),
+    }
 
 
 def write_failure_page(
