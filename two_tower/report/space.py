@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from two_tower.artifacts import ArtifactReader
 from two_tower.report import plots
-from two_tower.report.examples import readable_item
+from two_tower.report.examples import Item, readable_item
+from two_tower.report.svg import Picture
 
 _FILE = "space.json"
 _MOST_ITEMS = 12
@@ -17,7 +19,44 @@ _MOST_NEIGHBOURS = 10
 _MOST_POINTS = 5000
 
 
-def space_section(evaluation: ArtifactReader, *, display: Sequence[str]) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Scores:
+    """The scores of relevant items and of random candidates."""
+
+    picture: Picture
+    above: float | None
+    """In which share of the pairs the relevant item has the higher score."""
+
+
+@dataclass(frozen=True)
+class CandidateMap:
+    """Some candidates on the plane."""
+
+    picture: Picture
+    column: str | None
+    """Whose values colour it."""
+    points: int
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """A well-known item and its neighbours."""
+
+    item: Item
+    train_count: int
+    neighbours: list[Item]
+
+
+@dataclass(frozen=True)
+class SpaceSection:
+    """What the evaluation tells of the candidate space."""
+
+    scores: Scores | None
+    map: CandidateMap | None
+    neighbours: list[Neighbourhood]
+
+
+def space_section(evaluation: ArtifactReader, *, display: Sequence[str]) -> SpaceSection | None:
     """What the evaluation tells of the candidate space; None where it tells nothing.
 
     Args:
@@ -30,18 +69,18 @@ def space_section(evaluation: ArtifactReader, *, display: Sequence[str]) -> dict
     scores, places, neighbours = (space.get(name) for name in ("scores", "map", "neighbours"))
     if not scores and not (places and places["points"]) and not neighbours:
         return None
-    return {
-        "scores": _scores(scores) if scores else None,
-        "map": _map(places) if places and places["points"] else None,
-        "neighbours": [_neighbourhood(found, display=display) for found in (neighbours or [])[:_MOST_ITEMS]],
-    }
+    return SpaceSection(
+        scores=_scores(scores) if scores else None,
+        map=_map(places) if places and places["points"] else None,
+        neighbours=[_neighbourhood(found, display=display) for found in (neighbours or [])[:_MOST_ITEMS]],
+    )
 
 
-def _scores(scores: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "picture": plots.score_distributions(scores["edges"], scores["positives"], scores["negatives"]),
-        "above": _above(scores["positives"], scores["negatives"]),
-    }
+def _scores(scores: Mapping[str, Any]) -> Scores:
+    return Scores(
+        picture=plots.score_distributions(scores["edges"], scores["positives"], scores["negatives"]),
+        above=_above(scores["positives"], scores["negatives"]),
+    )
 
 
 def _above(positives: Sequence[int], negatives: Sequence[int]) -> float | None:
@@ -51,23 +90,20 @@ def _above(positives: Sequence[int], negatives: Sequence[int]) -> float | None:
     return float(above @ (np.cumsum(below) - below / 2) / pairs) if pairs else None
 
 
-def _map(places: Mapping[str, Any]) -> dict[str, Any]:
+def _map(places: Mapping[str, Any]) -> CandidateMap:
     points = np.asarray(places["points"][:_MOST_POINTS], float)
-    return {
-        "picture": plots.candidate_map(points, places["categories"], explained=places["explained"]),
-        "column": places["column"],
-        "points": len(points),
-    }
+    picture = plots.candidate_map(points, places["categories"], explained=places["explained"])
+    return CandidateMap(picture, places["column"], len(points))
 
 
-def _neighbourhood(found: Mapping[str, Any], *, display: Sequence[str]) -> dict[str, Any]:
+def _neighbourhood(found: Mapping[str, Any], *, display: Sequence[str]) -> Neighbourhood:
     """A well-known item and its neighbours, whose cosine stands where an example has the score."""
     neighbours = [
         {**{key: value for key, value in item.items() if key != "cosine"}, "score": item["cosine"]}
         for item in found["neighbours"][:_MOST_NEIGHBOURS]
     ]
-    return {
-        "item": readable_item(found["item"], display=display),
-        "train_count": found["train_count"],
-        "neighbours": [readable_item(item, display=display) for item in neighbours],
-    }
+    return Neighbourhood(
+        item=readable_item(found["item"], display=display),
+        train_count=found["train_count"],
+        neighbours=[readable_item(item, display=display) for item in neighbours],
+    )
