@@ -51,10 +51,14 @@ def test_every_package_of_an_extra_that_is_no_tool_has_its_extra_named():
     [
         ("typer", "from pipelines.__main__ import _main; _main()", "the command two-tower needs the package typer"),
         ("polars", "from two_tower.data import prepare", "two_tower.data.prepare needs the package polars"),
-        ("polars", "from two_tower.embedding import EveryUser", "EveryUser needs the package polars"),
+        ("polars", "from two_tower.data import EveryUser", "EveryUser needs the package polars"),
         ("tensorflow", "from two_tower.model import train", "two_tower.model.train needs the package tensorflow"),
         ("scann", "from two_tower.index import quantized; quantized._scann()", "an index of the kind scann needs"),
-        ("apache_beam", "from two_tower.embedding import embed", "embed needs the package apache-beam"),
+        (
+            "apache_beam",
+            "from two_tower.embedding import embed_candidates",
+            "embed_candidates needs the package apache-beam",
+        ),
         ("jinja2", "from two_tower.report import write_report", "write_report needs the package jinja2"),
         (
             "google",
