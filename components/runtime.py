@@ -28,7 +28,7 @@ EXECUTOR = "kfp.dsl.executor_main"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-class Step:
+class StagedStep:
     """A step at work: gives its body local paths, whether its artefacts lie on this machine or on a bucket."""
 
     def __init__(self, staged: Staging) -> None:
@@ -50,7 +50,7 @@ class Step:
 
 
 @contextlib.contextmanager
-def running(step: str, *, run_id: str = "") -> Iterator[Step]:
+def running(step: str, *, run_id: str = "") -> Iterator[StagedStep]:
     """Runs a step's body: its lines go to standard output; a `UserError` ends the process with its message, code 1.
 
     Args:
@@ -64,7 +64,7 @@ def running(step: str, *, run_id: str = "") -> Iterator[Step]:
     log.info("%s started", step)
     try:
         with naming_extras("the step"), _lineage(step, run_id), staging() as staged:
-            yield Step(staged)
+            yield StagedStep(staged)
     except UserError as error:
         log.error("%s failed: %s", step, error)
         if _is_all_of_the_process():

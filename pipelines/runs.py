@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipelines.hints import meant
+from pipelines.command_lines import meant
 from two_tower.artifacts import write_json
 from two_tower.errors import ArtifactError, UserError
 from two_tower.metrics_file import FILE, Evaluation

@@ -36,7 +36,7 @@ def keep_refused(
     Returns:
         The version's id.
     """
-    from components.keeping import keep_version
+    from components.keep_version import keep_version
 
     return keep_version(
         "keep_refused",

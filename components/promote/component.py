@@ -36,7 +36,7 @@ def promote(
     Returns:
         The version's id.
     """
-    from components.keeping import keep_version
+    from components.keep_version import keep_version
 
     return keep_version(
         "promote",

@@ -10,8 +10,8 @@ import typer
 
 from pipelines.cli.options import ConfigFile, OptionalEnvironment, Overrides, Workdir, existing_or_new_folder
 from pipelines.cli.shared import load, make_console, stored_version
+from pipelines.command_lines import DEFAULT_WORKDIR, shown
 from pipelines.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
-from pipelines.hints import DEFAULT_WORKDIR, shown
 from pipelines.views.outcome import explain_failure, print_evaluation
 
 

@@ -10,8 +10,8 @@ import typer
 
 from pipelines.cli.options import OptionalEnvironment, Workdir, existing_or_new_folder
 from pipelines.cli.shared import champion_of, load, make_console, pairs, require_text, service_of, stored_version
+from pipelines.command_lines import DEFAULT_WORKDIR, command_line
 from pipelines.exit_codes import EXIT_INTERRUPTED
-from pipelines.hints import DEFAULT_WORKDIR, command_line
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,7 @@ import typer
 
 from pipelines.cli.options import ConfigFile, OptionalEnvironment, Workdir
 from pipelines.cli.shared import load, make_console, registry_root, stored_version
-from pipelines.hints import DEFAULT_WORKDIR, shown
+from pipelines.command_lines import DEFAULT_WORKDIR, shown
 
 MOST_DAYS = 365_000
 """As of `retention.days`; there is no date much longer ago."""

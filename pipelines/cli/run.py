@@ -10,8 +10,8 @@ import typer
 
 from pipelines.cli.options import ConfigFile, NoCache, Overrides, Workdir
 from pipelines.cli.shared import load, make_console
+from pipelines.command_lines import DEFAULT_WORKDIR, command_line, shown
 from pipelines.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED
-from pipelines.hints import DEFAULT_WORKDIR, command_line, shown
 from pipelines.views.outcome import explain_failure, print_figures
 
 if TYPE_CHECKING:

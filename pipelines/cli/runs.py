@@ -9,7 +9,7 @@ import typer
 
 from pipelines.cli.options import BackendName, Host, OptionalEnvironment, Workdir
 from pipelines.cli.shared import make_console, service_of
-from pipelines.hints import DEFAULT_WORKDIR, shown
+from pipelines.command_lines import DEFAULT_WORKDIR, shown
 from pipelines.views.outcome import print_figures
 
 app = typer.Typer(help="List, show and compare runs.", no_args_is_help=True)

@@ -19,8 +19,8 @@ from pipelines.cli.options import (
     Workdir,
 )
 from pipelines.cli.shared import make_console, service_of
+from pipelines.command_lines import DEFAULT_WORKDIR
 from pipelines.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
-from pipelines.hints import DEFAULT_WORKDIR
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.hints import command_line
+from pipelines.command_lines import command_line
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,8 +8,8 @@ import typer
 
 from pipelines.cli.options import ConfigFile, Overrides, Workdir
 from pipelines.cli.shared import load, make_console
+from pipelines.command_lines import DEFAULT_WORKDIR
 from pipelines.exit_codes import EXIT_FAILED
-from pipelines.hints import DEFAULT_WORKDIR
 from pipelines.views.outcome import explain_failure
 
 

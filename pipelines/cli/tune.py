@@ -9,8 +9,8 @@ import typer
 
 from pipelines.cli.options import ConfigFile, Overrides, Workdir
 from pipelines.cli.shared import load, make_console
+from pipelines.command_lines import DEFAULT_WORKDIR, command_line
 from pipelines.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
-from pipelines.hints import DEFAULT_WORKDIR, command_line
 from pipelines.views.outcome import explain_failure
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from pipelines.command_lines import command_line
 from pipelines.exit_codes import EXIT_DONE, EXIT_FAILED, EXIT_REFUSED
-from pipelines.hints import command_line
 from pipelines.remote.runs import Backend, RemoteRun
 from pipelines.remote.submission import Submission, make_submission, new_run_id, shown
 from pipelines.views.console import headed

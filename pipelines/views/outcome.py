@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.hints import shown
+from pipelines.command_lines import shown
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -270,28 +270,22 @@ LEFT_OUT = {
 """What an install does without."""
 
 READ = """
-import two_tower
-from two_tower.artifacts import open_artifact
-from two_tower.config import load_config
-from two_tower.data import open_prepared
-from two_tower.registry import Registry, version_id
+import two_tower as tt
 import pyarrow.parquet as pq
 
-version = Registry("runs/registry", load_config("configs/tiny.yaml").name).champion()
-metrics = open_artifact(version.evaluation, "evaluation").json("metrics.json")
-print(two_tower.__version__)
-print(version_id(version.query_tower, version.candidate_tower, version.index) == version.id)
-print(open_prepared("PREPARED").queries("test").num_rows == metrics["queries"] > 0)
-print(pq.read_table(version.items)["available"].to_pylist().count(True) == metrics["candidates"])
+version = tt.Registry("runs/registry", tt.load_config("configs/tiny.yaml").name).champion()
+evaluation = tt.Evaluation.open(version.evaluation)
+print(tt.__version__)
+print(tt.version_id(version.query_tower, version.candidate_tower, version.index) == version.id)
+print(tt.Prepared.open("PREPARED").queries("test").num_rows == evaluation.queries > 0)
+print(pq.read_table(version.items)["available"].to_pylist().count(True) == evaluation.candidates)
 """
 RECOMMEND = """
-from two_tower.data import open_prepared
-from two_tower.embedding import EveryUser
-from two_tower.registry import Registry
-from two_tower.retrievers import StoredVersion
+import two_tower as tt
 
-users = EveryUser(open_prepared("PREPARED"))
-print(StoredVersion(Registry("runs/registry", "tiny").champion().folder).recommend(users.one("USER"), 10).item_ids)
+users = tt.EveryUser(tt.Prepared.open("PREPARED"))
+recommender = tt.Recommender.open(tt.Registry("runs/registry", "tiny").champion())
+print(recommender.recommend(users.one("USER"), 10).item_ids)
 """
 
 
@@ -341,13 +335,12 @@ def test_the_base_install_reads_configurations_artefacts_and_versions(project, i
     [
         (
             RECOMMEND,
-            "two_tower.embedding.EveryUser needs the package polars (No module named 'polars'): "
+            "two_tower.data.EveryUser needs the package polars (No module named 'polars'): "
             "pip install 'two-tower[serve]'",
         ),
         (
-            "from two_tower.retrievers import StoredVersion; StoredVersion('runs/registry/tiny/VERSION')",
-            "a stored version needs the package tensorflow (No module named 'tensorflow'): "
-            "pip install 'two-tower[serve]'",
+            "import two_tower as tt; tt.Recommender.open('runs/registry/tiny/versions/VERSION')",
+            "a query tower needs the package tensorflow (No module named 'tensorflow'): pip install 'two-tower[serve]'",
         ),
         (
             "from two_tower.registry import Registry; Registry('gs://bucket/registry', 'tiny').champion()",
@@ -396,6 +389,6 @@ def test_the_pipelines_install_has_the_command(project, installs, promoted):
     failed = run_install(project, command, "recommend", "--version", promoted["VERSION"], "--history", "a")
     assert (failed.returncode, failed.stderr) == (
         2,
-        "error: a stored version needs the package tensorflow (No module named 'tensorflow'): "
+        "error: a query tower needs the package tensorflow (No module named 'tensorflow'): "
         "pip install 'two-tower[serve]' brings it\n",
     )

@@ -23,8 +23,8 @@ from two_tower.model import train
 from two_tower.model.inputs import TrainingData
 from two_tower.model.mining import Mined
 from two_tower.model.network import BEFORE_REFIT, load_network
-from two_tower.model.recall import exact_recall
 from two_tower.model.training import LOWEST_TEMPERATURE, Trainer
+from two_tower.model.validation_recall import exact_recall
 from two_tower.model.warm_start import BEFORE_REFIT_SEEN, Start, find_start, start_from_champion
 
 LOSSES: list[dict[str, Any]] = [

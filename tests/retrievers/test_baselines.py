@@ -14,7 +14,7 @@ from random_artefacts import DAY, RECENT, TEST_FROM, VALIDATION_FROM, Log, rando
 from two_tower.artifacts import open_artifact
 from two_tower.config import EvaluationSettings
 from two_tower.contracts import Retrieved, Retriever
-from two_tower.list_columns import padded
+from two_tower.padding import padded
 
 ITEMS, USERS = 60, 30
 CUTOFF = {"validation": VALIDATION_FROM, "test": TEST_FROM}

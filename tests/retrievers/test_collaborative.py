@@ -19,7 +19,7 @@ from two_tower.artifacts import open_artifact, write_artifact
 from two_tower.config import EvaluationSettings
 from two_tower.contracts import Retrieved, RetrieverSettings
 from two_tower.errors import DataError, TrainingError
-from two_tower.list_columns import padded
+from two_tower.padding import padded
 from two_tower.retrievers import data_sizes
 from two_tower.retrievers.collaborative import CollaborativeRanking
 from two_tower.retrievers.ials import FoldedIn

@@ -14,7 +14,7 @@ from two_tower import config
 from two_tower.artifacts import open_artifact
 from two_tower.errors import ArtifactError
 from two_tower.index import ExactIndex, SearchIndex, build_index, load_index
-from two_tower.list_columns import padded
+from two_tower.padding import padded
 from two_tower.retrievers import TwoTowerRetriever, refuse_mix
 from two_tower.towers import QueryTower, query_features
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +13,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from two_tower.config.config import Config
+from two_tower.config.overrides import apply_override
+from two_tower.config.scalars import Loader, Scalar
 from two_tower.errors import ConfigError
 from two_tower.settings import did_you_mean
 
@@ -27,39 +28,6 @@ CONDITION = re.compile(
 
 YAML takes `NO` for false, `1e6` for a text and `0120` for 80; what is meant only the column can tell.
 """
-
-
-@dataclass(frozen=True)
-class _Scalar:
-    """What YAML takes for no text, with the text that it is written as."""
-
-    value: Any
-    text: str
-
-
-class _Loader(yaml.SafeLoader):
-    """As PyYAML's safe loader, but with a `_Scalar` for every truth value, number and time, and with texts for keys.
-
-    The keys `yes` and `0` name kinds of events, not true and a number.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        self.flatten_mapping(node)
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                key.tag = self.DEFAULT_SCALAR_TAG
-        return super().construct_mapping(node, deep)
-
-
-def _scalar(loader: _Loader, node: yaml.ScalarNode) -> _Scalar:
-    try:
-        return _Scalar(yaml.SafeLoader.yaml_constructors[node.tag](loader, node), node.value)
-    except ValueError:  # such as 2024-02-31
-        return _Scalar(node.value, node.value)
-
-
-for _tag in ("bool", "int", "float", "timestamp"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _scalar)
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -117,7 +85,7 @@ def _read(path: Path, overrides: Iterable[str], model: type[BaseModel]) -> tuple
         raise ConfigError(f"{path}: cannot read the configuration: {error}") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.load(text, Loader=_Loader)
+        data = yaml.load(text, Loader=Loader)
         _refuse_duplicate_keys(node, path)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
@@ -126,7 +94,7 @@ def _read(path: Path, overrides: Iterable[str], model: type[BaseModel]) -> tuple
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected a mapping with the keys {', '.join(model.model_fields)}")
     for override in overrides:
-        _apply_override(data, override)
+        apply_override(data, override)
     try:
         return node, _plain(data)
     except RecursionError as error:
@@ -135,7 +103,7 @@ def _read(path: Path, overrides: Iterable[str], model: type[BaseModel]) -> tuple
 
 def _plain(value: Any, place: str = "") -> Any:
     """The content with plain scalars: the text as written where a condition stands, else what YAML takes it for."""
-    if isinstance(value, _Scalar):
+    if isinstance(value, Scalar):
         return value.text if CONDITION.search(place) else value.value
     if isinstance(value, list):
         return [_plain(inner, f"{place}.{number}") for number, inner in enumerate(value)]
@@ -242,26 +210,3 @@ def _refuse_duplicate_keys(node: yaml.Node | None, path: Path) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
             _refuse_duplicate_keys(value, path)
-
-
-def _apply_override(data: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {override!r}: expected key=value, such as training.epochs=3")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r}: the value is not valid YAML: {error}") from error
-    *parents, last = key.strip().split(".")
-    target: Any = data
-    for part in [*parents, last]:
-        if isinstance(target, list) and not (part.isdigit() and int(part) < len(target)):
-            raise ConfigError(f"--set {override!r}: {part!r} is not an index of a list of {len(target)}")
-        if not isinstance(target, (dict, list)):
-            raise ConfigError(f"--set {override!r}: there is nothing under {part!r} to set")
-        if part is last:
-            break
-        if isinstance(target, dict) and target.get(part) is None:
-            target[part] = {}
-        target = target[int(part)] if isinstance(target, list) else target[part]
-    target[int(last) if isinstance(target, list) else last] = value

@@ -20,7 +20,7 @@ from two_tower.evaluation import embedding_space as space
 from two_tower.evaluation.comparison import CHAMPION, Comparison
 from two_tower.evaluation.gate import run_gate
 from two_tower.evaluation.queries import Queries, Split
-from two_tower.evaluation.shown import default_shown
+from two_tower.evaluation.table_metrics import default_shown
 from two_tower.evaluation.window import window_of
 from two_tower.metrics_file import (
     CHALLENGER,

@@ -13,7 +13,7 @@ from two_tower.artifacts import ArtifactReader
 from two_tower.contracts import Bool, Int32, Int64, Repeats
 from two_tower.errors import NoQueries
 from two_tower.evaluation.sets import ItemSets
-from two_tower.list_columns import padded
+from two_tower.padding import padded
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -23,7 +23,7 @@ from two_tower.features.base import (
     mean_embedding,
     raw_text,
 )
-from two_tower.list_columns import list_lengths
+from two_tower.padding import list_lengths
 from two_tower.settings import MANY
 
 

@@ -54,7 +54,7 @@ def raw_array(values: Sequence[Any], spec: Mapping[str, Any]) -> npt.NDArray[Any
     missing = "" if text else np.nan
     dtype = object if text else spec["dtype"]
     if len(spec["shape"]) == 2:
-        lists = [[missing if entry is None else entry for entry in _listed(value)] for value in values]
+        lists = [[missing if entry is None else entry for entry in _listed(value)] for value in _listed(values)]
         width = spec["shape"][1] or max([1, *map(len, lists)])
         lists = [entries[:width] for entries in lists]
         return np.array([entries + [missing] * (width - len(entries)) for entries in lists], dtype=dtype)
@@ -64,10 +64,12 @@ def raw_array(values: Sequence[Any], spec: Mapping[str, Any]) -> npt.NDArray[Any
 
 
 def _listed(values: Any) -> list[Any]:
-    """A column, or the list in a row, as a Python list; none for None."""
+    """A column, or the list in a row, as a Python list with None for what is missing; empty where the row is."""
     if values is None:
         return []
-    return list(values.to_pylist() if hasattr(values, "to_pylist") else values)
+    if hasattr(values, "to_pylist"):
+        return list(values.to_pylist())
+    return [None if isinstance(value, float) and np.isnan(value) else value for value in values]
 
 
 def _number(value: Any, column: str) -> float:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from two_tower.contracts import FeatureType, Float32, Statistics
 from two_tower.errors import DataError
 from two_tower.features.base import identity
-from two_tower.list_columns import list_lengths, list_values
+from two_tower.padding import list_lengths, list_values
 
 
 class Vector(FeatureType):

@@ -20,9 +20,9 @@ from two_tower.errors import NoQueries
 from two_tower.evaluation import Queries, interval, measure, resampled_means
 from two_tower.features import MISSING, FittedFeature
 from two_tower.index import ExactIndex
-from two_tower.list_columns import padded
 from two_tower.model.embedder import Embedder
 from two_tower.model.network import BEFORE_REFIT, KIND, encoded_ids, load_network
+from two_tower.padding import padded
 from two_tower.retrievers import TwoTowerRetriever
 
 log = logging.getLogger("two_tower")

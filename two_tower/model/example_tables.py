@@ -15,8 +15,8 @@ from two_tower.artifacts import ArtifactReader
 from two_tower.contracts import ROLES, Bool, Float32, Int32, Int64
 from two_tower.errors import TrainingError
 from two_tower.features import FittedFeature
-from two_tower.list_columns import list_lengths, list_values
 from two_tower.model.examples import Encoded, Examples, UnorderedExamples
+from two_tower.padding import list_lengths, list_values
 
 
 def load_examples(

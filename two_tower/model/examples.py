@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from two_tower.contracts import Float32, Int32, Int64
-from two_tower.list_columns import padded_ranges, ranges
+from two_tower.padding import padded_ranges, ranges
 
 ALIKE = 8192
 """Among how many queries or sequences, drawn at random, those of like length are put together."""

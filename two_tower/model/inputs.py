@@ -13,10 +13,10 @@ from two_tower.contracts import Float32, Int32
 from two_tower.errors import DataError
 from two_tower.evaluation import Queries
 from two_tower.features import MISSING, load_features
-from two_tower.list_columns import padded
 from two_tower.model.example_tables import load_examples
 from two_tower.model.examples import Encoded, Examples, UnorderedExamples
 from two_tower.model.network import Network, encoded_ids, null_row, query_features, start_from_popularity
+from two_tower.padding import padded
 
 
 @dataclass(frozen=True)

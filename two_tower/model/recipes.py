@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from two_tower.artifacts import ArtifactReader, Place, open_artifact
 from two_tower.config import MeanPool, ModelSettings, TrainingSettings, value_at, with_values
 from two_tower.errors import ConfigError
-from two_tower.list_columns import list_lengths, list_values
+from two_tower.padding import list_lengths, list_values
 from two_tower.settings import AUTO
 
 Values = dict[str, Any]

@@ -24,10 +24,10 @@ from two_tower.model.examples import Encoded, TrainingBatch
 from two_tower.model.inputs import TrainingData
 from two_tower.model.mining import Mined
 from two_tower.model.network import BEFORE_REFIT, KIND
-from two_tower.model.recall import exact_recall
 from two_tower.model.recipes import settled
 from two_tower.model.towers import assign, read
 from two_tower.model.trained import TrainedTowers
+from two_tower.model.validation_recall import exact_recall
 from two_tower.model.warm_start import BEFORE_REFIT_SEEN, find_start
 from two_tower.progress import Progress, human_seconds
 
@@ -89,8 +89,7 @@ def train(
         chosen = trainer(refit=False)
         curves = writer.folder / "tensorboard"
         chosen.fit(curves / "selection", epoch_end=epoch_end)
-        history = chosen.history
-        extra: dict[str, Any] = {}
+        history, extra = chosen.history, {}
         if settings.refit:
             extra = _keep_before_refit(writer, chosen)
             chosen = trainer(refit=True)

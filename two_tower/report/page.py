@@ -14,9 +14,9 @@ from two_tower.metrics_file import FILE, Evaluation
 from two_tower.report import values
 from two_tower.report.data import columns_section, data_section, drift_section
 from two_tower.report.examples import display_columns, examples_section
-from two_tower.report.handover import ranker_section, users_section
 from two_tower.report.loss import index_section, loss_section
 from two_tower.report.popularity import long_tail_section, popularity_section
+from two_tower.report.ranker import ranker_section, users_section
 from two_tower.report.recall import comparisons_section, discovery_section, recall_section
 from two_tower.report.run import artefact_row, run_section, training_section, was_promoted
 from two_tower.report.slices import slices_section

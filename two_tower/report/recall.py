@@ -12,7 +12,7 @@ from two_tower.report.svg import Picture
 from two_tower.report.systems import (
     METRICS,
     Cell,
-    Comparison,
+    ComparedTo,
     k_of,
     kind_of,
     ks_of,
@@ -28,14 +28,14 @@ ASIDE = ("exact", "end_to_end", "before_refit")
 
 
 @dataclass(frozen=True)
-class Row:
+class RecallRow:
     """A system in a table of figures."""
 
     name: str
     kind: str
     what: str
     cells: list[Cell]
-    difference: Comparison | None = None
+    difference: ComparedTo | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Table:
     title: str
     note: str
     ks: list[int]
-    rows: list[Row]
+    rows: list[RecallRow]
     ceilings: list[float | None] | None
     """The best possible recall."""
 
@@ -97,7 +97,7 @@ def metric_table(metric: str, systems: Mapping[str, System], ceilings: Mapping[i
     title, note = METRICS.get(metric, (metric.replace("_", " "), ""))
     ks = ks_of(key for system in systems.values() for key in system.metrics if key.startswith(f"{metric}@"))
     rows = [
-        Row(
+        RecallRow(
             name,
             kind=system.kind or "baseline",
             what=kind_of(system),
@@ -111,7 +111,7 @@ def metric_table(metric: str, systems: Mapping[str, System], ceilings: Mapping[i
     return Table(title, note, ks, rows, reach)
 
 
-def _mark_best(rows: list[Row], column: int) -> None:
+def _mark_best(rows: list[RecallRow], column: int) -> None:
     """Marks the best figure of a column, where there is more than one."""
     best = max((row.cells[column].value or 0 for row in rows if row.cells[column].value is not None), default=None)
     for row in rows:
@@ -123,7 +123,7 @@ def _mark_best(rows: list[Row], column: int) -> None:
 class ComparisonsSection:
     """The paired differences from every other system: at one K in a table, at all of them in a picture."""
 
-    rows: list[Comparison]
+    rows: list[ComparedTo]
     metric: str
     picture: Picture | None
 
@@ -138,7 +138,7 @@ def comparisons_section(evaluation: Evaluation) -> ComparisonsSection:
         if recalls:
             dots[name] = {k: (value.difference, value.low, value.high) for k, value in sorted(recalls.items())}
         if main in compared[name]:
-            rows.append(Comparison.of(name, compared[name][main]))
+            rows.append(ComparedTo.of(name, compared[name][main]))
     return ComparisonsSection(rows, metric_title(main), plots.paired_differences(dots) if dots else None)
 
 
@@ -163,7 +163,7 @@ def discovery_section(evaluation: Evaluation) -> DiscoverySection | None:
     table = metric_table("recall", ordered_systems(evaluation, systems), {})
     differences = {row.name: found.difference(row.name, main) for row in table.rows}
     rows = [
-        replace(row, difference=Comparison.of(row.name, difference)) if (difference := differences[row.name]) else row
+        replace(row, difference=ComparedTo.of(row.name, difference)) if (difference := differences[row.name]) else row
         for row in table.rows
     ]
     return DiscoverySection(found.queries, replace(table, rows=rows), metric_title(main))

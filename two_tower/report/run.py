@@ -101,7 +101,7 @@ def artefact_row(name: str, reader: ArtifactReader) -> ArtefactRow:
 
 
 @dataclass(frozen=True)
-class Step:
+class RunStep:
     """A step with its time and the width of its bar, in percent."""
 
     name: str
@@ -117,7 +117,7 @@ class RunSection:
     run_id: str | None
     started: str | None
     code: str | None
-    steps: list[Step]
+    steps: list[RunStep]
     seconds: float
     versions: dict[str, str]
 
@@ -131,7 +131,7 @@ def run_section(run: Mapping[str, Any] | None) -> RunSection:
         run_id=run.get("run_id"),
         started=run.get("started"),
         code=run.get("code"),
-        steps=[Step(*step, width=round(100 * (step[2] or 0) / longest, 1) if longest else 0) for step in timed],
+        steps=[RunStep(*step, width=round(100 * (step[2] or 0) / longest, 1) if longest else 0) for step in timed],
         seconds=sum(seconds or 0 for *_, seconds in timed),
         versions=dict(sorted((run.get("versions") or {}).items())),
     )

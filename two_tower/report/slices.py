@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from two_tower.metrics_file import Evaluation, SliceFigures
 from two_tower.report.systems import (
     Cell,
-    Comparison,
+    ComparedTo,
     compared_words,
     first_of_kind,
     metric_title,
@@ -53,7 +53,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Row:
+class SliceRow:
     """A slice's figures of the challenger and its rival at one K."""
 
     name: str
@@ -63,14 +63,14 @@ class Row:
     too_small: bool
     own: Cell
     rival: Cell
-    difference: Comparison | None
+    difference: ComparedTo | None
 
 
 @dataclass(frozen=True)
 class Dots:
     """A row of the dot plot."""
 
-    row: Row
+    row: SliceRow
     at: Places
 
 
@@ -94,7 +94,7 @@ class Tick:
 class TableRow:
     """Every system's figure on a slice."""
 
-    row: Row
+    row: SliceRow
     cells: list[Cell]
 
 
@@ -130,7 +130,7 @@ def slices_section(evaluation: Evaluation) -> SlicesSection | None:
         comparisons=evaluation.comparisons,
         label=_ALL,
     )
-    rows: dict[str | None, list[Row]] = {None: [_row(_ALL, whole, own, rival, main)]}
+    rows: dict[str | None, list[SliceRow]] = {None: [_row(_ALL, whole, own, rival, main)]}
     for group, names in _grouped(evaluation.slices).items():
         rows[_GROUPS.get(group, group)] = [_row(name, evaluation.slices[name], own, rival, main) for name in names]
     axes = Axes.of([row for some in rows.values() for row in some])
@@ -175,9 +175,9 @@ def _grouped(slices: Mapping[str, SliceFigures]) -> dict[str, list[str]]:
     }
 
 
-def _row(name: str, part: SliceFigures, own: str, rival: str | None, main: str) -> Row:
+def _row(name: str, part: SliceFigures, own: str, rival: str | None, main: str) -> SliceRow:
     difference = None if part.too_small or rival is None else part.difference(rival, main)
-    return Row(
+    return SliceRow(
         name,
         label=part.label,
         what=_WHAT.get(name),
@@ -185,7 +185,7 @@ def _row(name: str, part: SliceFigures, own: str, rival: str | None, main: str) 
         too_small=part.too_small,
         own=Cell.of(part.figure(own, main)),
         rival=Cell.of(part.figure(rival, main)) if rival else Cell(),
-        difference=Comparison.of(rival, difference) if rival and difference else None,
+        difference=ComparedTo.of(rival, difference) if rival and difference else None,
     )
 
 
@@ -207,7 +207,7 @@ class Axes:
     """Whether any row has a difference."""
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> Axes:
+    def of(cls, rows: Sequence[SliceRow]) -> Axes:
         """Those that fit the rows."""
         figures = [cell for row in rows for cell in (row.own, row.rival)]
         ends = [max(abs(row.difference.low), abs(row.difference.high)) for row in rows if row.difference]
@@ -218,7 +218,7 @@ class Axes:
             compared=bool(ends),
         )
 
-    def places(self, row: Row) -> Places:
+    def places(self, row: SliceRow) -> Places:
         """Where a row's figures stand."""
         own, found = row.own, row.difference
         figures = (self._along(value) for value in (own.value, row.rival.value, own.low, own.high))

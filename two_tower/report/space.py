@@ -20,7 +20,7 @@ _MOST_POINTS = 5000
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoreHistogram:
     """The scores of relevant items and of random candidates."""
 
     picture: Picture
@@ -51,7 +51,7 @@ class Neighbourhood:
 class SpaceSection:
     """What the evaluation tells of the candidate space."""
 
-    scores: Scores | None
+    scores: ScoreHistogram | None
     map: CandidateMap | None
     neighbours: list[Neighbourhood]
 
@@ -76,8 +76,8 @@ def space_section(evaluation: ArtifactReader, *, display: Sequence[str]) -> Spac
     )
 
 
-def _scores(scores: Mapping[str, Any]) -> Scores:
-    return Scores(
+def _scores(scores: Mapping[str, Any]) -> ScoreHistogram:
+    return ScoreHistogram(
         picture=plots.score_distributions(scores["edges"], scores["positives"], scores["negatives"]),
         above=_above(scores["positives"], scores["negatives"]),
     )

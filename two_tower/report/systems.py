@@ -46,7 +46,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedTo:
     """A paired difference, and what it says of the two towers."""
 
     name: str
@@ -59,7 +59,7 @@ class Comparison:
     words: str
 
     @classmethod
-    def of(cls, name: str, found: Difference) -> Comparison:
+    def of(cls, name: str, found: Difference) -> ComparedTo:
         """That with the system of this name."""
         tone, words = compared_words(found)
         return cls(name, found.difference, found.low, found.high, found.probability_better, tone, words)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from two_tower.artifacts import ArtifactReader
 from two_tower.contracts import ROLES, DataSizes, Int32, Int64
-from two_tower.list_columns import list_lengths, list_values
+from two_tower.padding import list_lengths, list_values
 from two_tower.retrievers.half_life import decay
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from two_tower.contracts import Float32, Int32
 from two_tower.errors import ArtifactError
 from two_tower.features import FittedFeature, load_features
-from two_tower.list_columns import padded
+from two_tower.padding import padded
 from two_tower.towers.exported import ExportedTower
 
 if TYPE_CHECKING:

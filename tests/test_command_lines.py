@@ -13,7 +13,7 @@ import typer
 from pipelines import cli
 from pipelines.cli import run as run_command
 from pipelines.cli.shared import make_console
-from pipelines.hints import command_line
+from pipelines.command_lines import command_line
 from pipelines.runs import Run
 from two_tower.registry import Registry
 

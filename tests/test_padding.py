@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from two_tower.list_columns import list_lengths, list_values, padded, padded_ranges
+from two_tower.padding import list_lengths, list_values, padded, padded_ranges
 
 COLUMN = pa.chunked_array([pa.array([[1, 2, 3], [], None, [4]], pa.list_(pa.int32()))])
 
