@@ -98,7 +98,7 @@ def test_a_run_says_what_to_try_next_in_the_folder_and_the_file_that_it_was_give
     ],
 )
 def test_commands_within_errors_name_the_folder(pasted, tmp_path, monkeypatch, capsys, arguments, expected):
-    tiny = Path(__file__).parents[2] / "configs" / "tiny.yaml"
+    tiny = Path(__file__).parents[1] / "configs" / "tiny.yaml"
     (tmp_path / "my shop.yaml").write_text(tiny.read_text())
     monkeypatch.setattr(sys, "argv", ["two-tower", *arguments, "--workdir", "my runs"])
     with pytest.raises(SystemExit) as ended:

@@ -46,10 +46,10 @@ LEAVE_A_JOB = """
 import json, os, sys
 from two_tower.beam import dataflow_job
 from two_tower.beam import pipeline, spread
-from two_tower.config import Beam
+from two_tower.config import BeamSettings
 import apache_beam
 dataflow_job.POLL = 0.1
-with pipeline(Beam.model_validate_json(sys.argv[1]), sys.argv[2]) as steps:
+with pipeline(BeamSettings.model_validate_json(sys.argv[1]), sys.argv[2]) as steps:
     _ = spread(steps, "Numbers", [1, 2, 3]) | apache_beam.Map(float)
 """
 

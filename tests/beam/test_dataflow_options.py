@@ -136,10 +136,10 @@ def test_the_check_needs_no_beam_and_no_cloud() -> None:
     code = f"""
 import sys
 sys.modules["apache_beam"] = None
-from two_tower.config import Beam
+from two_tower.config import BeamSettings
 from two_tower.beam.dataflow_options import check_options
 for options in ({OPTIONS | MORE!r}, {{}}):
-    print(len(check_options(Beam(runner="DataflowRunner", work="gs://bucket/work", options=options))))
+    print(len(check_options(BeamSettings(runner="DataflowRunner", work="gs://bucket/work", options=options))))
 print(sorted(name for name in sys.modules if name.startswith(("google.cloud.", "tensorflow"))))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -61,7 +61,7 @@ def embed(
     """The parts that embedding gives."""
     embedding = EmbeddingSettings(batch_size=batch_size, previous=str(previous) if previous else None)
     towers, data = str(tower or made / "tower"), str(prepared or made / "prepared")
-    room.embed(towers, data, str(out), embedding=embedding, beam=beam or BeamSettings())
+    room.embed_candidates(towers, data, str(out), embedding=embedding, beam=beam or BeamSettings())
     reader = open_artifact(out, "candidate_embeddings")
     return [reader.table(name) for name in sorted(reader.manifest.files)]
 
