@@ -5,12 +5,8 @@ The copies lie in a temporary folder of the process and are removed when it ends
 
 from __future__ import annotations
 
-import atexit
-import functools
 import hashlib
-import os
 import shutil
-import tempfile
 import threading
 from pathlib import Path
 
@@ -22,6 +18,7 @@ from two_tower.artifacts import (
     describe_objects,
     download,
     normalised,
+    process_folder,
     read_manifest,
     read_object,
     replace_file,
@@ -97,7 +94,7 @@ def _look(place: str) -> tuple[Path, Manifest]:
         raise ArtifactError(f"{place}: no {MANIFEST} here, so this is no complete {VERSION_KIND}; make it again")
     key = hashlib.sha256(f"{place} {found[1]}".encode()).hexdigest()[:16]
     # As in a local registry, the name of the configuration is that of the folder around `versions`.
-    folder = _folder_of(os.getpid()).joinpath(key, *place.split("/")[-3:])
+    folder = process_folder("two-tower-versions-").joinpath(key, *place.split("/")[-3:])
     try:
         with _lock:
             if not (folder / MANIFEST).exists():
@@ -108,19 +105,6 @@ def _look(place: str) -> tuple[Path, Manifest]:
         raise ArtifactError(f"{folder}: cannot bring {place} here: {error.strerror or error}") from error
     except ArtifactError as error:
         raise ArtifactError(str(error).replace(str(folder), place)) from error
-
-
-@functools.cache
-def _folder_of(process: int) -> Path:
-    """A folder for one process: a forked child makes its own."""
-    folder = Path(tempfile.mkdtemp(prefix="two-tower-versions-"))
-
-    def remove() -> None:
-        if os.getpid() == process:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(remove)
-    return folder
 
 
 def _differs(place: str, name: str) -> ArtifactError:
