@@ -70,7 +70,7 @@ def test_every_package_of_an_extra_that_is_no_tool_has_its_extra_named():
 def test_a_missing_package_is_named_with_its_extra(absent, call, expected):
     extra = {
         "typer": "pipelines", "tensorflow": "train", "scann": "serve", "apache_beam": "embed", "jinja2": "index",
-        "google": "gcs", "polars": "prep" if "data" in call else "serve",
+        "google": "gcs", "polars": "serve" if "EveryUser" in call else "prep",
     }[absent]  # fmt: skip
     result = python(call, absent={absent})
     assert result.returncode != 0

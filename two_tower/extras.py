@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import lazy_loader  # type: ignore[import-untyped]
@@ -65,7 +66,7 @@ def naming_extras(what: str, extra: str = "") -> Iterator[None]:
 
 
 def attach_door(
-    package: str, file: str, *, extra: str = ""
+    package: str, file: str, *, extra: str = "", others: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """`__getattr__`, `__dir__` and `__all__` of a room whose names are imported when they are asked for.
 
@@ -73,11 +74,12 @@ def attach_door(
         package: The room's `__name__`.
         file: The room's `__file__`, beside which a stub says where each name is defined.
         extra: The extra that brings all that the room needs.
+        others: Another extra by name, for what is also used without the rest of the room.
     """
     find, directory, names = lazy_loader.attach_stub(package, file)
 
     def find_or_name_extra(name: str) -> Any:
-        with naming_extras(f"{package}.{name}", extra):
+        with naming_extras(f"{package}.{name}", others.get(name, extra)):
             return find(name)
 
     return find_or_name_extra, directory, names

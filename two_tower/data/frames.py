@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 from two_tower.config import DataSettings, canonical_json, parse_section
 from two_tower.data.sources import SourceFile
 from two_tower.errors import DataError
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
     import pyarrow as pa
 
-Frame: TypeAlias = "pa.Table | pd.DataFrame | pl.DataFrame"
-"""A table in memory."""
+
+class Frame(Protocol):
+    """A table in memory: an Arrow table, or a data frame of pandas or polars."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The table's batches, as Arrow libraries hand them on."""
 
 
 def with_frames(

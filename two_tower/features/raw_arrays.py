@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,20 @@ import numpy.typing as npt
 from two_tower.errors import DataError
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
-RawColumns: TypeAlias = "Mapping[str, Sequence[Any]] | pa.Table | pd.DataFrame"
+
+class ColumnsByName(Protocol):
+    """What a data frame and a dictionary of lists are."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """The column of that name."""
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+
+
+RawColumns: TypeAlias = "ColumnsByName | pa.Table"
 """A column of raw values for every input, by the input's name."""
 
 
