@@ -69,7 +69,8 @@ class Artifact:
         return str(self.folder)
 
     def __repr__(self) -> str:
-        rows = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in self.manifest.rows.items())
+        whole = {name: count for name, count in self.manifest.rows.items() if "/" not in name}  # no shard's own
+        rows = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in whole.items())
         micros = self.manifest.data_seen_until
         seen = f"seen until {moment_text(micros)} UTC" if micros is not None else ""
         facts = [part for part in (self._in_words(), rows, f"content {self.content}", seen) if part]
