@@ -114,7 +114,6 @@ def measure(towers: Path, prepared: Path, out: Path) -> dict[str, Any]:
     """The evaluation, its seconds and the process's peak memory."""
     from two_tower.config import EvaluationSettings
     from two_tower.evaluation import evaluate
-    from two_tower.metrics_file import Evaluation
 
     section = {
         "ks": KS,
@@ -122,13 +121,13 @@ def measure(towers: Path, prepared: Path, out: Path) -> dict[str, Any]:
         "gate": [{"type": "minimum", "metric": "recall@100", "at_least": 0.0}],
     }
     started = time.perf_counter()
-    evaluate(
+    measured = evaluate(
         prepared, towers / "query", towers / "index", towers / "embeddings", out,
         evaluation=EvaluationSettings.model_validate(section), version="measured",
     )  # fmt: skip
     seconds = time.perf_counter() - started
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
-    systems = Evaluation.open(out).systems
+    systems = measured.systems
     return {
         "seconds": round(seconds, 1),
         "peak_gb": round(int(line.split()[1]) * 1024 / 1e9, 2),

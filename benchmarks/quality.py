@@ -280,7 +280,7 @@ def run_version(
     before_refit = folder / "before_refit" if config.training.refit else None
     if before_refit:
         measure_before_refit(prepared, trained, before_refit, evaluation=settings.figures_alone())
-    evaluate(
+    return evaluate(
         prepared,
         query_tower,
         index,
@@ -291,7 +291,6 @@ def run_version(
         before_refit=before_refit,
         split=split,
     )
-    return Evaluation.open(evaluation)
 
 
 def row_of(evaluation: Evaluation, system: str) -> dict[str, Any]:

@@ -55,14 +55,13 @@ def evaluate_version(
         ArtifactError: The version is damaged, or does not take such queries.
     """
     from two_tower.evaluation import evaluate
-    from two_tower.metrics_file import Evaluation
 
     prepared = record.step("prepare_data").outputs["prepared"]
     evaluation = out / "evaluation"
     step = record.step("evaluate_recall")
     start = time.monotonic()
     try:
-        evaluate(
+        measured = evaluate(
             prepared,
             version.query_tower,
             version.index,
@@ -81,7 +80,7 @@ def evaluate_version(
         step.seconds = round(time.monotonic() - start, 2)
         record.seconds += step.seconds
         record.save()
-    return Evaluation.open(evaluation)
+    return measured
 
 
 def _write_page(record: Run, config: Config, *, version: Version, out: Path) -> None:

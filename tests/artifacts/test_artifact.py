@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from cloud import running_cloud
 
-from two_tower.artifacts import Artifact, ArtifactReader, bucket, content_hash, open_artifact, staging, write_artifact
+from two_tower.artifacts import Artifact, ArtifactReader, content_hash, open_artifact, staging, write_artifact
 from two_tower.errors import ArtifactError
 
 PLACE = "gs://shop-bucket/artifacts/made"
@@ -19,16 +18,6 @@ class Made(Artifact):
 
     def rows(self) -> int:
         return self._reader.table("some_items.parquet").num_rows
-
-
-@pytest.fixture
-def cloud(tmp_path, monkeypatch):
-    with running_cloud(tmp_path / "cloud", run_jobs=False) as found:
-        for name, value in found.environment.items():
-            monkeypatch.setenv(name, value)
-        bucket._client.cache_clear()
-        yield found
-        bucket._client.cache_clear()
 
 
 def make(folder: str | Path, rows: int = 3) -> None:

@@ -4,22 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from cloud import Fault, running_cloud
+from cloud import Fault
 
-from two_tower.artifacts import bucket, list_objects, open_artifact, staging, write_artifact, write_object
+from two_tower.artifacts import list_objects, open_artifact, staging, write_artifact, write_object
 from two_tower.errors import ArtifactError
 
 PLACE = "gs://shop-bucket/pipelines/1/run/step/made"
-
-
-@pytest.fixture
-def cloud(tmp_path, monkeypatch):
-    with running_cloud(tmp_path / "cloud", run_jobs=False) as found:
-        for name, value in found.environment.items():
-            monkeypatch.setenv(name, value)
-        bucket._client.cache_clear()
-        yield found
-        bucket._client.cache_clear()
 
 
 def make(place: str, *names: str) -> None:

@@ -79,3 +79,8 @@ def test_what_does_not_fit_is_named(
     with pytest.raises(error, match=message):
         prepare(**frames, data=section, out=tmp_path / "made", beam=ONE)
     assert not (tmp_path / "made").exists()
+
+
+def test_files_and_tables_at_once_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="both files and a table of items are given; give either"):
+        prepare({"interactions": [], "items": [], "users": []}, items=ITEMS, data=SECTION, out=tmp_path / "made")

@@ -72,10 +72,12 @@ def prepare(
         ConfigError: A mapping for `data` does not validate.
     """
     with contextlib.ExitStack() as stack:
+        frames = {"interactions": interactions, "items": items, "users": users}
         if sources is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="two-tower-tables-"))
-            frames = {"interactions": interactions, "items": items, "users": users}
             data, sources = with_frames(data, frames, Path(folder))
+        elif given := [name for name, frame in frames.items() if frame is not None]:
+            raise DataError(f"prepare: both files and a table of {given[0]} are given; give either")
         elif not isinstance(data, DataSettings):
             data = parse_section(DataSettings, canonical_json(dict(data)))
         _prepare(sources, Path(out), data, beam or BeamSettings(), profile=profile, previous=previous)

@@ -47,8 +47,10 @@ def raw_arrays(columns: RawColumns, inputs: Mapping[str, Mapping[str, Any]]) -> 
     if len(set(lengths.values())) > 1:
         raise DataError(f"the columns differ in length: {lengths}")
     for name, spec in inputs.items():
-        if len(spec["shape"]) == 2 and (texts := [value for value in values[name] if isinstance(value, str)]):
-            raise DataError(f"the tower's input {name!r} takes a list a row, not a text such as {texts[0]!r}")
+        if len(spec["shape"]) == 2:
+            if texts := [value for value in values[name] if isinstance(value, str)]:
+                raise DataError(f"the tower's input {name!r} takes a list a row, not a text such as {texts[0]!r}")
+            values[name] = [_listed(row) for row in values[name]]
     return {name: raw_array(values[name], spec) for name, spec in inputs.items()}
 
 
@@ -64,9 +66,8 @@ def raw_array(values: Sequence[Any], spec: Mapping[str, Any]) -> npt.NDArray[Any
     missing = "" if text else np.nan
     dtype = object if text else spec["dtype"]
     if len(spec["shape"]) == 2:
-        lists = [[missing if entry is None else entry for entry in _listed(value)] for value in _listed(values)]
-        width = spec["shape"][1] or max([1, *map(len, lists)])
-        lists = [entries[:width] for entries in lists]
+        width = spec["shape"][1] or max([1, *(len(value or []) for value in values)])
+        lists = [[missing if entry is None else entry for entry in value or []][:width] for value in values]
         return np.array([entries + [missing] * (width - len(entries)) for entries in lists], dtype=dtype)
     if text:
         return np.array(["" if value is None else str(value) for value in values], dtype=object)
