@@ -38,8 +38,11 @@ def local_copy(place: Place) -> Path:
         )
     key = hashlib.sha256(f"{address} {found[1]}".encode()).hexdigest()[:16]
     folder = process_folder("two-tower-artefacts-") / key / address.rpartition("/")[2]
-    if not (folder / MANIFEST).exists():
-        bring(address, folder)
+    if not folder.exists():
+        coming = folder.with_name(f".{folder.name}")
+        shutil.rmtree(coming, ignore_errors=True)  # what was cut off
+        bring(address, coming)
+        coming.rename(folder)
     return folder
 
 
